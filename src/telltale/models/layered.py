@@ -1,0 +1,307 @@
+"""Driving a model's layers one by one, whatever its architecture.
+
+The one place that knows Hugging Face models. Nothing here is written for an architecture: the
+model's own forward is called with its layers replaced, for the length of that call, by functions
+that compute nothing. What it passes to each of them (masks, rotary embeddings, caches) is recorded,
+and any layer can then be called with it. The model's weights and layers are never changed.
+
+Does not know tasks, examples or engines.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+
+from telltale.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from telltale.paths import LayerPath
+
+KeyValue = tuple[Tensor, Tensor]  # each (1, heads, tokens, head width)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCall:
+    """What the model passes to one layer beside the hidden state."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An input on its way to the first layer, with everything that the layers will be given."""
+
+    hidden: Tensor  # (rows, tokens, width)
+    calls: tuple[LayerCall, ...]  # one a layer
+    prefix: TokenPrefix | None
+
+
+class TokenPrefix(Cache):  # type: ignore[misc]  # transformers is untyped
+    """Stands in for a key-value cache that holds the tokens every row begins with.
+
+    It holds one layer's keys and values at a time: the caller sets ``entry`` before it runs a
+    layer, so the same layer may be run on different paths. With ``entry`` unset it records what
+    the layer gives into ``recorded`` instead.
+    """
+
+    is_compileable = False
+
+    def __init__(self, length: int) -> None:
+        super().__init__(layers=[])
+        self.length = length
+        self.entry: KeyValue | None = None
+        self.recorded: KeyValue | None = None
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,  # noqa: ARG002 - a layer's place in the whole model means nothing here
+        *_: object,
+        **__: object,
+    ) -> KeyValue:
+        """The keys and values of the prefix and the new tokens, (rows, heads, tokens, width)."""
+        if self.entry is None:
+            self.recorded = (key_states, value_states)
+            return key_states, value_states
+        rows = key_states.shape[0]
+        keys, values = (held.expand(rows, -1, -1, -1) for held in self.entry)
+        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
+        """How many tokens come before those given."""
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:  # noqa: ARG002
+        """The number of keys, and the offset of the first, for building a mask."""
+        return self.length + query_length, 0
+
+
+class _Recorded(Exception):  # noqa: N818 - not an error
+    """All layers have been called; the rest of the forward is not needed."""
+
+
+class LayeredModel:
+    """A causal language model whose layers can be run one by one.
+
+    Construction checks that the layers can be found, that each is called once and in order, and
+    that driving all of them gives the model's own logits.
+
+    Raises:
+        UnsupportedModelError: one of these does not hold; the message says which.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model: Any = model.eval()
+        self.layers: Sequence[nn.Module] = find_layers(model)
+        parameter = next(model.parameters())
+        self.device = parameter.device
+        self.dtype = parameter.dtype
+        self._output_lengths: list[int] = [0] * len(self.layers)
+        self._check()
+
+    @property
+    def depth(self) -> int:
+        """How many layers the whole model has."""
+        return len(self.layers)
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation in use, such as ``sdpa``."""
+        return str(getattr(self.model.config, "_attn_implementation", "unknown"))
+
+    @property
+    def longest_input(self) -> int | None:
+        """The most tokens the model was made for, where its configuration says."""
+        length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(length) if length is not None else None
+
+    def parameters_on(self, path: LayerPath) -> int:
+        """The number of parameters of the model that has this path's layers only."""
+        gone = {id(p) for layer in path.removed for p in self.layers[layer].parameters()}
+        return sum(p.numel() for p in self.model.parameters() if id(p) not in gone)
+
+    @torch.inference_mode()
+    def prepare(
+        self,
+        input_ids: Tensor,
+        *,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        prefix: TokenPrefix | None = None,
+    ) -> Prepared:
+        """Embed tokens, and record what the model would pass to each layer.
+
+        Args:
+            input_ids: (rows, tokens), padded on the right: a causal model's real tokens never see
+                padding that comes after them.
+            position_ids: (rows, tokens), where they are not simply counted from the left.
+            attention_mask: (rows, 1, tokens, prefix and tokens), added to the attention scores,
+                where attention is not simply causal.
+            prefix: the tokens before these.
+        """
+        seen: list[tuple[Tensor, LayerCall]] = []
+
+        def recorder(index: int) -> Callable[..., Any]:
+            def record(*args: Any, **kwargs: Any) -> Any:
+                hidden = args[0] if args else kwargs.pop("hidden_states")
+                seen.append((hidden, LayerCall(args[1:], kwargs)))
+                if index + 1 == self.depth:
+                    raise _Recorded  # the model's end, with its large head, is not wanted here
+                return self._as_output(index, hidden)
+
+            return record
+
+        extra: dict[str, Any] = {}
+        if position_ids is not None:
+            extra["position_ids"] = position_ids
+        if attention_mask is not None:
+            extra["attention_mask"] = attention_mask
+        if prefix is not None:
+            extra["past_key_values"] = prefix
+        with (
+            replaced_forwards(self.layers, [recorder(i) for i in range(self.depth)]),
+            suppress(_Recorded),
+        ):
+            self._own_forward(input_ids, **extra)
+        return Prepared(seen[0][0], tuple(call for _, call in seen), prefix)
+
+    @torch.inference_mode()
+    def run_layer(self, layer: int, hidden: Tensor, prepared: Prepared) -> Tensor:
+        """One layer's output, (rows, tokens, width), for an input of the same shape."""
+        call = prepared.calls[layer]
+        output = self.layers[layer](hidden, *call.args, **call.kwargs)
+        return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
+
+    def run_path(self, path: LayerPath, prepared: Prepared) -> Tensor:
+        """The hidden state after the last layer of a path."""
+        hidden = prepared.hidden
+        for layer in path.kept:
+            hidden = self.run_layer(layer, hidden, prepared)
+        return hidden
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The logits, (positions, vocabulary), that the model's own end gives.
+
+        Args:
+            hidden: the state after the last layer at any positions, (positions, width). A model's
+                end (norm, head, caps) works on each position alone.
+        """
+
+        def skip(index: int) -> Callable[..., Any]:
+            return lambda *_, **__: self._as_output(index, hidden[None])
+
+        # The tokens given do not matter: their embeddings are replaced by the first layer.
+        tokens = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=self.device)
+        with replaced_forwards(self.layers, [skip(i) for i in range(self.depth)]):
+            logits: Tensor = self._own_forward(tokens).logits
+        return logits[0]
+
+    @torch.inference_mode()
+    def _own_forward(self, input_ids: Tensor, **extra: Any) -> Any:
+        return self.model(input_ids=input_ids, use_cache=False, **extra)
+
+    def _as_output(self, index: int, hidden: Tensor) -> Any:
+        """A hidden state in the form in which this layer returns it."""
+        length = self._output_lengths[index]
+        return (hidden, *([None] * (length - 1))) if length else hidden
+
+    @torch.inference_mode()
+    def _check(self) -> None:
+        name = type(self.model).__name__
+        tokens = torch.arange(2, 9, device=self.device)[None] % self.vocabulary
+        called: list[int] = []
+
+        def note(index: int) -> Callable[..., None]:
+            def hook(_: nn.Module, __: Any, output: Any) -> None:
+                called.append(index)
+                self._output_lengths[index] = len(output) if isinstance(output, tuple) else 0
+
+            return hook
+
+        hooks = [layer.register_forward_hook(note(i)) for i, layer in enumerate(self.layers)]
+        try:
+            expected = self._own_forward(tokens).logits[0]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if called != list(range(self.depth)):
+            raise UnsupportedModelError(
+                f"{name} does not run its {self.depth} layers once each and in order (it ran "
+                f"{called}), so leaving one out has no meaning; this architecture is not supported"
+            )
+        try:
+            prepared = self.prepare(tokens)
+            hidden = prepared.hidden
+            for layer in range(self.depth):
+                hidden = self.run_layer(layer, hidden, prepared)
+            driven = self.logits(hidden[0])
+        except Exception as problem:
+            raise UnsupportedModelError(
+                f"{name} cannot be driven layer by layer ({type(problem).__name__}: {problem}); "
+                "this architecture is not supported"
+            ) from problem
+        difference = (driven - expected).abs().max().item()
+        # Kernels may depend on shapes, so that one way is not bit-equal to the other.
+        if not difference <= 16 * torch.finfo(self.dtype).eps * expected.abs().max().item():
+            raise UnsupportedModelError(
+                f"driving the layers of {name} one by one does not give the model's own logits (a "
+                f"difference of {difference:.1e}); this architecture is not supported"
+            )
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+
+def find_layers(model: Any) -> Sequence[nn.Module]:
+    """The model's decoder layers, in order.
+
+    Raises:
+        UnsupportedModelError: no list of modules has as many as the configuration says.
+    """
+    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    roots = [decoder, model] if decoder is not None else [model]
+    for root in roots:
+        lists = [
+            child
+            for child in root.modules()
+            if isinstance(child, nn.ModuleList) and len(child) == depth
+        ]
+        if lists:
+            return list(lists[0])
+    raise UnsupportedModelError(
+        f"{type(model).__name__} has no list of {depth} decoder layers; this architecture is not "
+        "supported"
+    )
+
+
+@contextmanager
+def replaced_forwards(
+    layers: Sequence[nn.Module], functions: Sequence[Callable[..., Any]]
+) -> Iterator[None]:
+    """Call ``functions`` in place of the layers' forwards, for as long as the block lasts."""
+    # A layer may have a forward of its own instance (accelerate sets one), which comes back after.
+    own = [layer.__dict__.get("forward") for layer in layers]
+    try:
+        for layer, function in zip(layers, functions, strict=True):
+            layer.__dict__["forward"] = function
+        yield
+    finally:
+        for layer, forward in zip(layers, own, strict=True):
+            if forward is None:
+                layer.__dict__.pop("forward", None)
+            else:
+                layer.__dict__["forward"] = forward

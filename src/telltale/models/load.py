@@ -1,0 +1,99 @@
+"""Loading a model and its tokenizer onto a device, in the precision asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from telltale.errors import InputError, UnsupportedModelError
+from telltale.models.layered import LayeredModel
+from telltale.models.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    from telltale.models.source import ModelSource
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        InputError: it makes no sense, or is not here.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = wanted.partition(":")
+    here = {
+        "cpu": wanted == "cpu",
+        "cuda": torch.cuda.is_available()
+        and (not number or (number.isdecimal() and int(number) < torch.cuda.device_count())),
+        "mps": wanted == "mps" and torch.backends.mps.is_available(),
+    }
+    if kind not in here:
+        raise InputError(f"no device {wanted!r}; give auto, cpu, cuda, cuda:N or mps")
+    if not here[kind]:
+        raise InputError(f"there is no device {wanted!r} on this machine; try --device auto")
+    return torch.device(wanted)
+
+
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """The precision for ``float32``, ``bfloat16`` or ``auto``: float32 on a CPU, else bfloat16.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if wanted == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if wanted not in DTYPES:
+        raise InputError(f"no dtype {wanted!r}; give {', '.join(DTYPES)} or auto")
+    return DTYPES[wanted]
+
+
+def load_tokenizer(source: ModelSource) -> Any:
+    """The model's tokenizer.
+
+    Raises:
+        InputError: the folder has none that can be read.
+    """
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(
+                source.folder, trust_remote_code=source.trust_remote_code
+            )
+    except (OSError, ValueError, KeyError) as problem:
+        raise InputError(
+            f"cannot read the tokenizer of {source.name}: {_line(problem)}"
+        ) from problem
+
+
+def load_model(source: ModelSource, device: torch.device, dtype: torch.dtype) -> LayeredModel:
+    """The model, ready to be driven layer by layer.
+
+    Raises:
+        InputError: the files cannot be read as a model.
+        UnsupportedModelError: the architecture is unknown or cannot be driven.
+    """
+    try:
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(
+                source.folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=source.trust_remote_code,
+            )
+    except (ImportError, OSError, RuntimeError, KeyError) as problem:
+        raise InputError(f"cannot load {source.name}: {_line(problem)}") from problem
+    except ValueError as problem:  # how transformers says that it has no such architecture
+        raise UnsupportedModelError(f"cannot load {source.name}: {_line(problem)}") from problem
+    return LayeredModel(model.to(device))
+
+
+def _line(problem: Exception) -> str:
+    """An error's first sentence or so, on one line."""
+    text = " ".join(str(problem).split())
+    return text if len(text) <= 240 else text[:240] + "..."

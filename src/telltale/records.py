@@ -1,0 +1,269 @@
+"""A study's file: what was asked, every outcome, what it cost. Reads and writes; runs nothing.
+
+One SQLite database, ``study.sqlite``, in the study's folder. Each measurement is one row, committed
+as it comes, so a process that dies loses the one it was at. Only one process may write.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from telltale.errors import InputError, TelltaleError
+from telltale.measure import Batch, Measurement, pack_outcomes, unpack_outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from telltale.measure import Outcome
+    from telltale.paths import LayerPath
+
+FILE = "study.sqlite"
+LOCK = ".lock"
+FORMAT = 1
+SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE examples (
+    position INTEGER PRIMARY KEY, role TEXT NOT NULL, id TEXT NOT NULL,
+    context TEXT NOT NULL, choices TEXT NOT NULL, answer INTEGER NOT NULL
+);
+CREATE TABLE measurements (
+    batch TEXT NOT NULL, removed TEXT NOT NULL, outcomes BLOB NOT NULL,
+    PRIMARY KEY (batch, removed)
+) WITHOUT ROWID;
+CREATE TABLE splits (batch TEXT PRIMARY KEY, halves TEXT NOT NULL);
+CREATE TABLE speeds (removed TEXT PRIMARY KEY, tokens_per_second REAL NOT NULL);
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, versions TEXT NOT NULL,
+    begun INTEGER NOT NULL DEFAULT 0, layer_tokens INTEGER NOT NULL DEFAULT 0,
+    seconds REAL NOT NULL DEFAULT 0
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What all runs of a study have spent on its search set.
+
+    ``batches_begun`` counts batch and path together, also one that a killed run did not finish.
+    """
+
+    batches_begun: int
+    layer_tokens: int
+    seconds: float
+
+
+class Records:
+    """An open study file. Use `open_records` to get one."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self._run: int | None = None
+        self._clock = 0.0
+
+    # What was asked, and what was frozen
+
+    def fact(self, name: str) -> Any:
+        """A value that was set with `set_facts`, or None."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def set_facts(self, facts: Mapping[str, Any]) -> None:
+        """Set named JSON values, all or none."""
+        with self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO facts VALUES (?, ?)",
+                [(name, json.dumps(value)) for name, value in facts.items()],
+            )
+
+    def set_examples(self, rows: Iterator[tuple[int, str, str, str, str, int]]) -> None:
+        """Keep the text of every example: position, role, id, context, choices, answer."""
+        with self._db:
+            self._db.executemany("INSERT OR REPLACE INTO examples VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    # Measurements
+
+    def measured(self, batch: Batch, path: LayerPath) -> tuple[Outcome, ...] | None:
+        """The outcomes of a batch on a path, if they were measured."""
+        row = self._db.execute(
+            "SELECT outcomes FROM measurements WHERE batch = ? AND removed = ?",
+            (batch.id, removed_text(path)),
+        ).fetchone()
+        return None if row is None else unpack_outcomes(row[0])
+
+    def begin(self) -> None:
+        """Note that a measurement of the search set begins."""
+        self._clock = time.monotonic()
+        with self._db:
+            self._begin_one(1)
+
+    def keep(self, measurement: Measurement, *, counted: bool) -> None:
+        """Keep a measurement; if it is counted as cost, the next one begins."""
+        with self._db:
+            self._db.execute(
+                "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?)",
+                (
+                    measurement.batch.id,
+                    removed_text(measurement.path),
+                    pack_outcomes(measurement.outcomes),
+                ),
+            )
+            if counted:
+                now = time.monotonic()
+                self._db.execute(
+                    "UPDATE runs SET layer_tokens = layer_tokens + ?, seconds = seconds + ? "
+                    "WHERE id = ?",
+                    (measurement.layer_tokens, now - self._clock, self._run),
+                )
+                self._clock = now
+                self._begin_one(1)
+
+    def end(self) -> None:
+        """Note that no further measurement begins."""
+        with self._db:
+            self._begin_one(-1)
+
+    def _begin_one(self, by: int) -> None:
+        self._db.execute("UPDATE runs SET begun = begun + ? WHERE id = ?", (by, self._run))
+
+    def halves(self, batch: Batch) -> tuple[Batch, ...]:
+        """The batches that stand for this one: itself, or what it was split into."""
+        row = self._db.execute("SELECT halves FROM splits WHERE batch = ?", (batch.id,)).fetchone()
+        if row is None:
+            return (batch,)
+        return tuple(
+            final for half in json.loads(row[0]) for final in self.halves(Batch(tuple(half)))
+        )
+
+    def split(self, batch: Batch) -> None:
+        """Let two halves stand for a batch from now on."""
+        with self._db:
+            halves = json.dumps([half.examples for half in batch.halves()])
+            self._db.execute("INSERT OR REPLACE INTO splits VALUES (?, ?)", (batch.id, halves))
+
+    # Speeds and cost
+
+    def speed(self, path: LayerPath) -> float | None:
+        """Tokens read per second on a path, if it was timed."""
+        row = self._db.execute(
+            "SELECT tokens_per_second FROM speeds WHERE removed = ?", (removed_text(path),)
+        ).fetchone()
+        return None if row is None else float(row[0])
+
+    def set_speeds(self, speeds: Mapping[LayerPath, float]) -> None:
+        """Keep speeds that were timed together, in place of those before."""
+        with self._db:
+            self._db.execute("DELETE FROM speeds")
+            self._db.executemany(
+                "INSERT INTO speeds VALUES (?, ?)",
+                [(removed_text(path), speed) for path, speed in speeds.items()],
+            )
+
+    def start_run(self, versions: Mapping[str, str]) -> None:
+        """Note that a run with these library versions starts."""
+        with self._db:
+            self._run = self._db.execute(
+                "INSERT INTO runs (versions) VALUES (?)", (json.dumps(dict(versions)),)
+            ).lastrowid
+
+    def versions(self) -> list[dict[str, str]]:
+        """The library versions of every run so far, the first first."""
+        rows = self._db.execute("SELECT versions FROM runs ORDER BY id")
+        return [json.loads(row[0]) for row in rows]
+
+    def cost(self) -> Cost:
+        """What all runs have spent."""
+        row = self._db.execute("SELECT SUM(begun), SUM(layer_tokens), SUM(seconds) FROM runs")
+        begun, layer_tokens, seconds = row.fetchone()
+        return Cost(begun or 0, layer_tokens or 0, seconds or 0.0)
+
+
+def removed_text(path: LayerPath) -> str:
+    """A path's name in the file: the layers removed, such as ``3,17``."""
+    return ",".join(map(str, path.removed))
+
+
+@contextmanager
+def open_records(folder: Path, *, write: bool) -> Iterator[Records]:
+    """Open a study's file.
+
+    Args:
+        folder: the study's folder.
+        write: make the folder and the file where they are not there, and keep other writers away.
+
+    Raises:
+        InputError: the folder is no study's, or another process writes to it.
+        TelltaleError: the file cannot be read or written.
+    """
+    if write:
+        check_study_folder(folder)
+        _make_folder(folder)
+    elif not (folder / FILE).is_file():
+        raise InputError(f"{folder} is not a study: it holds no {FILE}; give a search's --out")
+    with _only_writer(folder) if write else nullcontext():
+        connection = sqlite3.connect(folder / FILE)
+        try:
+            _prepare(connection, folder)
+            yield Records(connection)
+        except sqlite3.DatabaseError as problem:
+            raise TelltaleError(
+                f"{folder / FILE}: {problem}; if the disk is full, make room and give the same "
+                "command again; if the file is damaged, move the folder away and start anew"
+            ) from problem
+        finally:
+            connection.close()
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another run is at work in {folder}; wait for it or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_study_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than a study.
+
+    Raises:
+        InputError: it is a file, or holds other files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for the study")
+    if not (folder / FILE).is_file() and folder.is_dir():
+        others = [entry.name for entry in folder.iterdir() if entry.name != LOCK]
+        if others:
+            raise InputError(f"{folder} is not empty and not a study; give another folder")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise InputError(f"cannot make the folder {folder}: {problem.strerror}") from None
+
+
+def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
+    tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    if not tables:
+        connection.executescript(
+            f"BEGIN; {SCHEMA} INSERT INTO facts VALUES ('format', '{FORMAT}'); COMMIT;"
+        )
+    found = connection.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
+    if found is None or json.loads(found[0]) != FORMAT:
+        raise InputError(
+            f"{folder} is a study of another telltale (format {found and found[0]}, this one "
+            f"reads {FORMAT}); use that version, or another folder"
+        )

@@ -1,0 +1,401 @@
+"""One's own data: JSON lines, or CSV and TSV with a header, as rows.
+
+A record has a question, its choices and its answer. Choices are a list (in CSV a JSON list), or
+columns ``choice_1`` to ``choice_n``; where a file has neither, it is a classification and the
+choices of every row are the answers that occur. An answer is a 0-based index, a letter or the text
+of a choice, the same in the whole file.
+
+Reads text and nothing else: no value of a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from telltale.errors import DataError, InputError
+from telltale.tasks.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+LONGEST_FIELD = 2**31 - 1  # the csv module's own bound, 128 KiB, is less than a long passage
+ROWS_PER_LABEL = 5  # fewer rows a label than this, and answers are taken for free text
+CHOICE_COLUMN = re.compile(r"choice_([1-9][0-9]*)")
+
+
+class AnswerForm(StrEnum):
+    """How a file writes its answers; ``auto`` takes the form that fits every row."""
+
+    AUTO = "auto"
+    INDEX = "index"
+    LETTER = "letter"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The names that a file uses. ``text`` and ``label`` serve where the first names are absent."""
+
+    question: str = "question"
+    choices: str = "choices"
+    answer: str = "answer"
+    passage: str = "passage"
+    answer_form: AnswerForm = AnswerForm.AUTO
+
+
+DEFAULT_FIELDS = Fields()
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """The rows of a file, and what was wrong with those that were skipped."""
+
+    rows: tuple[Row, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A record as read, before its answer is understood."""
+
+    where: str
+    values: Mapping[str, Any]
+    choices: tuple[str, ...] | None
+    answer: str
+    answer_is_number: bool
+
+
+def read_data_file(
+    path: Path, fields: Fields = DEFAULT_FIELDS, *, skip_bad_rows: bool = False
+) -> DataFile:
+    """Read every row of a file.
+
+    Args:
+        path: a file ending in .jsonl, .ndjson, .json (one object a line), .csv or .tsv.
+        fields: the names the file uses, where they differ from the defaults.
+        skip_bad_rows: leave out rows that cannot be used and say so, instead of refusing the file.
+
+    Raises:
+        DataError: a row cannot be used (its file and line are named).
+        InputError: the file is absent, empty, of another format, or has no such field.
+    """
+    raw, problems = _read_records(path, skip_bad_rows=skip_bad_rows)
+    if not raw:
+        raise InputError(f"{path.name} holds no rows; give one labelled example a line")
+    names = _Names.found_in([values for _, values in raw], fields, path.name)
+    records: list[_Record] = []
+    rows: list[Row] = []
+
+    def bad(problem: DataError) -> None:
+        if not skip_bad_rows:
+            raise problem
+        problems.append(str(problem))
+
+    for where, values in raw:
+        try:
+            records.append(_record(where, values, names))
+        except DataError as problem:
+            bad(problem)
+    labels = tuple(sorted({record.answer for record in records}))
+    if not names.has_choices and len(labels) * ROWS_PER_LABEL > max(len(records), 1):
+        raise InputError(
+            f"{path.name} has no {fields.choices!r} and {len(labels)} different answers in "
+            f"{len(records)} rows, too many to be labels; give each row its choices"
+        )
+    form = _answer_form(records, fields.answer_form) if names.has_choices else None
+    for number, record in enumerate(records):
+        try:
+            rows.append(_row(number, record, names, labels, form))
+        except DataError as problem:
+            bad(problem)
+    if not rows:
+        raise InputError(f"{path.name} holds no usable row; the first problem: {problems[0]}")
+    return DataFile(rows=tuple(rows), skipped=tuple(problems))
+
+
+# From bytes to records
+
+
+def _read_records(
+    path: Path, *, skip_bad_rows: bool
+) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    readers: dict[str, Callable[[str, str], Any]] = {
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+        ".json": _json_lines,
+        ".csv": lambda text, name: _separated(text, name, ","),
+        ".tsv": lambda text, name: _separated(text, name, "\t"),
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"{path.name} is of no known format; give a file ending in {', '.join(readers)}"
+        )
+    try:
+        data = path.read_bytes()
+    except OSError as problem:
+        raise InputError(f"cannot read {path}: {problem.strerror or problem}") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data[: problem.start].count(b"\n") + 1
+        raise DataError(
+            f"{path.name}, line {line}",
+            f"byte 0x{data[problem.start]:02x} is not UTF-8; convert the file to UTF-8",
+        ) from None
+    records: list[tuple[str, dict[str, Any]]] = []
+    problems: list[str] = []
+    for item in reader(text, path.name):
+        if not isinstance(item, DataError):
+            records.append(item)
+        elif skip_bad_rows:
+            problems.append(str(item))
+        else:
+            raise item
+    return records, problems
+
+
+def _json_lines(text: str, name: str) -> list[tuple[str, dict[str, Any]] | DataError]:
+    items: list[tuple[str, dict[str, Any]] | DataError] = []
+    # Only "\n" ends a line: str.splitlines would also cut at characters that JSON text may hold.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as problem:
+            reason = problem.msg if isinstance(problem, json.JSONDecodeError) else str(problem)
+            items.append(DataError(where, f"not a JSON object ({reason}); write one object a line"))
+            continue
+        if isinstance(value, dict):
+            items.append((where, value))
+        else:
+            items.append(
+                DataError(where, f"a JSON {type(value).__name__}, not an object; write one a line")
+            )
+    return items
+
+
+def _separated(
+    text: str, name: str, delimiter: str
+) -> list[tuple[str, dict[str, Any]] | DataError]:
+    csv.field_size_limit(LONGEST_FIELD)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    items: list[tuple[str, dict[str, Any]] | DataError] = []
+    header: list[str] | None = None
+    line = 1
+    try:
+        for cells in reader:
+            where = f"{name}, line {line}"
+            line = reader.line_num + 1
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                if len(set(header)) != len(header):
+                    raise InputError(f"{where}: the header names a column twice; rename one")
+            elif len(cells) != len(header):
+                items.append(
+                    DataError(where, f"{len(cells)} cells where the header has {len(header)}")
+                )
+            else:
+                items.append((where, dict(zip(header, cells, strict=True))))
+    except csv.Error as problem:
+        items.append(
+            DataError(f"{name}, line {line}", f"not readable ({problem}); close every quote")
+        )
+    return items
+
+
+# From records to rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The names under which this file has its parts."""
+
+    question: str
+    answer: str
+    passage: str
+    choices: str | None
+    choice_columns: tuple[str, ...]
+
+    @property
+    def has_choices(self) -> bool:
+        return self.choices is not None or bool(self.choice_columns)
+
+    @classmethod
+    def found_in(cls, records: Sequence[Mapping[str, Any]], fields: Fields, file: str) -> _Names:
+        present = list(dict.fromkeys(name for record in records for name in record))
+
+        def find(wanted: str, fallback: str, default: str, option: str) -> str:
+            if wanted in present:
+                return wanted
+            if wanted == default and fallback in present:
+                return fallback
+            raise InputError(
+                f"{file} has no field {wanted!r}, only {', '.join(map(repr, present))}; "
+                f"name it with {option}"
+            )
+
+        if fields.choices not in present and fields.choices != DEFAULT_FIELDS.choices:
+            raise InputError(
+                f"{file} has no field {fields.choices!r}, only {', '.join(map(repr, present))}; "
+                "name it with --choices-field"
+            )
+        columns = sorted(
+            (int(match[1]), name) for name in present if (match := CHOICE_COLUMN.fullmatch(name))
+        )
+        return cls(
+            question=find(fields.question, "text", DEFAULT_FIELDS.question, "--question-field"),
+            answer=find(fields.answer, "label", DEFAULT_FIELDS.answer, "--answer-field"),
+            passage=fields.passage,
+            choices=fields.choices if fields.choices in present else None,
+            choice_columns=tuple(name for _, name in columns),
+        )
+
+
+def _record(where: str, values: Mapping[str, Any], names: _Names) -> _Record:
+    question = values.get(names.question)
+    if not isinstance(question, str) or not question.strip():
+        raise DataError(where, f"{names.question!r} is empty or not text; fill it in")
+    answer = values.get(names.answer)
+    if answer is None or _as_text(answer) is None or not str(answer).strip():
+        raise DataError(where, f"no answer; fill in {names.answer!r}")
+    return _Record(
+        where=where,
+        values=values,
+        choices=_choices(where, values, names) if names.has_choices else None,
+        answer=(_as_text(answer) or "").strip(),
+        answer_is_number=isinstance(answer, int) and not isinstance(answer, bool),
+    )
+
+
+def _choices(where: str, values: Mapping[str, Any], names: _Names) -> tuple[str, ...]:
+    if names.choices is not None and values.get(names.choices) not in (None, ""):
+        given = values[names.choices]
+        if isinstance(given, str):
+            try:
+                given = json.loads(given)
+            except (ValueError, RecursionError):
+                given = None
+        if not isinstance(given, list):
+            raise DataError(where, f'{names.choices!r} is not a list such as ["yes", "no"]')
+    else:
+        cells = [values.get(name) for name in names.choice_columns]
+        given = [cell for cell in cells if cell not in (None, "")]
+    choices = tuple(_as_text(choice) or "" for choice in given)
+    if len(choices) < 2:
+        raise DataError(where, f"{len(choices)} choices; a question needs at least two")
+    if not all(choice.strip() for choice in choices):
+        raise DataError(where, "an empty choice, or one that is not text; fill it in")
+    return choices
+
+
+def _row(
+    number: int,
+    record: _Record,
+    names: _Names,
+    labels: tuple[str, ...],
+    form: AnswerForm | None,
+) -> Row:
+    if record.choices is None or form is None:
+        if len(labels) < 2:
+            raise DataError(
+                record.where,
+                f"every answer in the file is {labels[0]!r}, so there is nothing to choose; "
+                "give choices, or rows of at least two kinds",
+            )
+        choices, answer = labels, labels.index(record.answer)
+    else:
+        choices = record.choices
+        found = _interpret(record, form)
+        if found is None:
+            raise DataError(record.where, _not_an_answer(record, form))
+        answer = found
+        if choices.count(choices[answer]) > 1:
+            raise DataError(
+                record.where,
+                f"two choices are {choices[answer]!r} and one of them is the answer; make them "
+                "differ, or leave such rows out with --skip-bad-rows",
+            )
+    fields = {
+        name: text for name, value in record.values.items() if (text := _as_text(value)) is not None
+    }
+    fields.setdefault("question", fields[names.question])
+    if fields.get(names.passage, "").strip():
+        fields.setdefault("passage", fields[names.passage])
+    else:
+        fields.pop("passage", None)
+    identity = _as_text(record.values.get("id")) or str(number)
+    return Row(id=identity, fields=fields, choices=choices, answer=answer, where=record.where)
+
+
+def _as_text(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else None
+
+
+# What an answer means
+
+
+def _interpret(record: _Record, form: AnswerForm) -> int | None:
+    choices = record.choices or ()
+    answer = record.answer
+    if form is AnswerForm.INDEX:
+        # A bound on the digits, since converting thousands of them is refused.
+        good = answer.isascii() and answer.isdecimal() and len(answer) < 9
+        return int(answer) if good and int(answer) < len(choices) else None
+    if form is AnswerForm.LETTER:
+        index = "abcdefghijklmnopqrstuvwxyz".find(answer.lower()) if len(answer) == 1 else -1
+        return index if 0 <= index < len(choices) else None
+    texts = [choice.strip() for choice in choices]
+    return texts.index(answer) if answer in texts else None
+
+
+def _answer_form(records: Sequence[_Record], wanted: AnswerForm) -> AnswerForm:
+    """The form that fits most rows.
+
+    Raises:
+        InputError: two forms fit equally well and name different choices.
+    """
+    if wanted is not AnswerForm.AUTO:
+        return wanted
+    if any(record.answer_is_number for record in records):
+        return AnswerForm.INDEX
+    forms = (AnswerForm.INDEX, AnswerForm.LETTER, AnswerForm.TEXT)
+    meanings = {form: [_interpret(record, form) for record in records] for form in forms}
+    fits = {form: sum(m is not None for m in found) for form, found in meanings.items()}
+    best = max(forms, key=fits.__getitem__)
+    for other in forms:
+        if other is best or fits[other] < fits[best] or not fits[best]:
+            continue
+        for record, one, two in zip(records, meanings[best], meanings[other], strict=True):
+            if one != two:
+                raise InputError(
+                    f"{record.where}: answer {record.answer!r} may be a choice's {best} or its "
+                    f"{other}; say which with --answer-form {best} or --answer-form {other}"
+                )
+    return best
+
+
+def _not_an_answer(record: _Record, form: AnswerForm) -> str:
+    count = len(record.choices or ())
+    allowed = {
+        AnswerForm.INDEX: f"an index from 0 to {count - 1} (counted from 0)",
+        AnswerForm.LETTER: f"a letter from A to {chr(ord('A') + count - 1)}",
+        AnswerForm.TEXT: "the text of a choice",
+    }
+    shown = record.answer if len(record.answer) < 40 else record.answer[:40] + "..."
+    return f"answer {shown!r} is not {allowed[form]}; mend the row or use --skip-bad-rows"

@@ -1,0 +1,91 @@
+r"""Prompt templates: a row's fields in braces, ``\n`` for a line break, ``{{`` for a brace.
+
+A template can name fields and nothing else: no attributes, indices or format specifications, so a
+template or a data file can reach nothing of the program.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import TYPE_CHECKING
+
+from telltale.errors import DataError, InputError
+from telltale.tasks.task import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from telltale.tasks.rows import Row
+
+QUESTION_TEMPLATE = r"Question: {question}\nAnswer:"
+PASSAGE_TEMPLATE = r"{passage}\n" + QUESTION_TEMPLATE
+
+
+def default_template(rows: Sequence[Row]) -> str:
+    """The template used where none is given: with the passage if the rows have one."""
+    return PASSAGE_TEMPLATE if all(row.fields.get("passage") for row in rows) else QUESTION_TEMPLATE
+
+
+def examples_from_rows(rows: Sequence[Row], template: str) -> tuple[Example, ...]:
+    """Render every row.
+
+    Raises:
+        InputError: the template is malformed, or names no field of the rows.
+        DataError: a row lacks a field that the template names, or its prompt is empty.
+    """
+    pieces = _parse(template)
+    if not any(field for _, field in pieces):
+        available = ", ".join(f"{{{name}}}" for name in rows[0].fields)
+        raise InputError(
+            f"the prompt template {template!r} names no field, so every prompt would be the same; "
+            f"the rows have {available}"
+        )
+    return tuple(
+        Example(
+            id=row.id,
+            context=_render(pieces, row),
+            choices=row.choices,
+            answer=row.answer,
+            passage=row.fields.get("passage", ""),
+        )
+        for row in rows
+    )
+
+
+def _parse(template: str) -> list[tuple[str, str | None]]:
+    """The template as pairs of literal text and the name of the field after it."""
+    pieces: list[tuple[str, str | None]] = []
+    try:
+        parsed = list(string.Formatter().parse(template.replace("\\n", "\n")))
+    except ValueError as problem:
+        raise InputError(
+            f"the prompt template {template!r} is malformed ({problem}); "
+            "write {field} for a field and {{ for a brace"
+        ) from None
+    for literal, field, specification, conversion in parsed:
+        if field is not None and (not field.isidentifier() or specification or conversion):
+            raise InputError(
+                f"the prompt template {template!r} may hold plain field names in braces only, "
+                f"such as {{question}}; write {{{{ for a brace"
+            )
+        pieces.append((literal, field))
+    return pieces
+
+
+def _render(pieces: Sequence[tuple[str, str | None]], row: Row) -> str:
+    text = "".join(
+        literal + (_field(row.fields, field, row.where) if field else "")
+        for literal, field in pieces
+    )
+    if not text.strip():
+        raise DataError(row.where, "the prompt is empty; fill the row's fields or leave it out")
+    return text
+
+
+def _field(fields: Mapping[str, str], name: str, where: str) -> str:
+    if name not in fields:
+        available = ", ".join(f"{{{field}}}" for field in fields)
+        raise DataError(
+            where, f"no field {name!r} for the prompt template; the row has {available}"
+        )
+    return fields[name]

@@ -1,0 +1,27 @@
+"""A row: one labelled question, before a prompt is made of it.
+
+Built-in tasks and data files both give rows; `telltale.tasks.prompts` turns them into examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled question.
+
+    ``fields`` is what a prompt template may name. ``where`` points a person to the row, such as
+    ``validation.jsonl, line 12``. ``answer`` is a 0-based index into ``choices``.
+    """
+
+    id: str
+    fields: Mapping[str, str]
+    choices: tuple[str, ...]
+    answer: int
+    where: str
