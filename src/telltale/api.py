@@ -15,7 +15,7 @@ from telltale.tasks.datafile import DEFAULT_FIELDS, Fields, read_data_file
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from telltale.export.export import Exported
+    from telltale.checkpoints.export import Exported
     from telltale.study import Result, Watcher
 
 
@@ -71,7 +71,7 @@ def search(
         UnsupportedModelError: the architecture cannot be driven layer by layer.
         MeasurementError: measuring failed; the same call goes on from what was measured.
     """
-    from telltale.search import GreedyRemoval
+    from telltale.searches import GreedyRemoval
     from telltale.tasks.split import split_examples
 
     chosen = _task(task, data, prompt, scoring, fields, skip_bad_rows=skip_bad_rows)
@@ -179,7 +179,7 @@ def export(
         UnsupportedModelError: the architecture cannot be written smaller.
         TelltaleError: the checkpoint did not verify; nothing is left behind.
     """
-    from telltale.export.export import export_study
+    from telltale.checkpoints.export import export_study
 
     return export_study(Path(study), pick=str(pick), to=Path(to), dtype=dtype, device=device)
 

@@ -363,9 +363,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = app(given, prog_name="telltale", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted; what was measured is kept, and this goes on from there:")
-        _complain(f"  {shlex.join(['telltale', *given])}", prefix="")
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
     except TelltaleError as problem:
         _fail(str(problem), problem.exit_status)
     except UsageError as problem:
@@ -379,6 +377,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         reason = f"{type(problem).__name__}: {problem}"
         _fail(f"{reason} (TELLTALE_DEBUG=1 shows where; please report it)", 1)
+    if status == INTERRUPTED:  # typer may have turned the interruption into a status itself
+        _complain("interrupted; what was measured is kept, and the same command goes on:")
+        _complain(f"  {shlex.join(['telltale', *given])}", prefix="")
     sys.exit(status if isinstance(status, int) else 0)
 
 

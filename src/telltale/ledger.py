@@ -1,8 +1,8 @@
 """The ledger: which searches have looked at which held-out examples, on this machine.
 
 Every look at a held-out set wears it out a little: who searches again and again until it pleases
-has chosen by it. Looks are counted by content, so that renaming or reshuffling a file hides nothing.
-It knows only this machine and user.
+has chosen by it. Looks are counted by content, so that renaming or reshuffling a file hides
+nothing. It knows only this machine and user.
 """
 
 from __future__ import annotations

@@ -26,9 +26,7 @@ class LayerPath:
     total: int
 
     def __post_init__(self) -> None:
-        for layer in self.kept:
-            if not 0 <= layer < self.total:
-                raise InputError(_no_such_layer(layer, self.total))
+        check_layers(self.kept, self.total)
         if any(a >= b for a, b in zip(self.kept, self.kept[1:], strict=False)):
             raise InputError(f"a path's layers must increase, got {list(self.kept)}")
         if not self.kept:
@@ -45,9 +43,8 @@ class LayerPath:
     def from_removed(cls, removed: Iterable[int], total: int) -> LayerPath:
         """The path through every layer but ``removed``, given in any order."""
         gone = list(removed)
+        check_layers(gone, total)
         for layer in gone:
-            if not 0 <= layer < total:
-                raise InputError(_no_such_layer(layer, total))
             if gone.count(layer) > 1:
                 raise InputError(f"layer {layer} is given twice; name each removed layer once")
         return cls(tuple(layer for layer in range(total) if layer not in gone), total)
@@ -69,8 +66,15 @@ class LayerPath:
         return LayerPath(tuple(kept for kept in self.kept if kept != layer), self.total)
 
 
-def _no_such_layer(layer: int, total: int) -> str:
-    return (
-        f"layer {layer} is not in this model, whose layers are 0-{total - 1} (counted from 0); "
-        "were the layers chosen on another model?"
-    )
+def check_layers(layers: Iterable[int], total: int) -> None:
+    """Refuse indices that a model with ``total`` layers does not have.
+
+    Raises:
+        InputError: names the first of them.
+    """
+    for layer in layers:
+        if not 0 <= layer < total:
+            raise InputError(
+                f"layer {layer} is not in this model, whose layers are 0-{total - 1} (counted from "
+                "0); were the layers chosen on another model?"
+            )

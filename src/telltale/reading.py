@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from telltale.measure import Batch, Measurement
 from telltale.paths import LayerPath
 from telltale.records import Records, open_records
-from telltale.search import GreedyRemoval, Round
+from telltale.searches import GreedyRemoval, Round
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from telltale.measure import Outcome
     from telltale.paths import LayerPath
-    from telltale.search import Kept, Removal, Round
+    from telltale.searches import Kept, Removal, Round
 
 VERSION = 1
 

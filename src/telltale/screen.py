@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from telltale.measure import Measurement
     from telltale.reading import StoredStudy
-    from telltale.search import Round
+    from telltale.searches import Round
 
 LOG_WIDTH = 100  # of output that goes to a file or a pipe
 ROWS = {"baseline": "whole model", "best": "BEST", "bsba": "BSBA"}
@@ -154,16 +154,27 @@ def summary(document: dict[str, Any], held_out_looks: int | None, out: Console) 
         layers = ", ".join(map(str, removed)) if removed else "nothing"
         out.print(f"{ROWS[name]} removes, in this order: {layers}")
     out.print()
-    out.print(Text(document["verdict"], style="bold"))
+    out.print(Text(document["verdict"], style="bold"), soft_wrap=not out.is_terminal)
     if held_out_looks:
         out.print(
             f"Mind: {held_out_looks} other search{'es have' if held_out_looks > 1 else ' has'} "
-            "looked at these held-out examples before; the more look, the less an interval says."
+            "looked at these held-out examples before; the more look, the less an interval says.",
+            soft_wrap=not out.is_terminal,
         )
     out.print(
-        f"The search read as much as {cost['dense_passes']:.1f} passes of the search set through "
-        f"the whole model ({cost['batches_measured']} batches, {_duration(cost['seconds'])})."
+        f"The search cost {cost['dense_passes']:.1f} passes of the search set through the whole "
+        f"model ({_duration(cost['seconds'])}); each candidate by itself: {_naive(document):.1f}."
     )
+
+
+def _naive(document: dict[str, Any]) -> float:
+    """The passes through the whole model of a search that shares nothing between candidates."""
+    layers, removed = document["model"]["layers"], 0
+    passes = 1.0
+    for done in document["rounds"]:
+        passes += len(done["candidates"]) * (layers - removed - 1) / layers
+        removed += done["accepted"]
+    return passes
 
 
 def _table(document: dict[str, Any]) -> Table:

@@ -16,7 +16,7 @@ from telltale.errors import InputError
 from telltale.files import sha256_of_json, write_json
 from telltale.ledger import note_look
 from telltale.measure import Batch, BatchTooLargeError, Measurement, outcomes_by_path
-from telltale.paths import LayerPath
+from telltale.paths import LayerPath, check_layers
 from telltale.question import differences
 from telltale.records import Records, open_records
 from telltale.result import VERSION, NamedModel, named_models, round_document, verdict
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from telltale.engine.shared import SharedEngine
     from telltale.measure import Outcome
     from telltale.question import Question
-    from telltale.search import GreedyRemoval, Removal, Round
+    from telltale.searches import GreedyRemoval, Removal, Round
     from telltale.workbench import Workbench
 
 RESULT_FILE = "result.json"
@@ -305,8 +305,7 @@ class _Run:
         start = LayerPath.whole(self.plan["layers"])
         # Until it is finished, what was found with other settings is no longer this study's result.
         self.records.set_facts({"search": self._chosen_by(), "result": None})
-        for layer in self.search.protected:
-            start.without(layer)  # refuses a layer that the model does not have
+        check_layers(sorted(self.search.protected), start.total)
         measure = RememberingMeasure(self.records, self.workbench, self.watcher, counted=True)
         while True:
             try:

@@ -72,7 +72,7 @@ class SharedEngine:
         self.scoring = scoring
         self.capabilities = capabilities
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
-        self.store = store or StateStore(default_budget_bytes(model.device))
+        self.store = StateStore(default_budget_bytes(model.device)) if store is None else store
         self._layer_tokens = 0  # since the last measurement
 
     def __call__(

@@ -7,10 +7,13 @@ float32 weights do.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import logging
 import shutil
+import sys
 import tempfile
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,7 @@ def convert_gguf(file: Path) -> Path:
         fresh = Path(parent) / "model"
         try:
             _convert(file, fresh)
-        except (ValueError, OSError, KeyError, NotImplementedError) as problem:
+        except Exception as problem:  # damaged files end in whatever error their reader has
             reason = " ".join(str(problem).split())
             raise InputError(f"cannot read {file.name} as a GGUF model: {reason}") from problem
         try:
@@ -61,8 +64,10 @@ def _convert(file: Path, folder: Path) -> None:
 
     from telltale.models.quiet import quiet_transformers
 
+    # Its progress bar is welcome in a terminal and noise in a log.
+    bars = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
     where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    with quiet_transformers():
+    with quiet_transformers(), bars:
         tokenizer: Any = AutoTokenizer.from_pretrained(**where)
         model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
         # The weights are no longer quantised, and saving refuses a model that says they are.

@@ -65,7 +65,7 @@ def load_tokenizer(source: ModelSource) -> Any:
             return AutoTokenizer.from_pretrained(
                 source.folder, trust_remote_code=source.trust_remote_code
             )
-    except (OSError, ValueError, KeyError) as problem:
+    except Exception as problem:  # damaged files end in whatever error their reader has
         raise InputError(
             f"cannot read the tokenizer of {source.name}: {_line(problem)}"
         ) from problem
@@ -86,10 +86,10 @@ def load_model(source: ModelSource, device: torch.device, dtype: torch.dtype) ->
                 use_safetensors=True,
                 trust_remote_code=source.trust_remote_code,
             )
-    except (ImportError, OSError, RuntimeError, KeyError) as problem:
-        raise InputError(f"cannot load {source.name}: {_line(problem)}") from problem
     except ValueError as problem:  # how transformers says that it has no such architecture
         raise UnsupportedModelError(f"cannot load {source.name}: {_line(problem)}") from problem
+    except Exception as problem:  # damaged files end in whatever error their reader has
+        raise InputError(f"cannot load {source.name}: {_line(problem)}") from problem
     return LayeredModel(model.to(device))
 
 

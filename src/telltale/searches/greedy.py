@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
 from telltale.measure import accuracies
-from telltale.search.removal import Removal, Round
+from telltale.searches.removal import Removal, Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

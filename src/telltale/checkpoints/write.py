@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from telltale.checkpoints.config import Family, family_of, shallower_config
 from telltale.errors import InputError, UnsupportedModelError
-from telltale.export.config import Family, family_of, shallower_config
-from telltale.files import write_json
+from telltale.files import make_readable, write_json
 from telltale.models.source import INDEX_FILE, tokenizer_files, weight_files
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def _write_weights(
                 size += tensor.numel() * tensor.element_size()
         if tensors:
             save_file(tensors, folder / file.name, metadata=metadata)
+            make_readable(folder / file.name)
     if missing := set(path.kept) - written:
         raise UnsupportedModelError(
             f"the weights of {source.name} hold no layer {min(missing)} under the name that this "

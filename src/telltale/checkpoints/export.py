@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from telltale.checkpoints.config import family_of
+from telltale.checkpoints.verify import Verification, verify_checkpoint
+from telltale.checkpoints.write import DTYPES, read_config, write_checkpoint
 from telltale.errors import InputError, TelltaleError
-from telltale.export.checkpoint import DTYPES, read_config, write_checkpoint
-from telltale.export.config import family_of
-from telltale.export.verify import Verification, verify_checkpoint
 from telltale.files import write_json
 from telltale.models.load import choose_device
 from telltale.models.source import resolve_model

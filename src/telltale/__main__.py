@@ -1,0 +1,5 @@
+"""``python -m telltale`` is the command."""
+
+from telltale.cli import main
+
+main()

@@ -1,0 +1,280 @@
+"""A written checkpoint is the measured path, or it is not there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+import telltale
+from telltale.checkpoints import reload_check
+from telltale.checkpoints import verify as verify_module
+from telltale.checkpoints import write as checkpoint_module
+from telltale.checkpoints.config import shallower_config
+from telltale.checkpoints.verify import verify_checkpoint
+from telltale.checkpoints.write import write_checkpoint
+from telltale.errors import InputError, TelltaleError, UnsupportedModelError
+from telltale.models.load import load_model
+from telltale.models.source import resolve_model
+from telltale.paths import LayerPath
+from tests import tiny
+
+CPU = torch.device("cpu")
+PATH = LayerPath((0, 2, 3, 5), 6)
+WRITTEN = ["llama", "qwen2", "qwen2-window", "mistral", "mistral-window"]
+
+
+@pytest.fixture(scope="module")
+def study(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "study"
+    telltale.search(
+        str(tiny_folder),
+        "capitals",
+        out=folder,
+        limit=40,
+        held_out=30,
+        tolerance=0.5,
+        max_removed=3,
+    )
+    return folder
+
+
+@pytest.mark.parametrize("family", WRITTEN)
+def test_a_checkpoint_equals_its_path_and_generates(family: str, tmp_path: Path) -> None:
+    source = resolve_model(str(tiny.save(tmp_path / "whole", family)))
+    write_checkpoint(source, PATH, tmp_path / "smaller")
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "smaller").eval()
+    assert reloaded.config.num_hidden_layers == 4
+    tokens = torch.arange(1, 60)[None]  # longer than the windows
+    model = load_model(source, CPU, torch.float32)
+    driven = model.logits(model.run_path(PATH, model.prepare(tokens))[0])
+    with torch.inference_mode():
+        torch.testing.assert_close(reloaded(tokens).logits[0], driven, atol=1e-5, rtol=0)
+    # What the fresh process would find, without the seconds that a process takes.
+    probe = tmp_path / "probe.safetensors"
+    assert verify_module._write_probe(probe, source, PATH, torch.float32, CPU) > tiny.WINDOW
+    found = reload_check.check(str(tmp_path / "smaller"), str(probe), "cpu")
+    assert found["logit_difference"] <= 1e-5
+    assert found["cache_difference"] <= 1e-4
+    assert found["layers"] == 4
+
+
+def test_it_loads_where_telltale_was_never_installed(tmp_path: Path) -> None:
+    source = resolve_model(str(tiny.save(tmp_path / "whole")))
+    write_checkpoint(source, PATH, tmp_path / "smaller")
+    program = (
+        "import sys; sys.modules['telltale'] = None\n"  # as if it were not there
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        f"model = AutoModelForCausalLM.from_pretrained({str(tmp_path / 'smaller')!r})\n"
+        f"tokens = AutoTokenizer.from_pretrained({str(tmp_path / 'smaller')!r})"
+        "('Question: Is it?', return_tensors='pt')\n"
+        "out = model.generate(**tokens, max_new_tokens=5, min_new_tokens=5, use_cache=True)\n"
+        "print(model.config.num_hidden_layers, out.shape[1] - tokens['input_ids'].shape[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"model_type": "llama"}, {}),
+        ({"model_type": "llama", "rope_theta": 5.0, "eos_token_id": [1, 2, 3, 4, 5, 6]}, {}),
+        (
+            {"model_type": "mistral", "layer_types": list("abcdef")},
+            {"layer_types": ["a", "c", "d", "f"]},
+        ),
+        ({"model_type": "qwen2", "max_window_layers": 3}, {"max_window_layers": 2}),
+        ({"model_type": "qwen2", "max_window_layers": 28}, {"max_window_layers": 4}),
+    ],
+)
+def test_a_configuration_is_right_for_the_layers_that_are_left(
+    config: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    config = {"num_hidden_layers": 6, **config}
+    assert shallower_config(config, PATH) == {**config, "num_hidden_layers": 4, **expected}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "gpt2"}, "'gpt2' cannot be exported yet, only llama, mistral, qwen2"),
+        ({"model_type": "llama", "num_hidden_layers": 7}, "says 7 layers where the path is of 6"),
+        ({"model_type": "llama", "layer_scale": [1] * 6}, "'layer_scale', one entry a layer"),
+        ({"model_type": "llama", "quantization_config": {"bits": 4}}, "is quantised"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_with_the_reason(
+    config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UnsupportedModelError, match=message):
+        shallower_config({"num_hidden_layers": 6, **config}, PATH)
+
+
+def test_files_in_shards_keep_their_index(tmp_path: Path) -> None:
+    tiny.build("llama").save_pretrained(tmp_path / "whole", max_shard_size="60KB")
+    tiny.tokenizer().save_pretrained(tmp_path / "whole")
+    assert len(list((tmp_path / "whole").glob("*.safetensors"))) > 2
+    source = resolve_model(str(tmp_path / "whole"))
+    write_checkpoint(source, PATH, tmp_path / "smaller")
+    index = json.loads((tmp_path / "smaller" / "model.safetensors.index.json").read_text())
+    size = 0
+    for name, file in index["weight_map"].items():
+        tensor = load_file(tmp_path / "smaller" / file)[name]
+        size += tensor.numel() * tensor.element_size()
+    assert index["metadata"]["total_size"] == size
+    verify_checkpoint(tmp_path / "smaller", source, PATH, "float32", CPU)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16"])
+def test_weights_may_be_converted(tmp_path: Path, dtype: str) -> None:
+    source = resolve_model(str(tiny.save(tmp_path / "whole")))
+    write_checkpoint(source, PATH, tmp_path / "smaller", dtype)
+    weights = load_file(tmp_path / "smaller" / "model.safetensors")
+    assert {str(w.dtype) for w in weights.values()} == {f"torch.{dtype}"}
+    assert verify_checkpoint(tmp_path / "smaller", source, PATH, dtype, CPU).dtype == dtype
+    with pytest.raises(InputError, match="no dtype 'int3'"):
+        write_checkpoint(source, PATH, tmp_path / "other", "int3")
+
+
+def test_a_study_is_exported_with_its_recipe(
+    study: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    done = telltale.export(study, pick=2, to=tmp_path / "smaller")
+    result = json.loads((study / "result.json").read_text(encoding="utf-8"))
+    removed = [r["removed"] for r in result["rounds"]][:2]
+    recipe = json.loads((tmp_path / "smaller" / "recipe.json").read_text(encoding="utf-8"))
+    assert (list(done.removed), done.layers) == (removed, 4)
+    assert recipe["layers_removed"] == removed
+    assert sorted(recipe["layers_removed"] + recipe["layers_kept"]) == list(range(6))
+    assert recipe["model"]["sha256"] == resolve_model(str(tiny_folder)).sha256
+    assert recipe["task"]["name"] == "capitals"
+    assert recipe["evidence"]["baseline_held_out"] == result["baseline"]["held_out"]
+    assert recipe["verified"]["logit_difference"] <= 1e-5
+    assert str(tmp_path) not in json.dumps(recipe)
+    names = {file.name for file in (tmp_path / "smaller").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "recipe.json"} <= names
+    assert {file.stat().st_mode & 0o044 for file in (tmp_path / "smaller").iterdir()} == {0o044}
+
+
+@pytest.mark.parametrize("pick", ["0", "4", "-1", "worst", "1.5", ""])
+def test_a_pick_that_the_study_has_not_is_refused(study: Path, tmp_path: Path, pick: str) -> None:
+    with pytest.raises(InputError, match=r"give best, bsba or a number of removed layers, 1-3"):
+        telltale.export(study, pick=pick, to=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_nothing_removed_is_refused_with_what_to_pick_instead(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from telltale.checkpoints.export import _picked
+
+    result = json.loads((study / "result.json").read_text(encoding="utf-8"))
+    result["best"]["removed"] = []
+    with pytest.raises(InputError, match=r"BEST is the whole model.*1-3"):
+        _picked(result, "best")
+    result["rounds"] = [{**result["rounds"][0], "accepted": False}]
+    with pytest.raises(InputError, match="larger --tolerance"):
+        _picked(result, "1")
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(InputError, match="not an empty folder"):
+        telltale.export(study, pick=1, to=tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_an_empty_folder_is_taken(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    telltale.export(study, pick=1, to=tmp_path / "x")
+    assert (tmp_path / "x" / "config.json").is_file()
+
+
+def test_a_model_that_has_changed_since_is_refused(tmp_path: Path, tiny_folder: Path) -> None:
+    model = shutil.copytree(tiny_folder, tmp_path / "model")
+    telltale.search(
+        str(model),
+        "capitals",
+        out=tmp_path / "s",
+        limit=20,
+        held_out=20,
+        max_removed=1,
+        tolerance=1,
+    )
+    weights = load_file(model / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"] * 2
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="has changed since the search"):
+        telltale.export(tmp_path / "s", pick=1, to=tmp_path / "x")
+
+
+def test_an_unfinished_study_is_refused(tmp_path: Path) -> None:
+    from telltale.records import open_records
+
+    with open_records(tmp_path / "s", write=True):
+        pass
+    with pytest.raises(InputError, match="is not finished"):
+        telltale.export(tmp_path / "s", to=tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("swap", "its logits differ from the measured path's"),
+        ("lose", "it lacks weights"),
+        ("config", "its layers are 3, not 4|holds unused weights"),
+        ("garble", "does not load in plain transformers"),
+    ],
+)
+def test_a_checkpoint_that_is_not_the_path_is_never_called_done(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, message: str
+) -> None:
+    """Each way in which writing could go wrong is seen by the verification."""
+    write = checkpoint_module.write_checkpoint
+
+    def damaged(source: Any, path: LayerPath, folder: Path, dtype: str | None = None) -> None:
+        write(source, path, folder, dtype)
+        file = folder / "model.safetensors"
+        weights = load_file(file)
+        one, two = "model.layers.1.mlp.up_proj.weight", "model.layers.2.mlp.up_proj.weight"
+        if damage == "swap":
+            weights[one], weights[two] = weights[two], weights[one]
+        elif damage == "lose":
+            del weights[one]
+        elif damage == "config":
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+        save_file(weights, file, metadata={"format": "pt"})
+        if damage == "garble":
+            file.write_bytes(b"nothing of the kind")
+
+    monkeypatch.setattr("telltale.checkpoints.export.write_checkpoint", damaged)
+    with pytest.raises(TelltaleError, match=message):
+        telltale.export(study, pick=2, to=tmp_path / "out" / "x")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_fresh_process_imports_no_telltale() -> None:
+    program = Path(verify_module.__file__).with_name("reload_check.py").read_text(encoding="utf-8")
+    assert "import telltale" not in program
+    assert "from telltale" not in program
+
+
+def test_weights_under_other_names_are_refused(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "whole")
+    weights = load_file(folder / "model.safetensors")
+    renamed = {name.replace("model.layers.", "blocks."): w for name, w in weights.items()}
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnsupportedModelError, match="hold no layer 0"):
+        write_checkpoint(resolve_model(str(folder)), PATH, tmp_path / "x")

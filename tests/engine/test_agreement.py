@@ -1,0 +1,173 @@
+"""The shared engine gives what the naive one gives, for every family and any input."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from telltale.engine.batches import canonical_batches
+from telltale.engine.encode import EncodedExample, common_token_prefix
+from telltale.engine.layout import row_sizes
+from telltale.engine.naive import NaiveEngine
+from telltale.engine.selftest import find_capabilities
+from telltale.engine.shared import Capabilities, SharedEngine
+from telltale.engine.store import StateStore
+from telltale.measure import Measurement, outcomes_by_path
+from telltale.paths import LayerPath
+from telltale.tasks import Scoring
+from tests import tiny
+
+BOTH = Capabilities(keeps_prefix=True, shares_context=True)
+PREFIX_ONLY = Capabilities(keeps_prefix=True, shares_context=False)
+PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
+EXPECTED = {
+    "llama": BOTH,
+    "qwen2": BOTH,
+    "qwen2-window": PREFIX_ONLY,
+    "mistral": BOTH,
+    "mistral-window": PREFIX_ONLY,
+    "gemma3": PREFIX_ONLY,
+    "gpt2": BOTH,
+}
+LONGEST = 40
+
+
+def random_examples(source: random.Random, count: int) -> list[EncodedExample]:
+    """Examples of any shape, with or without common first tokens."""
+    prefix = tuple(source.randrange(300) for _ in range(source.choice([0, 0, 1, 5, 14])))
+    examples = []
+    for _ in range(count):
+        own = tuple(source.randrange(300) for _ in range(source.randint(1, LONGEST - len(prefix))))
+        longest = source.choice([1, 1, 2, 6])
+        choices = list(
+            dict.fromkeys(
+                tuple(source.randrange(300) for _ in range(source.randint(1, longest)))
+                for _ in range(source.randint(2, 5))
+            )
+        )
+        # A choice that begins as another does, and one that goes on from it.
+        choices.append((*choices[0], 5))
+        examples.append(
+            EncodedExample(
+                prefix + own, tuple(choices), tuple(map(len, choices)), source.randrange(2)
+            )
+        )
+    return examples
+
+
+def random_paths(source: random.Random, depth: int) -> list[LayerPath]:
+    whole = LayerPath.whole(depth)
+    some = [
+        LayerPath(tuple(sorted(source.sample(range(depth), source.randint(1, depth)))), depth)
+        for _ in range(3)
+    ]
+    return list(dict.fromkeys([whole, *some, whole.without(source.randrange(depth))]))
+
+
+def compare(found: list[Measurement], oracle: list[Measurement]) -> None:
+    ours, theirs = outcomes_by_path(found), outcomes_by_path(oracle)
+    assert ours.keys() == theirs.keys()
+    for path, outcomes in theirs.items():
+        assert ours[path].keys() == outcomes.keys()
+        for example, expected in outcomes.items():
+            outcome = ours[path][example]
+            assert outcome.answer == expected.answer
+            assert outcome.score == expected.score
+            for choice, other in zip(outcome.choices, expected.choices, strict=True):
+                assert choice.loglik == pytest.approx(other.loglik, abs=1e-5, rel=0)
+                assert (choice.tokens, choice.bytes) == (other.tokens, other.bytes)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_self_test_finds_what_an_architecture_can_do(family: str) -> None:
+    assert find_capabilities(tiny.layered(family), longest=LONGEST) == EXPECTED[family]
+
+
+@pytest.mark.parametrize("family", ["mistral-window", "gemma3", "qwen2-window"])
+def test_a_window_longer_than_the_input_takes_nothing_away(family: str) -> None:
+    assert find_capabilities(tiny.layered(family), longest=4, branch=2) == BOTH
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_shared_and_naive_engines_agree(family: str, seed: int) -> None:
+    source = random.Random(f"{family} {seed}")
+    model = tiny.layered(family)
+    examples = random_examples(source, source.randint(2, 9))
+    prefix = common_token_prefix(examples)
+    capabilities = find_capabilities(model, longest=LONGEST)
+    sizes = {
+        i: row_sizes(
+            example,
+            prefix_length=len(prefix) if capabilities.keeps_prefix else 0,
+            shares_context=capabilities.shares_context,
+        )
+        for i, example in enumerate(examples)
+    }
+    batches = canonical_batches(sizes, token_budget=source.choice([1, 60, 200, 10_000]))
+    paths = random_paths(source, model.depth)
+    scoring = source.choice(list(Scoring))
+    engine = SharedEngine(
+        model,
+        examples,
+        scoring,
+        capabilities=capabilities,
+        token_prefix=prefix,
+        store=StateStore(source.choice([0, 20_000, 10**9])),
+    )
+    naive = NaiveEngine(model, examples, scoring)
+    compare(list(engine(paths, batches)), list(naive(paths, batches)))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+def test_outcomes_do_not_depend_on_companions(family: str) -> None:
+    """To the last bit: whatever paths are measured beside one, before one, or kept in the store."""
+    source = random.Random(family)
+    model = tiny.layered(family)
+    examples = random_examples(source, 8)
+    sizes = {i: (1, len(example.context)) for i, example in enumerate(examples)}
+    batches = canonical_batches(sizes, token_budget=100)
+    paths = random_paths(source, model.depth)
+
+    def measured(asked: list[list[LayerPath]], budget: int) -> dict[LayerPath, object]:
+        engine = SharedEngine(
+            model,
+            examples,
+            Scoring.LOGLIK,
+            capabilities=EXPECTED[family],
+            token_prefix=common_token_prefix(examples),
+            store=StateStore(budget),
+        )
+        found = [m for together in asked for m in engine(together, batches)]
+        return dict(outcomes_by_path(found))
+
+    alone: dict[LayerPath, object] = {}
+    for path in paths:
+        alone.update(measured([[path]], 0))
+    assert measured([paths], 0) == alone
+    assert measured([paths[:2], paths[::-1], paths], 10**9) == alone
+    assert measured([paths], 3000) == alone
+
+
+def test_leaving_layers_out_equals_a_model_built_without_them() -> None:
+    """Against the architecture itself: a physically smaller model, never driven by layers."""
+    import torch
+
+    whole = tiny.build("llama")
+    model = tiny.layered("llama")
+    path = LayerPath((0, 2, 5), 6)
+    smaller = tiny.build("llama", num_hidden_layers=3)
+    smaller.load_state_dict(
+        {
+            name.replace(f"layers.{old}.", f"layers.{new}."): value
+            for new, old in enumerate(path.kept)
+            for name, value in whole.state_dict().items()
+            if "layers." not in name or f"layers.{old}." in name
+        }
+    )
+    tokens = torch.arange(1, 30)[None]
+    with torch.inference_mode():
+        expected = smaller(tokens).logits[0]
+    driven = model.logits(model.run_path(path, model.prepare(tokens))[0])
+    torch.testing.assert_close(driven, expected, atol=1e-5, rtol=0)

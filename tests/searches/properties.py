@@ -1,0 +1,92 @@
+"""What must hold for a search, as functions of the code that is tried.
+
+`test_greedy` runs them on telltale's own code; `test_mutants` runs them on broken copies, where
+they must fail.
+"""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from telltale.measure import Batch, Measurement, Outcome
+from telltale.paths import LayerPath
+from tests.searches.oracle import Table, best_and_bsba, removal_order
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+BATCHES = [Batch(tuple(range(10))), Batch(tuple(range(10, 20)))]
+
+
+def random_table(seed: int, layers: int) -> Table:
+    """Accuracies in twentieths around that of the whole model, so that ties are frequent."""
+
+    def score(gone: frozenset[int]) -> Fraction:
+        source = random.Random(f"{seed} {sorted(gone)}")
+        return Fraction(source.randint(12, 16) - len(gone) // 3, 20)
+
+    return score
+
+
+def measure_of(table: Table) -> Any:
+    """A measure that gives each path its table's accuracy, example by example."""
+
+    def measure(paths: list[LayerPath], batches: list[Batch]) -> Any:
+        for batch in batches:
+            for path in paths:
+                right = int(table(frozenset(path.removed)) * 20)
+                outcomes = tuple(
+                    Outcome(example, (), 0, float(example < right)) for example in batch.examples
+                )
+                yield Measurement(batch, path, outcomes)
+
+    return measure
+
+
+def tables() -> list[tuple[Table, int, Fraction, int | None]]:
+    cases = []
+    for seed in range(150):
+        source = random.Random(seed)
+        layers = source.randint(2, 9)
+        tolerance = Fraction(source.choice([0, 1, 2, 3, 20]), 20)
+        most = source.choice([None, 1, 2, layers])
+        cases.append((random_table(seed, layers), layers, tolerance, most))
+    return cases
+
+
+def check_search(greedy: ModuleType | Any) -> None:
+    """The order, BEST and BSBA are the oracle's, on random tables."""
+    for table, layers, tolerance, most in tables():
+        search = greedy.GreedyRemoval(tolerance=float(tolerance), max_removed=most)
+        found = search(measure_of(table), BATCHES, LayerPath.whole(layers))
+        order = removal_order(table, layers, tolerance, most)
+        assert list(found.kept[-1].removed) == order
+        best, bsba = best_and_bsba(table, order)
+        assert list(found.best.removed) == best
+        assert list(found.bsba.removed) == bsba
+
+
+def check_split(split: ModuleType | Any) -> None:
+    """The sets are disjoint by context and passage, and of the size asked for."""
+    from telltale.tasks import Example
+
+    for seed in range(30):
+        source = random.Random(seed)
+        examples = [
+            Example(
+                str(i),
+                f"context {source.randrange(120)}",
+                ("a", "b"),
+                source.randrange(2),
+                passage=source.choice(["", f"passage {source.randrange(60)}"]),
+            )
+            for i in range(200)
+        ]
+        found = split.split_examples(examples, limit=40, held_out=30, seed=seed)
+        sides = [[examples[i] for i in found.search], [examples[i] for i in found.held_out]]
+        assert (len(sides[0]), len(sides[1])) == (40, 30)
+        assert not {e.context for e in sides[0]} & {e.context for e in sides[1]}
+        assert not {e.passage for e in sides[0] if e.passage} & {e.passage for e in sides[1]}
+        assert len({*found.search, *found.held_out}) == 70

@@ -1,0 +1,61 @@
+"""Greedy removal is the method as written."""
+
+from __future__ import annotations
+
+import pytest
+
+from telltale.errors import InputError
+from telltale.paths import LayerPath
+from telltale.searches import GreedyRemoval, Round, greedy
+from telltale.tasks import split
+from tests.searches.properties import BATCHES, check_search, check_split, measure_of, random_table
+
+
+def test_order_best_and_bsba_equal_an_independent_rewriting() -> None:
+    check_search(greedy)
+
+
+def test_the_two_sets_never_share_a_context_or_a_passage() -> None:
+    check_split(split)
+
+
+def test_protected_layers_stay() -> None:
+    table = random_table(3, 7)
+    search = GreedyRemoval(tolerance=1.0, protected=frozenset({0, 4}))
+    found = search(measure_of(table), BATCHES, LayerPath.whole(7))
+    assert set(found.kept[-1].removed) == {1, 2, 3, 5, 6}
+    assert all({0, 4}.isdisjoint(done.candidates) for done in found.rounds)
+
+
+def test_one_layer_is_left_at_the_least() -> None:
+    found = GreedyRemoval(tolerance=1.0)(
+        measure_of(random_table(1, 5)), BATCHES, LayerPath.whole(5)
+    )
+    assert found.kept[-1].path.depth == 1
+
+
+def test_a_rejected_round_is_told_of_and_not_kept() -> None:
+    from fractions import Fraction
+
+    def falling(gone: frozenset[int]) -> Fraction:
+        return Fraction(16 - 4 * len(gone), 20)
+
+    seen: list[Round] = []
+    found = GreedyRemoval(tolerance=0.2)(
+        measure_of(falling), BATCHES, LayerPath.whole(4), seen.append
+    )
+    assert [(done.removed, done.accepted) for done in found.rounds] == [(0, True), (1, False)]
+    assert seen == list(found.rounds)
+    assert found.kept[-1].removed == (0,)
+    assert found.best.removed == found.bsba.removed == ()
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, 1.1, float("nan")])
+def test_a_tolerance_that_makes_no_sense_is_refused(tolerance: float) -> None:
+    with pytest.raises(InputError, match="--tolerance"):
+        GreedyRemoval(tolerance=tolerance)
+
+
+def test_a_maximum_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="--max-removed"):
+        GreedyRemoval(max_removed=0)

@@ -1,0 +1,73 @@
+"""The properties fail when the code is wrong: shown by breaking copies of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import telltale.searches.greedy
+import telltale.searches.removal
+import telltale.tasks.split
+from tests.searches.properties import check_search, check_split
+
+
+def mutant(module: ModuleType, old: str, new: str) -> ModuleType:
+    """A copy of a module with one piece of its source replaced."""
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
+    assert source.count(old) == 1, f"{old!r} must be in {module.__name__} exactly once"
+    broken = ModuleType(f"{module.__name__}_mutant")
+    sys.modules[broken.__name__] = broken  # dataclasses look their module up
+    exec(compile(source.replace(old, new), str(module.__file__), "exec"), broken.__dict__)
+    return broken
+
+
+GREEDY = [
+    ("a tie goes to the highest layer", "max(candidates, key=lambda one: scores[candidates[one]])",
+     "max(reversed(candidates), key=lambda one: scores[candidates[one]])"),
+    ("the floor moves with the rounds", "            path = chosen\n",
+     "            path = chosen\n            floor = scores[chosen] - self.tolerance - ROUNDING\n"),
+    ("the floor must be passed, not met", "accepted=scores[chosen] >= floor",
+     "accepted=scores[chosen] > floor + 2 * ROUNDING"),
+    ("the worst candidate is taken", "layer = max(candidates", "layer = min(candidates"),
+    ("one layer too many", "removed >= self.max_removed", "removed > self.max_removed"),
+]  # fmt: skip
+REMOVAL = [
+    ("BSBA is not the deepest", "return max(enough, key=lambda model: len(model.removed))",
+     "return min(enough, key=lambda model: len(model.removed))"),
+    ("BSBA must beat the baseline", "model.accuracy >= self.baseline",
+     "model.accuracy > self.baseline or not model.removed"),
+    ("BEST keeps the most layers of equals", "(model.accuracy, len(model.removed))",
+     "(model.accuracy, -len(model.removed))"),
+    ("a rejected model is kept", "if done.accepted:", "if True:"),
+]  # fmt: skip
+SPLIT = [
+    ("passages are not looked at", "if example.passage:", "if False:"),
+    ("contexts are not looked at", '("context", " ".join(example.context.split()))',
+     '("context", example.id)'),
+    ("the held-out set starts anew", "kept_out, _ = _fill(rest,", "kept_out, _ = _fill(groups,"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "old", "new"), GREEDY, ids=[m[0] for m in GREEDY])
+def test_a_broken_search_is_caught(wrong: str, old: str, new: str) -> None:
+    with pytest.raises(AssertionError):
+        check_search(mutant(telltale.searches.greedy, old, new))
+
+
+@pytest.mark.parametrize(("wrong", "old", "new"), REMOVAL, ids=[m[0] for m in REMOVAL])
+def test_broken_names_are_caught(
+    wrong: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = mutant(telltale.searches.removal, old, new)
+    monkeypatch.setattr(telltale.searches.greedy, "Removal", broken.Removal)
+    with pytest.raises(AssertionError):
+        check_search(telltale.searches.greedy)
+
+
+@pytest.mark.parametrize(("wrong", "old", "new"), SPLIT, ids=[m[0] for m in SPLIT])
+def test_a_leaking_split_is_caught(wrong: str, old: str, new: str) -> None:
+    with pytest.raises(AssertionError):
+        check_split(mutant(telltale.tasks.split, old, new))

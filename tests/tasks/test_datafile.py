@@ -1,0 +1,196 @@
+"""Data files: every form that is taken, and every fault named by file and line."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from telltale.errors import DataError, InputError
+from telltale.tasks.datafile import AnswerForm, Fields, read_data_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = {"question": "Is it?", "choices": ["yes", "no"], "answer": 1}
+
+
+def jsonl(folder: Path, *rows: Any, name: str = "data.jsonl") -> Path:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / name).write_text("\n".join(lines), encoding="utf-8")
+    return folder / name
+
+
+def csv(folder: Path, text: str) -> Path:
+    (folder / "data.csv").write_text(text, encoding="utf-8")
+    return folder / "data.csv"
+
+
+def test_json_lines_give_rows_with_all_their_fields(tmp_path: Path) -> None:
+    file = jsonl(tmp_path, {**GOOD, "id": "a", "passage": "Long ago.", "n": 3, "x": None}, "", GOOD)
+    first, second = read_data_file(file).rows
+    assert (first.id, first.choices, first.answer) == ("a", ("yes", "no"), 1)
+    assert first.fields == {
+        "question": "Is it?",
+        "answer": "1",
+        "id": "a",
+        "passage": "Long ago.",
+        "n": "3",
+    }
+    assert second.where == "data.jsonl, line 3"
+    assert "passage" not in second.fields
+
+
+def test_a_line_separator_inside_a_string_does_not_end_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text(json.dumps({**GOOD, "question": "a\u2028b\x85c"}, ensure_ascii=False), "utf-8")
+    assert read_data_file(file).rows[0].fields["question"] == "a\u2028b\x85c"
+
+
+@pytest.mark.parametrize("answer", ["1", "B", "b", "no", " no "])
+def test_answers_may_be_indices_letters_or_texts(tmp_path: Path, answer: str) -> None:
+    assert read_data_file(jsonl(tmp_path, {**GOOD, "answer": answer})).rows[0].answer == 1
+
+
+def test_csv_takes_columns_of_choices_and_shorter_questions(tmp_path: Path) -> None:
+    file = csv(
+        tmp_path, '\ufeffquestion,choice_1,choice_2,choice_10,answer\n"a, b",x,y,z,2\nc,x,y,,0\n'
+    )
+    first, second = read_data_file(file).rows
+    assert (first.fields["question"], first.choices, first.answer) == ("a, b", ("x", "y", "z"), 2)
+    assert second.choices == ("x", "y")
+
+
+def test_csv_takes_a_json_list_of_choices(tmp_path: Path) -> None:
+    file = csv(tmp_path, 'question,choices,answer\nq,"[""x"", ""y""]",y\n')
+    assert read_data_file(file).rows[0].choices == ("x", "y")
+
+
+def test_text_and_label_make_a_classification(tmp_path: Path) -> None:
+    text = "text,label\n" + "".join(f"word {i},{('good', 'bad')[i % 2]}\n" for i in range(12))
+    rows = read_data_file(csv(tmp_path, text)).rows
+    assert {row.choices for row in rows} == {("bad", "good")}
+    assert [row.answer for row in rows[:2]] == [1, 0]
+    assert rows[0].fields["question"] == rows[0].fields["text"] == "word 0"
+
+
+def test_fields_may_have_other_names(tmp_path: Path) -> None:
+    file = jsonl(tmp_path, {"q": "Is it?", "options": ["yes", "no"], "gold": 0, "context": "P"})
+    names = Fields(question="q", choices="options", answer="gold", passage="context")
+    row = read_data_file(file, names).rows[0]
+    assert (row.fields["question"], row.fields["passage"], row.answer) == ("Is it?", "P", 0)
+
+
+BAD_ROWS: dict[str, tuple[Any, str]] = {
+    "no answer": ({**GOOD, "answer": None}, "no answer; fill in 'answer'"),
+    "an index past the choices": ({**GOOD, "answer": 2}, r"answer '2' is not an index from 0 to 1"),
+    "a negative index": ({**GOOD, "answer": -1}, r"answer '-1' is not an index"),
+    "equal choices, one right": ({**GOOD, "choices": ["no", "no"]}, "two choices are 'no'"),
+    "one choice": ({**GOOD, "choices": ["no"]}, "at least two"),
+    "no choices": ({**GOOD, "choices": []}, "0 choices"),
+    "choices that are no list": ({**GOOD, "choices": "yes"}, "is not a list"),
+    "an empty choice": ({**GOOD, "choices": ["", "no"]}, "an empty choice"),
+    "a choice that is no text": ({**GOOD, "choices": [{}, "no"]}, "an empty choice"),
+    "an empty question": ({**GOOD, "question": " "}, "'question' is empty"),
+    "an unclosed line": ('{"question": "Is it?", "choi', "not a JSON object"),
+    "a list": ("[1, 2]", "a JSON list, not an object"),
+    "nesting without end": ("[" * 100_000, "not a JSON object"),
+    "a number of many digits": (
+        '{"answer": ' + "9" * 5000 + "}",
+        "not a JSON object|no answer|empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_bad_row_is_refused_by_file_and_line_or_skipped(tmp_path: Path, name: str) -> None:
+    row, message = BAD_ROWS[name]
+    assert len(read_data_file(jsonl(tmp_path, GOOD, GOOD)).rows) == 2  # the good case
+    file = jsonl(tmp_path, GOOD, row, GOOD)
+    with pytest.raises(DataError, match=f"^data.jsonl, line 2: .*({message})"):
+        read_data_file(file)
+    found = read_data_file(file, skip_bad_rows=True)
+    assert len(found.rows) == 2
+    assert len(found.skipped) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "data.csv",
+            "question,choice_1,choice_2,answer\nq,a,b\n",
+            "line 2: 3 cells where the header has 4",
+        ),
+        ("data.csv", 'question,answer\n"q,a\n', "close every quote"),
+        ("data.csv", "question,question\na,b\n", "names a column twice"),
+        ("data.csv", "question,answer\n", "holds no rows"),
+        ("data.jsonl", "", "holds no rows"),
+        ("data.jsonl", '{"a": 1}', "no field 'question', only 'a'; name it with --question-field"),
+        ("data.jsonl", '{"question": "a"}', "--answer-field"),
+        ("data.parquet", "PAR1", "of no known format"),
+        ("data.csv", "text,label\n" + "a,same\n" * 30, "every answer in the file is 'same'"),
+        (
+            "data.csv",
+            "text,label\n" + "".join(f"a,{i}\n" for i in range(30)),
+            "too many to be labels",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_data_file(tmp_path / name)
+
+
+def test_a_byte_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_bytes(json.dumps(GOOD).encode() + b"\n\n{\xff}")
+    with pytest.raises(DataError, match=r"data.jsonl, line 3: byte 0xff is not UTF-8"):
+        read_data_file(tmp_path / "data.jsonl")
+
+
+def test_an_absent_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_data_file(tmp_path / "none.jsonl")
+
+
+def test_a_choices_field_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--choices-field"):
+        read_data_file(jsonl(tmp_path, GOOD), Fields(choices="options"))
+
+
+def test_answers_that_may_mean_two_things_are_asked_about(tmp_path: Path) -> None:
+    file = jsonl(tmp_path, {**GOOD, "choices": ["1", "0"], "answer": "0"})
+    with pytest.raises(InputError, match="--answer-form index or --answer-form text"):
+        read_data_file(file)
+    by_text = read_data_file(file, Fields(answer_form=AnswerForm.TEXT))
+    by_index = read_data_file(file, Fields(answer_form=AnswerForm.INDEX))
+    assert (by_text.rows[0].answer, by_index.rows[0].answer) == (1, 0)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200), st.sampled_from([".jsonl", ".csv", ".tsv"]), st.booleans())
+def test_no_bytes_end_in_anything_but_rows_or_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, suffix: str, skip: bool
+) -> None:
+    file = tmp_path_factory.mktemp("fuzz") / f"data{suffix}"
+    file.write_bytes(data)
+    try:
+        assert read_data_file(file, skip_bad_rows=skip).rows
+    except InputError as problem:
+        assert "\n" not in str(problem)
+
+
+def test_all_the_real_task_files_can_be_read(shared_tasks: Path) -> None:
+    counts = {}
+    for file in sorted(shared_tasks.glob("*/validation.jsonl")):
+        counts[file.parent.name] = len(read_data_file(file, skip_bad_rows=True).rows)
+    # CommonsenseQA and MMLU have rows with two equal choices of which one is right.
+    assert counts["commonsense_qa"] == 1221 - 6
+    assert counts["boolq"] == 3270
+    assert counts["sst2"] == 872

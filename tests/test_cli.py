@@ -1,0 +1,253 @@
+"""The command: what it prints, its exit status, and one line whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from telltale.cli import main
+from tests.studies import result_of, search_arguments, start_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    status = ended.value.code
+    return (status if isinstance(status, int) else 0), out, err
+
+
+@pytest.fixture(scope="module")
+def study(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "study"
+    with pytest.raises(SystemExit) as ended:
+        main(search_arguments(tiny_folder, folder, "--max-removed", "2", "--tolerance", "1"))
+    assert ended.value.code == 0
+    return folder
+
+
+def test_a_search_prints_its_table_its_verdict_and_what_to_do_next(
+    capsys: pytest.CaptureFixture[str], study: Path, tiny_folder: Path
+) -> None:
+    arguments = search_arguments(tiny_folder, study, "--max-removed", "2", "--tolerance", "1")
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    result = result_of(study)
+    assert result["verdict"] in out
+    for word in (
+        "layers",
+        "parameters",
+        "held out (95%)",
+        "tokens/s",
+        "whole model",
+        "BEST",
+        "BSBA",
+    ):
+        assert word in out
+    assert f"Next: telltale export {study} --pick" in out
+
+
+def test_a_log_gets_one_line_a_round(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    status, _, err = run(
+        capsys, *search_arguments(tiny_folder, tmp_path / "s", "--max-removed", "2")
+    )
+    assert status == 0
+    rounds = result_of(tmp_path / "s")["rounds"]
+    lines = err.strip().splitlines()
+    assert len(lines) == len(rounds)
+    assert lines[0].startswith(f"round 1: layer {rounds[0]['removed']} ")
+
+
+def test_show_prints_what_the_search_printed(
+    capsys: pytest.CaptureFixture[str], study: Path
+) -> None:
+    status, out, _ = run(capsys, "show", str(study))
+    assert status == 0
+    assert result_of(study)["verdict"] in out
+
+
+def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "tasks")
+    assert status == 0
+    assert re.search(r"capitals +195 ", out)
+    assert re.search(r"boolean_expressions +1000 ", out)
+
+
+def test_eval_agrees_with_the_search_and_writes_every_example(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "e.json"
+    arguments = ("eval", str(tiny_folder), "capitals", "--limit", "25", "--remove", "4,1")
+    status, out, _ = run(capsys, *arguments, "--out", str(file))
+    document = json.loads(file.read_text(encoding="utf-8"))
+    assert status == 0
+    assert document["removed"] == [4, 1]
+    assert document["layers"] == 4
+    assert len(document["examples"]) == 25
+    assert document["accuracy"] == sum(e["score"] for e in document["examples"]) / 25
+    for example in document["examples"]:
+        best = max(example["loglikelihoods"])
+        assert example["loglikelihoods"][example["answer"]] == best
+    assert "25 examples" in out
+
+
+def test_export_says_that_it_was_verified(
+    capsys: pytest.CaptureFixture[str], study: Path, tmp_path: Path
+) -> None:
+    status, out, _ = run(capsys, "export", str(study), "--pick", "1", "--to", str(tmp_path / "x"))
+    assert status == 0
+    assert "Verified: reloaded with plain transformers in a fresh process, 5 layers" in out
+    assert (tmp_path / "x" / "recipe.json").is_file()
+
+
+GOOD = {"question": "Is it?", "choices": ["yes", "no"], "answer": 1}
+# Each after the model; FILE stands for a data file of the lines given.
+WRONG: dict[str, tuple[list[str], list[str], str]] = {
+    "neither task nor data": ([], [], "give either a task's name or --data FILE"),
+    "both": (["capitals", "--data", "FILE"], [json.dumps(GOOD)], "give either"),
+    "an unknown task": (["capital"], [], "no task is named 'capital'"),
+    "an absent file": (["--data", "none.jsonl"], [], "No such file"),
+    "an empty file": (["--data", "FILE"], [], "holds no rows"),
+    "too few": (["--data", "FILE"], [json.dumps(GOOD)] * 3, "are too few"),
+    "a bad line": (["--data", "FILE"], [json.dumps(GOOD), "{"], "line 2: not a JSON object"),
+    "a missing field": (["capitals", "--prompt", "{x}"], [], "no field 'x'"),
+    "a bad template": (["capitals", "--prompt", "{question.x}"], [], "plain field names"),
+    "a bad scoring": (["capitals", "--scoring", "best"], [], "no scoring 'best'"),
+    "a bad device": (["capitals", "--device", "tpu"], [], "no device 'tpu'"),
+    "a bad dtype": (["capitals", "--dtype", "int8"], [], "no dtype 'int8'"),
+    "a bad limit": (["capitals", "--limit", "0"], [], "--limit 0"),
+    "a limit that is no number": (["capitals", "--limit", "many"], [], "'--limit'"),
+    "a bad tolerance": (["capitals", "--tolerance", "8"], [], "--tolerance 8 makes no sense"),
+    "a bad maximum": (["capitals", "--max-removed", "0"], [], "--max-removed 0 removes nothing"),
+    "bad layers": (["capitals", "--protect", "a,b"], [], "--protect 'a,b' is not a list of layers"),
+    "a layer outside": (["capitals", "--protect", "6"], [], "layer 6 is not in this model"),
+    "a bad answer form": (["capitals", "--answer-form", "x"], [], "no --answer-form 'x'"),
+    "an unknown option": (["capitals", "--deep"], [], "--deep"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_bad_input_is_one_line_on_standard_error_and_status_two(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path, name: str
+) -> None:
+    more, lines, message = WRONG[name]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    more = [str(tmp_path / "data.jsonl") if word == "FILE" else word for word in more]
+    status, out, err = run(capsys, "search", str(tiny_folder), *more, "--out", str(tmp_path / "s"))
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.startswith("telltale: ")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "s" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search"], "Missing argument"),
+        (["search", "m", "capitals"], "--out"),
+        (["dig"], "No such command 'dig'"),
+        (["search", "./no/model", "capitals", "--out", "OUT"], "no such file or folder"),
+        (["eval", "./no/model", "capitals", "--remove", "x"], "--remove 'x'"),
+        (["eval", "./no/model", "capitals", "--limit", "0"], "--limit 0"),
+        (["eval", "./no/model", "capitals", "--out", "/no/folder/e.json"], "there is no folder"),
+        (["show", "OUT"], "is not a study"),
+        (["export", "OUT", "--to", "x"], "is not a study"),
+    ],
+)
+def test_usage_errors_are_one_line_and_status_two(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    arguments = [str(tmp_path / "out") if word == "OUT" else word for word in arguments]
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_removed_set_that_leaves_nothing_is_refused(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path
+) -> None:
+    status, _, err = run(capsys, "eval", str(tiny_folder), "capitals", "--remove", "0,1,2,3,4,5")
+    assert status == 2
+    assert "removing all 6 layers leaves nothing" in err
+
+
+def test_messages_hold_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "search", "./\x1b[31mred\n\x07", "capitals", "--out", "x")
+    assert status == 2
+    assert "\x1b" not in err
+    assert "\x07" not in err
+    assert len(err.splitlines()) == 1
+
+
+def test_an_unforeseen_error_is_one_line_and_status_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by zero\nsomewhere")
+
+    monkeypatch.setattr("telltale.api.evaluate", fail)
+    status, _, err = run(capsys, "eval", "m", "capitals")
+    assert status == 1
+    assert err.startswith("telltale: ZeroDivisionError: by zero somewhere")
+    monkeypatch.setenv("TELLTALE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["eval", "m", "capitals"])
+
+
+def test_help_and_import_are_quick_and_bring_no_torch() -> None:
+    program = (
+        "import sys, telltale, telltale.cli\n"
+        "try:\n"
+        "    telltale.cli.main(['search', '--help'])\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "sys.exit(str([m for m in ('torch', 'transformers') if m in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == "[]"
+    assert "--held-out" in done.stdout
+
+
+def test_control_c_prints_how_to_go_on_and_the_same_command_does(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    arguments = search_arguments(tiny_folder, tmp_path / "s")
+    command = [sys.executable, "-m", "telltale", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert first.startswith("round 1")
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert f"telltale search {tiny_folder} capitals" in err
+    going_on = start_command(arguments)
+    going_on.join()
+    assert going_on.exitcode == 0
+    alone = start_command(search_arguments(tiny_folder, tmp_path / "alone"))
+    alone.join()
+    assert result_of(tmp_path / "s") == result_of(tmp_path / "alone")
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    command = f"{sys.executable} -m telltale tasks | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -1,0 +1,65 @@
+"""Outcomes survive packing exactly, and accuracies are means over examples."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telltale.errors import TelltaleError
+from telltale.measure import (
+    Batch,
+    ChoiceOutcome,
+    Measurement,
+    Outcome,
+    accuracies,
+    pack_outcomes,
+    unpack_outcomes,
+)
+from telltale.paths import LayerPath
+
+COUNT = st.integers(0, 2**32 - 1)
+CHOICE = st.builds(ChoiceOutcome, st.floats(allow_nan=False), COUNT, COUNT)
+OUTCOME = st.builds(Outcome, COUNT, st.lists(CHOICE, max_size=5).map(tuple), COUNT, st.floats(0, 1))
+
+
+@given(st.lists(OUTCOME, max_size=6).map(tuple))
+def test_outcomes_come_back_exactly_as_they_were_packed(outcomes: tuple[Outcome, ...]) -> None:
+    assert unpack_outcomes(pack_outcomes(outcomes)) == outcomes
+
+
+@given(st.lists(OUTCOME, min_size=1, max_size=3).map(tuple), st.data())
+def test_bytes_that_are_cut_off_are_never_taken_for_outcomes(
+    outcomes: tuple[Outcome, ...], data: st.DataObject
+) -> None:
+    packed = pack_outcomes(outcomes)
+    cut = data.draw(st.integers(1, len(packed) - 1))
+    try:
+        found = unpack_outcomes(packed[:cut])
+    except TelltaleError as problem:
+        assert "damaged" in str(problem)
+    else:
+        assert found == outcomes[: len(found)]  # cut between two outcomes
+
+
+def test_accuracy_is_the_mean_over_all_batches() -> None:
+    path = LayerPath.whole(2)
+
+    def measure(paths, batches):  # type: ignore[no-untyped-def]
+        for batch in batches:
+            yield Measurement(
+                batch, path, tuple(Outcome(i, (), 0, float(i == 0)) for i in batch.examples)
+            )
+
+    assert accuracies(measure, [path], [Batch((0, 1, 2)), Batch((3,))]) == {path: 0.25}
+
+
+def test_a_batch_is_known_by_its_examples_and_splits_into_both_halves() -> None:
+    batch = Batch((4, 1, 3))
+    assert batch.id == Batch((4, 1, 3)).id != Batch((1, 3, 4)).id
+    assert sum((half.examples for half in batch.halves()), ()) == batch.examples
+
+
+def test_an_accuracy_needs_outcomes() -> None:
+    with pytest.raises(KeyError):
+        accuracies(lambda *_: iter(()), [LayerPath.whole(2)], [Batch((0,))])

