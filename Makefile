@@ -14,7 +14,7 @@ demo: $(VENV)/installed  ## A real model, a search, a table and a verified check
 	$(BIN)/telltale export $(DEMO)/study --pick 1 --to $(DEMO)/shallower
 
 test: $(VENV)/installed-dev  ## All tests, with the coverage of the core.
-	$(BIN)/python -m pytest --cov --cov-fail-under=95
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-fail-under=95
 
 check: $(VENV)/installed-dev  ## Format, lint, types and the import contract; changes nothing.
 	$(BIN)/ruff format --check

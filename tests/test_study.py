@@ -202,9 +202,26 @@ def test_a_study_of_another_format_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_protected_layer_outside_the_model_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_study_that_is_refused_before_it_begins_leaves_nothing_behind(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="layer 17 is not"):
         search(tiny_folder, tmp_path / "s", protect=[17])
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    long = "{question} " + "and so on, " * 200
+    with pytest.raises(InputError, match="more than the 256 that this model takes"):
+        search(tiny_folder, tmp_path / "mine", prompt=long)
+    assert list((tmp_path / "mine").iterdir()) == []
+    search(tiny_folder, tmp_path / "mine", max_removed=1)
+
+
+def test_a_protected_layer_outside_the_model_is_refused_when_going_on_too(
+    finished: Path, tiny_folder: Path
+) -> None:
+    with pytest.raises(InputError, match="layer 17 is not"):
+        search(tiny_folder, finished, protect=[17])
+    assert result_of(finished)
 
 
 def test_a_batch_that_does_not_fit_is_halved_for_good(

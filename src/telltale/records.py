@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -246,6 +246,31 @@ def check_study_folder(folder: Path) -> None:
         others = [entry.name for entry in folder.iterdir() if entry.name != LOCK]
         if others:
             raise InputError(f"{folder} is not empty and not a study; give another folder")
+
+
+@contextmanager
+def new_folder_only_if_begun(folder: Path) -> Iterator[None]:
+    """Leave nothing behind where a study ends in an error before it has begun.
+
+    A study has begun when its ``plan`` is set; a folder that was there before is never removed.
+    """
+    was_there, had_file = folder.exists(), (folder / FILE).exists()
+    try:
+        yield
+    except TelltaleError:
+        if not had_file and not _has_begun(folder):
+            for name in (FILE, LOCK):
+                (folder / name).unlink(missing_ok=True)
+            if not was_there and folder.is_dir():
+                folder.rmdir()
+        raise
+
+
+def _has_begun(folder: Path) -> bool:
+    if not (folder / FILE).is_file():
+        return False
+    with closing(sqlite3.connect(folder / FILE)) as db:
+        return db.execute("SELECT 1 FROM facts WHERE name = 'plan'").fetchone() is not None
 
 
 def _make_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from telltale.ledger import note_look
 from telltale.measure import Batch, BatchTooLargeError, Measurement, outcomes_by_path
 from telltale.paths import LayerPath, check_layers
 from telltale.question import differences
-from telltale.records import Records, open_records
+from telltale.records import Records, new_folder_only_if_begun, open_records
 from telltale.result import VERSION, NamedModel, named_models, round_document, verdict
 from telltale.throughput import tokens_per_second
 
@@ -87,11 +87,11 @@ def run_study(
         InputError: the folder holds something else, or a library's version has changed.
         MeasurementError: measuring failed; what was measured is kept.
     """
-    with open_records(folder, write=True) as records:
-        _check_same_question(records, question.identity(), folder)
+    with new_folder_only_if_begun(folder), open_records(folder, write=True) as records:
+        identity = question.identity()
+        _check_same_question(records, identity, folder)
         _check_versions(records, folder, resume_anyway=resume_anyway)
-        run = _Run(question, search, records, watcher or Watcher())
-        result = run.result()
+        result = _Run(question, identity, search, records, watcher or Watcher()).result()
     write_json(folder / RESULT_FILE, result.document)
     return result
 
@@ -103,9 +103,7 @@ def library_versions() -> dict[str, str]:
 
 def _check_same_question(records: Records, identity: dict[str, Any], folder: Path) -> None:
     known = records.fact("identity")
-    if known is None:
-        records.set_facts({"identity": identity})
-    elif known != json.loads(json.dumps(identity)):
+    if known is not None and known != json.loads(json.dumps(identity)):
         raise InputError(
             f"{folder} holds another study, which differs in: "
             f"{'; '.join(differences(known, identity))}; give another --out"
@@ -186,9 +184,15 @@ class _Run:
     """One run of a study, with what its parts share."""
 
     def __init__(
-        self, question: Question, search: GreedyRemoval, records: Records, watcher: Watcher
+        self,
+        question: Question,
+        identity: dict[str, Any],
+        search: GreedyRemoval,
+        records: Records,
+        watcher: Watcher,
     ) -> None:
         self.question = question
+        self.identity = identity
         self.search = search
         self.records = records
         self.watcher = watcher
@@ -204,6 +208,7 @@ class _Run:
         bench, question = self.workbench, self.question
         model = bench.model
         whole = LayerPath.whole(model.depth)
+        check_layers(sorted(self.search.protected), model.depth)
         plan = {
             "layers": model.depth,
             "parameters": model.parameters_on(whole),
@@ -229,7 +234,8 @@ class _Run:
             )
             for position, example in enumerate(question.examples)
         )
-        self.records.set_facts({"plan": plan, "asked": self._asked()})
+        # From here on the study has begun, and its folder is taken.
+        self.records.set_facts({"identity": self.identity, "plan": plan, "asked": self._asked()})
         return plan
 
     def _asked(self) -> dict[str, Any]:
@@ -269,7 +275,7 @@ class _Run:
     def fingerprint(self) -> str:
         frozen = ("attention", "capabilities", "search_batches", "held_out_batches")
         plan = json.loads(json.dumps({name: self.plan[name] for name in frozen}))
-        return sha256_of_json({"identity": self.records.fact("identity"), **plan})
+        return sha256_of_json({"identity": self.identity, **plan})
 
     def result(self) -> Result:
         removal = self._searched()
@@ -287,7 +293,7 @@ class _Run:
                 **model,
                 "layers": self.plan["layers"],
                 "parameters": self.plan["parameters"],
-                "dtype": self.records.fact("identity")["dtype"],
+                "dtype": self.identity["dtype"],
             },
             "task": asked["task"],
             "fingerprint": fingerprint,
