@@ -314,6 +314,28 @@ def test_an_unfinished_study_tells_how_far_it_has_come(
         read_study(tmp_path)
 
 
+def test_an_evaluation_halves_what_does_not_fit(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from telltale.engine.shared import SharedEngine
+
+    whole = telltale.evaluate(str(tiny_folder), "capitals", limit=20)
+    measure = SharedEngine._measure
+    smallest = 5
+
+    def small_memory(engine: SharedEngine, batch: Batch, plan: Any) -> Any:
+        if len(engine.examples) == 20 and len(batch.examples) > smallest:  # not the self-test
+            raise BatchTooLargeError(batch, "cpu")
+        return measure(engine, batch, plan)
+
+    monkeypatch.setattr(SharedEngine, "_measure", small_memory)
+    halved = telltale.evaluate(str(tiny_folder), "capitals", limit=20)
+    assert halved["accuracy"] == whole["accuracy"]
+    smallest = 0
+    with pytest.raises(TelltaleError, match="a batch of 1 examples did not fit"):
+        telltale.evaluate(str(tiny_folder), "capitals", limit=20)
+
+
 @pytest.mark.slow
 def test_twenty_kills_change_nothing_and_lose_one_batch_each(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
