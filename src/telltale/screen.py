@@ -31,13 +31,10 @@ PHASES = {
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that does not fold lines narrowly where no one is watching."""
-    found = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
-    return (
-        found
-        if found.is_terminal
-        else Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=LOG_WIDTH)
-    )
+    """A console that folds lines in a terminal only, so that a log can be searched."""
+    plain: dict[str, Any] = {"stderr": stderr, "highlight": False, "emoji": False, "markup": False}
+    found = Console(**plain)
+    return found if found.is_terminal else Console(**plain, width=LOG_WIDTH, soft_wrap=True)
 
 
 class ScreenWatcher(Watcher):
@@ -154,12 +151,11 @@ def summary(document: dict[str, Any], held_out_looks: int | None, out: Console) 
         layers = ", ".join(map(str, removed)) if removed else "nothing"
         out.print(f"{ROWS[name]} removes, in this order: {layers}")
     out.print()
-    out.print(Text(document["verdict"], style="bold"), soft_wrap=not out.is_terminal)
+    out.print(Text(document["verdict"], style="bold"))
     if held_out_looks:
         out.print(
             f"Mind: {held_out_looks} other search{'es have' if held_out_looks > 1 else ' has'} "
-            "looked at these held-out examples before; the more look, the less an interval says.",
-            soft_wrap=not out.is_terminal,
+            "looked at these held-out examples before; the more look, the less an interval says."
         )
     out.print(
         f"The search cost {cost['dense_passes']:.1f} passes of the search set through the whole "
