@@ -103,6 +103,22 @@ def test_eval_agrees_with_the_search_and_writes_every_example(
     assert "25 examples" in out
 
 
+def test_rows_that_are_left_out_are_counted(
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tiny_folder: Path,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text("\n".join([json.dumps(GOOD), "{", json.dumps(GOOD)]), encoding="utf-8")
+    arguments = ("eval", str(tiny_folder), "--data", str(file))
+    assert run(capsys, *arguments)[0] == 2
+    status, out, _ = run(capsys, *arguments, "--skip-bad-rows")
+    assert status == 0
+    assert "2 examples" in out
+    assert "Left out 1 of 3 rows; the first: data.jsonl, line 2" in caplog.text
+
+
 def test_export_says_that_it_was_verified(
     capsys: pytest.CaptureFixture[str], study: Path, tmp_path: Path
 ) -> None:

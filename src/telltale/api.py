@@ -5,6 +5,7 @@ Heavy imports happen inside, so that ``import telltale`` and ``telltale --help``
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from telltale.checkpoints.export import Exported
     from telltale.study import Result, Watcher
+
+
+LOG = logging.getLogger(__name__)
 
 
 def search(
@@ -200,6 +204,13 @@ def _task(
     if data is not None:
         file = Path(data)
         found = read_data_file(file, fields, skip_bad_rows=skip_bad_rows)
+        if found.skipped:
+            LOG.warning(
+                "Left out %d of %d rows; the first: %s",
+                len(found.skipped),
+                len(found.skipped) + len(found.rows),
+                found.skipped[0],
+            )
         return make_task(file.name, found.rows, template=prompt, scoring=Scoring(scoring))
     assert name is not None
     return make_task(name, built_in_rows(name), template=prompt, scoring=Scoring(scoring))

@@ -38,7 +38,7 @@ ModelArgument = Annotated[
 ]
 TaskArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[TASK]", help="A built-in task (see `telltale tasks`), or use --data."),
+    typer.Argument(metavar="TASK", help="A built-in task (see `telltale tasks`), or use --data."),
 ]
 DataOption = Annotated[
     Path | None,
@@ -69,16 +69,30 @@ ScoringOption = Annotated[
     ),
 ]
 QuestionField = Annotated[
-    str, typer.Option("--question-field", metavar="NAME", help="The file's name for it.")
+    str,
+    typer.Option(
+        "--question-field", metavar="NAME", help="The field that holds the question (or text)."
+    ),
 ]
 ChoicesField = Annotated[
-    str, typer.Option("--choices-field", metavar="NAME", help="The file's name for them.")
+    str,
+    typer.Option(
+        "--choices-field", metavar="NAME", help="The field that holds the list of choices."
+    ),
 ]
 AnswerField = Annotated[
-    str, typer.Option("--answer-field", metavar="NAME", help="The file's name for it.")
+    str,
+    typer.Option(
+        "--answer-field", metavar="NAME", help="The field that holds the answer (or label)."
+    ),
 ]
 PassageField = Annotated[
-    str, typer.Option("--passage-field", metavar="NAME", help="The file's name for it.")
+    str,
+    typer.Option(
+        "--passage-field",
+        metavar="NAME",
+        help="The field that holds a passage that questions share.",
+    ),
 ]
 AnswerFormOption = Annotated[
     str,
