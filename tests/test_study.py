@@ -221,7 +221,7 @@ def test_a_protected_layer_outside_the_model_is_refused_when_going_on_too(
 ) -> None:
     with pytest.raises(InputError, match="layer 17 is not"):
         search(tiny_folder, finished, protect=[17])
-    assert result_of(finished)
+    assert read_study(finished).document == result_of(finished, cost=True)
 
 
 def test_a_batch_that_does_not_fit_is_halved_for_good(

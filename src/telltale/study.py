@@ -309,9 +309,9 @@ class _Run:
     def _searched(self) -> Removal:
         self.watcher.phase("search")
         start = LayerPath.whole(self.plan["layers"])
+        check_layers(sorted(self.search.protected), start.total)
         # Until it is finished, what was found with other settings is no longer this study's result.
         self.records.set_facts({"search": self._chosen_by(), "result": None})
-        check_layers(sorted(self.search.protected), start.total)
         measure = RememberingMeasure(self.records, self.workbench, self.watcher, counted=True)
         while True:
             try:

@@ -47,6 +47,16 @@ def study(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reload in this process: without the seconds that a fresh one takes to import torch."""
+
+    def reload(checkpoint: Path, probe: Path, device: torch.device) -> dict[str, Any]:
+        return reload_check.check(str(checkpoint), str(probe), str(device))
+
+    monkeypatch.setattr(verify_module, "_reload", reload)
+
+
 @pytest.mark.parametrize("family", WRITTEN)
 def test_a_checkpoint_equals_its_path_and_generates(family: str, tmp_path: Path) -> None:
     source = resolve_model(str(tiny.save(tmp_path / "whole", family)))
@@ -121,6 +131,7 @@ def test_what_cannot_be_written_is_refused_with_the_reason(
         shallower_config({"num_hidden_layers": 6, **config}, PATH)
 
 
+@pytest.mark.usefixtures("same_process")
 def test_files_in_shards_keep_their_index(tmp_path: Path) -> None:
     tiny.build("llama").save_pretrained(tmp_path / "whole", max_shard_size="60KB")
     tiny.tokenizer().save_pretrained(tmp_path / "whole")
@@ -136,6 +147,7 @@ def test_files_in_shards_keep_their_index(tmp_path: Path) -> None:
     verify_checkpoint(tmp_path / "smaller", source, PATH, "float32", CPU)
 
 
+@pytest.mark.usefixtures("same_process")
 @pytest.mark.parametrize("dtype", ["bfloat16"])
 def test_weights_may_be_converted(tmp_path: Path, dtype: str) -> None:
     source = resolve_model(str(tiny.save(tmp_path / "whole")))
@@ -147,6 +159,7 @@ def test_weights_may_be_converted(tmp_path: Path, dtype: str) -> None:
         write_checkpoint(source, PATH, tmp_path / "other", "int3")
 
 
+@pytest.mark.usefixtures("same_process")
 def test_a_study_is_exported_with_its_recipe(
     study: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +208,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(study: Path, tmp_path: Path) -
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
+@pytest.mark.usefixtures("same_process")
 def test_an_empty_folder_is_taken(study: Path, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     telltale.export(study, pick=1, to=tmp_path / "x")
@@ -228,13 +242,13 @@ def test_an_unfinished_study_is_refused(tmp_path: Path) -> None:
         telltale.export(tmp_path / "s", to=tmp_path / "x")
 
 
+@pytest.mark.usefixtures("same_process")
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         ("swap", "its logits differ from the measured path's"),
         ("lose", "it lacks weights"),
         ("config", "its layers are 3, not 4|holds unused weights"),
-        ("garble", "does not load in plain transformers"),
     ],
 )
 def test_a_checkpoint_that_is_not_the_path_is_never_called_done(
@@ -256,11 +270,22 @@ def test_a_checkpoint_that_is_not_the_path_is_never_called_done(
             config = json.loads((folder / "config.json").read_text())
             (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
         save_file(weights, file, metadata={"format": "pt"})
-        if damage == "garble":
-            file.write_bytes(b"nothing of the kind")
 
     monkeypatch.setattr("telltale.checkpoints.export.write_checkpoint", damaged)
     with pytest.raises(TelltaleError, match=message):
+        telltale.export(study, pick=2, to=tmp_path / "out" / "x")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_checkpoint_that_does_not_load_is_never_called_done(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def garbled(source: Any, path: LayerPath, folder: Path, dtype: str | None = None) -> None:
+        write_checkpoint(source, path, folder, dtype)
+        (folder / "model.safetensors").write_bytes(b"nothing of the kind")
+
+    monkeypatch.setattr("telltale.checkpoints.export.write_checkpoint", garbled)
+    with pytest.raises(TelltaleError, match="does not load in plain transformers"):
         telltale.export(study, pick=2, to=tmp_path / "out" / "x")
     assert list((tmp_path / "out").iterdir()) == []
 
