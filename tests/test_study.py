@@ -179,6 +179,7 @@ def test_a_second_run_at_the_same_time_is_refused(tiny_folder: Path, tmp_path: P
         pytest.raises(InputError, match="another run is at work"),
     ):
         search(tiny_folder, tmp_path / "s")
+    assert (tmp_path / "s" / "study.sqlite").is_file()  # the other run's, though it has not begun
 
 
 def test_a_damaged_file_is_a_failure_that_says_what_to_do(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -202,12 +202,17 @@ def open_records(folder: Path, *, write: bool) -> Iterator[Records]:
         InputError: the folder is no study's, or another process writes to it.
         TelltaleError: the file cannot be read or written.
     """
+    is_new = not folder.exists()
     if write:
         check_study_folder(folder)
         _make_folder(folder)
     elif not (folder / FILE).is_file():
         raise InputError(f"{folder} is not a study: it holds no {FILE}; give a search's --out")
-    with _only_writer(folder) if write else nullcontext():
+    guards = ExitStack()
+    if write:
+        guards.enter_context(_only_writer(folder, new=is_new))
+        guards.enter_context(_discarded_unless_begun(folder))
+    with guards:
         connection = sqlite3.connect(folder / FILE)
         try:
             _prepare(connection, folder)
@@ -222,7 +227,7 @@ def open_records(folder: Path, *, write: bool) -> Iterator[Records]:
 
 
 @contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
+def _only_writer(folder: Path, *, new: bool) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -232,6 +237,11 @@ def _only_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        # A folder made for a study that never began goes with it.
+        if not (folder / FILE).exists():
+            (folder / LOCK).unlink(missing_ok=True)
+            if new:
+                folder.rmdir()
 
 
 def check_study_folder(folder: Path) -> None:
@@ -249,28 +259,28 @@ def check_study_folder(folder: Path) -> None:
 
 
 @contextmanager
-def new_folder_only_if_begun(folder: Path) -> Iterator[None]:
-    """Leave nothing behind where a study ends in an error before it has begun.
+def _discarded_unless_begun(folder: Path) -> Iterator[None]:
+    """Leave no file behind where a study ends in an error before its ``plan`` is set.
 
-    A study has begun when its ``plan`` is set; a folder that was there before is never removed.
+    Only within the writer's lock: another run's file, however new, is never removed.
     """
-    was_there, had_file = folder.exists(), (folder / FILE).exists()
+    had_file = (folder / FILE).exists()
     try:
         yield
     except TelltaleError:
         if not had_file and not _has_begun(folder):
-            for name in (FILE, LOCK):
-                (folder / name).unlink(missing_ok=True)
-            if not was_there and folder.is_dir():
-                folder.rmdir()
+            (folder / FILE).unlink(missing_ok=True)
         raise
 
 
 def _has_begun(folder: Path) -> bool:
     if not (folder / FILE).is_file():
         return False
-    with closing(sqlite3.connect(folder / FILE)) as db:
-        return db.execute("SELECT 1 FROM facts WHERE name = 'plan'").fetchone() is not None
+    try:
+        with closing(sqlite3.connect(folder / FILE)) as db:
+            return db.execute("SELECT 1 FROM facts WHERE name = 'plan'").fetchone() is not None
+    except sqlite3.Error:
+        return True  # what cannot be read is not ours to remove
 
 
 def _make_folder(folder: Path) -> None:

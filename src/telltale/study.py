@@ -18,7 +18,7 @@ from telltale.ledger import note_look
 from telltale.measure import Batch, BatchTooLargeError, Measurement, outcomes_by_path
 from telltale.paths import LayerPath, check_layers
 from telltale.question import differences
-from telltale.records import Records, new_folder_only_if_begun, open_records
+from telltale.records import Records, open_records
 from telltale.result import VERSION, NamedModel, named_models, round_document, verdict
 from telltale.throughput import tokens_per_second
 
@@ -87,7 +87,7 @@ def run_study(
         InputError: the folder holds something else, or a library's version has changed.
         MeasurementError: measuring failed; what was measured is kept.
     """
-    with new_folder_only_if_begun(folder), open_records(folder, write=True) as records:
+    with open_records(folder, write=True) as records:
         identity = question.identity()
         _check_same_question(records, identity, folder)
         _check_versions(records, folder, resume_anyway=resume_anyway)
