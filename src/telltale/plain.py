@@ -1,0 +1,46 @@
+"""Text from elsewhere made plain: nothing in it that a terminal or a reader's eye would obey.
+
+File names, data and models hold any characters. Escape sequences can rewrite a terminal,
+right-to-left marks can make a line read as another, line breaks can forge a second message.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+
+SPACES = "Zs"  # no-break and wide spaces: not printable to Python, harmless to a terminal
+_ODD = re.compile(r"[^ -~]")
+
+
+def printable(text: str) -> str:
+    r"""``text`` on one line, with what is not printable as ``\x1b``, ``\u202e`` or ``\U000e0001``.
+
+    Letters of all scripts stay as they are; controls, line breaks, marks of direction, format
+    characters, lone surrogates and characters without a meaning do not.
+    """
+    return _ODD.sub(_as_escape, text)
+
+
+def is_harmless(character: str) -> bool:
+    """Whether a character shows itself and does nothing else."""
+    return character.isprintable() or unicodedata.category(character) == SPACES
+
+
+def _as_escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if is_harmless(character):
+        return character
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats a record as one printable line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's line."""
+        return printable(" ".join(super().format(record).split()))
