@@ -129,44 +129,6 @@ def test_export_says_that_it_was_verified(
 
 
 GOOD = {"question": "Is it?", "choices": ["yes", "no"], "answer": 1}
-# Each after the model; FILE stands for a data file of the lines given.
-WRONG: dict[str, tuple[list[str], list[str], str]] = {
-    "neither task nor data": ([], [], "give either a task's name or --data FILE"),
-    "both": (["capitals", "--data", "FILE"], [json.dumps(GOOD)], "give either"),
-    "an unknown task": (["capital"], [], "no task is named 'capital'"),
-    "an absent file": (["--data", "none.jsonl"], [], "No such file"),
-    "an empty file": (["--data", "FILE"], [], "holds no rows"),
-    "too few": (["--data", "FILE"], [json.dumps(GOOD)] * 3, "are too few"),
-    "a bad line": (["--data", "FILE"], [json.dumps(GOOD), "{"], "line 2: not a JSON object"),
-    "a missing field": (["capitals", "--prompt", "{x}"], [], "no field 'x'"),
-    "a bad template": (["capitals", "--prompt", "{question.x}"], [], "plain field names"),
-    "a bad scoring": (["capitals", "--scoring", "best"], [], "no scoring 'best'"),
-    "a bad device": (["capitals", "--device", "tpu"], [], "no device 'tpu'"),
-    "a bad dtype": (["capitals", "--dtype", "int8"], [], "no dtype 'int8'"),
-    "a bad limit": (["capitals", "--limit", "0"], [], "--limit 0"),
-    "a limit that is no number": (["capitals", "--limit", "many"], [], "'--limit'"),
-    "a bad tolerance": (["capitals", "--tolerance", "8"], [], "--tolerance 8 makes no sense"),
-    "a bad maximum": (["capitals", "--max-removed", "0"], [], "--max-removed 0 removes nothing"),
-    "bad layers": (["capitals", "--protect", "a,b"], [], "--protect 'a,b' is not a list of layers"),
-    "a layer outside": (["capitals", "--protect", "6"], [], "layer 6 is not in this model"),
-    "a bad answer form": (["capitals", "--answer-form", "x"], [], "no --answer-form 'x'"),
-    "an unknown option": (["capitals", "--deep"], [], "--deep"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_bad_input_is_one_line_on_standard_error_and_status_two(
-    capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path, name: str
-) -> None:
-    more, lines, message = WRONG[name]
-    (tmp_path / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    more = [str(tmp_path / "data.jsonl") if word == "FILE" else word for word in more]
-    status, out, err = run(capsys, "search", str(tiny_folder), *more, "--out", str(tmp_path / "s"))
-    assert (status, out) == (2, "")
-    assert message in err
-    assert err.startswith("telltale: ")
-    assert len(err.splitlines()) == 1
-    assert not (tmp_path / "s" / "result.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -191,14 +153,6 @@ def test_usage_errors_are_one_line_and_status_two(
     assert (status, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
-
-
-def test_a_removed_set_that_leaves_nothing_is_refused(
-    capsys: pytest.CaptureFixture[str], tiny_folder: Path
-) -> None:
-    status, _, err = run(capsys, "eval", str(tiny_folder), "capitals", "--remove", "0,1,2,3,4,5")
-    assert status == 2
-    assert "removing all 6 layers leaves nothing" in err
 
 
 def test_messages_hold_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:

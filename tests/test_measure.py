@@ -10,6 +10,7 @@ from telltale.errors import TelltaleError
 from telltale.measure import (
     Batch,
     ChoiceOutcome,
+    Generated,
     Measurement,
     Outcome,
     accuracies,
@@ -20,7 +21,17 @@ from telltale.paths import LayerPath
 
 COUNT = st.integers(0, 2**32 - 1)
 CHOICE = st.builds(ChoiceOutcome, st.floats(allow_nan=False), COUNT, COUNT)
-OUTCOME = st.builds(Outcome, COUNT, st.lists(CHOICE, max_size=5).map(tuple), COUNT, st.floats(0, 1))
+CHOSEN = st.builds(Outcome, COUNT, st.lists(CHOICE, max_size=5).map(tuple), COUNT, st.floats(0, 1))
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+WRITTEN = st.builds(
+    Outcome,
+    COUNT,
+    st.just(()),
+    st.none() | TEXT,
+    st.floats(0, 1),
+    st.builds(Generated, TEXT, COUNT, st.booleans()),
+)
+OUTCOME = CHOSEN | WRITTEN
 
 
 @given(st.lists(OUTCOME, max_size=6).map(tuple))

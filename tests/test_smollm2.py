@@ -33,7 +33,7 @@ def smollm2() -> ModelSource:
 
 def bench_of(source: ModelSource, count: int) -> Workbench:
     task = make_task("capitals", built_in_rows("capitals"))
-    return Workbench(source, task.examples[:count], Scoring.LOGLIK, task.delimiter, "cpu")
+    return Workbench(source, task, task.examples[:count], "cpu")
 
 
 def test_the_engine_for_use_agrees_with_the_oracle_on_a_real_model(smollm2: ModelSource) -> None:
@@ -44,7 +44,7 @@ def test_the_engine_for_use_agrees_with_the_oracle_on_a_real_model(smollm2: Mode
     batches = bench.batches(range(5))
     ours = outcomes_by_path(bench.engine(paths, batches))
     theirs = outcomes_by_path(
-        NaiveEngine(bench.model, bench.encoded, bench.scoring)(paths, batches)
+        NaiveEngine(bench.model, bench.encoded, Scoring.LOGLIK)(paths, batches)
     )
     for path in paths:
         for example, expected in theirs[path].items():

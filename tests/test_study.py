@@ -197,7 +197,7 @@ def test_a_study_of_another_format_is_refused(tmp_path: Path) -> None:
     with open_records(tmp_path / "s", write=True) as records:
         records.set_facts({"format": 99})
     with (
-        pytest.raises(InputError, match="format 99, this one reads 1"),
+        pytest.raises(InputError, match="format 99, this one reads 2"),
         open_records(tmp_path / "s", write=False),
     ):
         pass

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
-from telltale.tasks import Scoring, Task, built_in_rows, make_task
+from telltale.tasks import Asking, Task, built_in_rows, make_task
 from telltale.tasks.datafile import DEFAULT_FIELDS, Fields, read_data_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from telltale.checkpoints.export import Exported
-    from telltale.study import Result, Watcher
+    from telltale.study import Result
+    from telltale.watcher import Watcher
 
 
 LOG = logging.getLogger(__name__)
@@ -34,8 +35,13 @@ def search(
     tolerance: float = 0.08,
     max_removed: int | None = None,
     protect: Iterable[int] = (),
-    scoring: str = "loglik",
+    scoring: str | None = None,
+    protocol: str | None = None,
     prompt: str | None = None,
+    extract: str | None = None,
+    stop: Iterable[str] | None = None,
+    max_new_tokens: int | None = None,
+    truncate: str = "no",
     fields: Fields = DEFAULT_FIELDS,
     skip_bad_rows: bool = False,
     device: str = "auto",
@@ -43,6 +49,7 @@ def search(
     revision: str | None = None,
     trust_remote_code: bool = False,
     seed: int = 0,
+    text: str | Path | None = None,
     resume_anyway: bool = False,
     watcher: Watcher | None = None,
 ) -> Result:
@@ -58,8 +65,17 @@ def search(
         tolerance: how far below the whole model's accuracy a model may fall to be kept, in [0, 1].
         max_removed: the most layers to remove.
         protect: layers that always stay.
-        scoring: ``loglik`` or ``loglik-per-token``.
-        prompt: a template with the rows' fields in braces.
+        scoring: ``loglik`` (by default) or ``loglik-per-token``.
+        protocol: ``loglik`` compares choices by log-likelihood; ``chat`` and ``text`` let the model
+            write, in a chat's turn or going on from plain text. By default ``loglik`` where there
+            are choices and ``chat`` where there are none.
+        prompt: a template with the rows' fields in braces; ``{options}`` are lettered choices.
+        extract: how an answer is read from text: ``exact``, ``letter``, ``number`` or
+            ``regex:PATTERN``. By default ``letter`` where there are choices, else what fits.
+        stop: text ends before the first of these.
+        max_new_tokens: the most tokens that are written.
+        truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
+            them.
         fields: the names that the data file uses.
         skip_bad_rows: leave out rows of the data file that cannot be used.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -67,6 +83,8 @@ def search(
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
         seed: chooses the two sets.
+        text: a file of plain text on which to see how much the model is hurt elsewhere; by default
+            a page that comes with telltale.
         resume_anyway: go on although libraries have changed since the study began.
         watcher: is told how the search goes on.
 
@@ -76,9 +94,12 @@ def search(
         MeasurementError: measuring failed; the same call goes on from what was measured.
     """
     from telltale.searches import GreedyRemoval
-    from telltale.tasks.split import split_examples
+    from telltale.tasks.split import check_answers_differ, split_examples
 
-    chosen = _task(task, data, prompt, scoring, fields, skip_bad_rows=skip_bad_rows)
+    asking = Asking(protocol, prompt, scoring, extract, _several(stop), max_new_tokens)
+    cuts = _cuts(truncate)
+    chosen = _task(task, data, asking, fields, skip_bad_rows=skip_bad_rows)
+    check_answers_differ(chosen.examples)
     split = split_examples(chosen.examples, limit=limit, held_out=held_out, seed=seed)
     greedy = GreedyRemoval(tolerance, max_removed, frozenset(protect))
     folder = Path(out)
@@ -87,15 +108,19 @@ def search(
 
     check_study_folder(folder)
 
+    from telltale.elsewhere import page_from
     from telltale.models.load import choose_device, choose_dtype
     from telltale.models.source import resolve_model
     from telltale.question import Question
     from telltale.study import run_study
 
+    page = None if text is None else page_from(Path(text))
     choose_dtype(dtype, choose_device(device))
     source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
-    question = Question(source, chosen, split, seed=seed, device=device, dtype=dtype)
-    return run_study(question, greedy, folder, watcher=watcher, resume_anyway=resume_anyway)
+    question = Question(source, chosen, split, seed=seed, device=device, dtype=dtype, cuts=cuts)
+    return run_study(
+        question, greedy, folder, watcher=watcher, page=page, resume_anyway=resume_anyway
+    )
 
 
 def evaluate(
@@ -105,8 +130,13 @@ def evaluate(
     data: str | Path | None = None,
     remove: Iterable[int] = (),
     limit: int | None = None,
-    scoring: str = "loglik",
+    scoring: str | None = None,
+    protocol: str | None = None,
     prompt: str | None = None,
+    extract: str | None = None,
+    stop: Iterable[str] | None = None,
+    max_new_tokens: int | None = None,
+    truncate: str = "no",
     fields: Fields = DEFAULT_FIELDS,
     skip_bad_rows: bool = False,
     device: str = "auto",
@@ -123,8 +153,17 @@ def evaluate(
         data: a JSON lines or CSV file of one's own.
         remove: the layers left out, 0-based.
         limit: use the first so many examples; by default all.
-        scoring: ``loglik`` or ``loglik-per-token``.
-        prompt: a template with the rows' fields in braces.
+        scoring: ``loglik`` (by default) or ``loglik-per-token``.
+        protocol: ``loglik`` compares choices by log-likelihood; ``chat`` and ``text`` let the model
+            write, in a chat's turn or going on from plain text. By default ``loglik`` where there
+            are choices and ``chat`` where there are none.
+        prompt: a template with the rows' fields in braces; ``{options}`` are lettered choices.
+        extract: how an answer is read from text: ``exact``, ``letter``, ``number`` or
+            ``regex:PATTERN``. By default ``letter`` where there are choices, else what fits.
+        stop: text ends before the first of these.
+        max_new_tokens: the most tokens that are written.
+        truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
+            them.
         fields: the names that the data file uses.
         skip_bad_rows: leave out rows of the data file that cannot be used.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -135,14 +174,17 @@ def evaluate(
 
     Returns:
         ``model``, ``task``, ``removed``, ``layers``, ``accuracy``, ``interval`` (95%), and
-        ``examples``, each with ``id``, ``score``, ``answer`` and ``loglikelihoods``.
+        ``examples``, each with ``id``, ``score``, ``answer`` and ``loglikelihoods``, or where text
+        was generated ``right``, ``text`` and ``cut_off``.
 
     Raises:
         TelltaleError: as in `search`.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit} leaves no examples; give 1 or more")
-    chosen = _task(task, data, prompt, scoring, fields, skip_bad_rows=skip_bad_rows)
+    asking = Asking(protocol, prompt, scoring, extract, _several(stop), max_new_tokens)
+    cuts = _cuts(truncate)
+    chosen = _task(task, data, asking, fields, skip_bad_rows=skip_bad_rows)
 
     from telltale.evaluation import evaluate_task
     from telltale.models.load import choose_device, choose_dtype
@@ -157,6 +199,7 @@ def evaluate(
         limit=limit,
         device=device,
         dtype=dtype,
+        cuts=cuts,
         watcher=watcher,
     )
 
@@ -191,16 +234,13 @@ def export(
 def _task(
     name: str | None,
     data: str | Path | None,
-    prompt: str | None,
-    scoring: str,
+    asking: Asking,
     fields: Fields,
     *,
     skip_bad_rows: bool,
 ) -> Task:
     if (name is None) == (data is None):
         raise InputError("give either a task's name or --data FILE; `telltale tasks` lists names")
-    if scoring not in list(Scoring):
-        raise InputError(f"no scoring {scoring!r}; give {' or '.join(Scoring)}")
     if data is not None:
         file = Path(data)
         found = read_data_file(file, fields, skip_bad_rows=skip_bad_rows)
@@ -211,6 +251,17 @@ def _task(
                 len(found.skipped) + len(found.rows),
                 found.skipped[0],
             )
-        return make_task(file.name, found.rows, template=prompt, scoring=Scoring(scoring))
+        return make_task(file.name, found.rows, asking)
     assert name is not None
-    return make_task(name, built_in_rows(name), template=prompt, scoring=Scoring(scoring))
+    return make_task(name, built_in_rows(name), asking)
+
+
+def _several(stop: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Stop strings; one given alone is one, and not as many as it has letters."""
+    return None if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _cuts(truncate: str) -> bool:
+    if truncate not in ("no", "left"):
+        raise InputError(f"no --truncate {truncate!r}; give left or no")
+    return truncate == "left"

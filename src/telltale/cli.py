@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +16,13 @@ import typer
 
 from telltale import api
 from telltale.errors import InputError, TelltaleError
+from telltale.files import is_full_disk
+from telltale.plain import PlainFormatter, printable
 from telltale.tasks import BUILT_IN
 from telltale.tasks.datafile import DEFAULT_FIELDS, AnswerForm, Fields
 
 INTERRUPTED = 130
+KEPT = "what a search has measured is kept, and the same command goes on"
 # typer may bring its own copy of click, so its error classes are taken from typer's public ones.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -60,12 +66,63 @@ PromptOption = Annotated[
         show_default=False,
     ),
 ]
+ProtocolOption = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="loglik|chat|text",
+        help="Compare choices by log-likelihood, or let the model write: in a chat's turn, or "
+        "going on from plain text.  [default: loglik with choices, chat without]",
+        show_default=False,
+    ),
+]
 ScoringOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--scoring",
         metavar="loglik|loglik-per-token",
-        help="Take the choice with the highest log-likelihood, in total or per token.",
+        help="Take the choice with the highest log-likelihood, in total or per token.  "
+        "[default: loglik]",
+        show_default=False,
+    ),
+]
+ExtractOption = Annotated[
+    str | None,
+    typer.Option(
+        "--extract",
+        metavar="exact|letter|number|regex:PATTERN",
+        help="What of a written text is the answer: all of it, the first letter that names a "
+        "choice, the last number, or the first match.  [default: letter with choices, else what "
+        "fits]",
+        show_default=False,
+    ),
+]
+StopOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop",
+        metavar="TEXT",
+        help=r"Text ends before this; \n is a line break; may be given several times.  [default: "
+        r"none in a chat; \n for exact and letter; \nQuestion: for number and regex]",
+        show_default=False,
+    ),
+]
+MaxNewTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-new-tokens",
+        metavar="N",
+        help="The most tokens to write.  [default: 32 for exact and letter, 256 for number and "
+        "regex]",
+        show_default=False,
+    ),
+]
+TruncateOption = Annotated[
+    str,
+    typer.Option(
+        "--truncate",
+        metavar="left|no",
+        help="Cut the beginning of prompts longer than the model takes, instead of refusing them.",
     ),
 ]
 QuestionField = Annotated[
@@ -98,8 +155,9 @@ AnswerFormOption = Annotated[
     str,
     typer.Option(
         "--answer-form",
-        metavar="auto|index|letter|text",
-        help="How the file writes answers; auto takes the form that fits.",
+        metavar="auto|index|letter|text|free",
+        help="How the file writes answers; auto takes the form that fits; free is text to write, "
+        "not a label.",
     ),
 ]
 SkipOption = Annotated[
@@ -139,7 +197,12 @@ def search(
     task: TaskArgument = None,
     data: DataOption = None,
     prompt: PromptOption = None,
-    scoring: ScoringOption = "loglik",
+    protocol: ProtocolOption = None,
+    scoring: ScoringOption = None,
+    extract: ExtractOption = None,
+    stop: StopOption = None,
+    max_new_tokens: MaxNewTokensOption = None,
+    truncate: TruncateOption = "no",
     limit: Annotated[
         int | None,
         typer.Option(
@@ -173,6 +236,16 @@ def search(
         str, typer.Option("--protect", metavar="0,1,29", help="Layers that always stay.")
     ] = "",
     seed: Annotated[int, typer.Option("--seed", metavar="S", help="Chooses the two sets.")] = 0,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text",
+            metavar="FILE",
+            help="Plain text on which to see how much the model is hurt elsewhere.  [default: a "
+            "built-in page]",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
@@ -208,7 +281,12 @@ def search(
             max_removed=max_removed,
             protect=_layers(protect, "--protect"),
             scoring=scoring,
+            protocol=protocol,
             prompt=prompt,
+            extract=extract,
+            stop=[text.replace("\\n", "\n") for text in stop] if stop else None,
+            max_new_tokens=max_new_tokens,
+            truncate=truncate,
             fields=_fields(question_field, choices_field, answer_field, passage_field, answer_form),
             skip_bad_rows=skip_bad_rows,
             device=device,
@@ -216,6 +294,7 @@ def search(
             revision=revision,
             trust_remote_code=trust_remote_code,
             seed=seed,
+            text=text,
             resume_anyway=resume_anyway,
             watcher=watcher,
         )
@@ -243,7 +322,12 @@ def evaluate(
         int | None, typer.Option("--limit", metavar="N", help="Use the first N examples.")
     ] = None,
     prompt: PromptOption = None,
-    scoring: ScoringOption = "loglik",
+    protocol: ProtocolOption = None,
+    scoring: ScoringOption = None,
+    extract: ExtractOption = None,
+    stop: StopOption = None,
+    max_new_tokens: MaxNewTokensOption = None,
+    truncate: TruncateOption = "no",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
@@ -259,8 +343,8 @@ def evaluate(
     from telltale.files import write_json
     from telltale.screen import ScreenWatcher, console, evaluation
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InputError(f"cannot write {out}: there is no folder {out.parent}; make it first")
+    if out is not None:
+        _check_can_write(out)
     with ScreenWatcher() as watcher:
         document = api.evaluate(
             model,
@@ -269,7 +353,12 @@ def evaluate(
             remove=_layers(remove, "--remove"),
             limit=limit,
             scoring=scoring,
+            protocol=protocol,
             prompt=prompt,
+            extract=extract,
+            stop=[text.replace("\\n", "\n") for text in stop] if stop else None,
+            max_new_tokens=max_new_tokens,
+            truncate=truncate,
             fields=_fields(question_field, choices_field, answer_field, passage_field, answer_form),
             skip_bad_rows=skip_bad_rows,
             device=device,
@@ -350,6 +439,17 @@ def show(
         summary(found.document, found.held_out_looks, console())
 
 
+def _check_can_write(file: Path) -> None:
+    """Refuse a file that cannot be written, before anything is measured for it."""
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"cannot write {file}: there is no folder {file.parent}; make it first")
+    if file.is_dir():
+        raise InputError(f"cannot write {file}: it is a folder; give a file's name")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise InputError(f"cannot write {file}: permission denied; give another --out")
+
+
 def _layers(text: str, option: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isascii() and part.isdecimal() and len(part) < 9 for part in parts):
@@ -372,10 +472,10 @@ def main(arguments: list[str] | None = None) -> None:
     ``TELLTALE_DEBUG=1`` lets one through.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("telltale").setLevel(logging.INFO)
+    _set_up_output()
     try:
         status = app(given, prog_name="telltale", standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except TelltaleError as problem:
@@ -383,14 +483,12 @@ def main(arguments: list[str] | None = None) -> None:
     except UsageError as problem:
         _fail(f"{_usage_message(problem)} (see telltale --help)", InputError.exit_status)
     except BrokenPipeError:
-        # Whoever read the output has enough; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()  # whoever read it has enough
         sys.exit(TelltaleError.exit_status)
     except Exception as problem:
         if os.environ.get("TELLTALE_DEBUG"):
             raise
-        reason = f"{type(problem).__name__}: {problem}"
-        _fail(f"{reason} (TELLTALE_DEBUG=1 shows where; please report it)", 1)
+        _fail(_reason(problem), TelltaleError.exit_status)
     if status == INTERRUPTED:  # typer may have turned the interruption into a status itself
         _complain("interrupted; what was measured is kept, and the same command goes on:")
         _complain(f"  {shlex.join(['telltale', *given])}", prefix="")
@@ -401,13 +499,56 @@ def _usage_message(problem: Any) -> str:
     return str(problem.format_message())
 
 
+def _set_up_output() -> None:
+    """Log lines without what a terminal would obey; letters that it lacks as escapes."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("telltale").setLevel(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, OSError):
+        return _file_problem(problem)
+    if isinstance(problem, MemoryError):
+        return f"not enough memory; close other programs or use a smaller model: {KEPT}"
+    name = f"{type(problem).__name__}: {problem}"
+    return f"{name} (TELLTALE_DEBUG=1 shows where; please report it)"
+
+
+def _file_problem(problem: OSError) -> str:
+    """What went wrong with which file, and the remedy."""
+    reason = problem.strerror or str(problem) or type(problem).__name__
+    file = problem.filename2 or problem.filename  # of a copy, the one that is written
+    where = "" if file is None else f"{file}: "
+    if is_full_disk(problem):
+        limit = " or raise the limit (ulimit -f)" if problem.errno == errno.EFBIG else ""
+        remedy = f"make room{limit}"
+    elif isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
+        remedy = "change its permissions or give another place"
+    else:
+        remedy = "check the file and its disk"
+    return f"{where}{reason}; {remedy}: {KEPT}"
+
+
+def _abandon_output() -> None:
+    """Write no more to standard output, of which Python would complain once more at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str, status: int) -> Any:
     _complain(message)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _abandon_output()
     sys.exit(status)
 
 
 def _complain(message: str, prefix: str = "telltale: ") -> None:
     """One line on standard error, with nothing that a terminal would obey."""
     line = " ".join(message.split()) if prefix else message
-    safe = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
-    print(prefix + safe, file=sys.stderr)  # noqa: T201
+    print(prefix + printable(line), file=sys.stderr)  # noqa: T201

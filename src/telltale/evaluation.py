@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from telltale.measure import BatchTooLargeError, Measurement, outcomes_by_path
+from telltale.measure import in_halves, outcomes_by_path
 from telltale.paths import LayerPath
+from telltale.result import generation_counts
 from telltale.stats import wilson
-from telltale.study import Watcher
+from telltale.watcher import Watcher
 from telltale.workbench import Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from telltale.measure import Batch
+    from telltale.measure import Measurement, Outcome
     from telltale.models.source import ModelSource
-    from telltale.tasks import Task
+    from telltale.tasks import Example, Task
 
 
 def evaluate_task(
@@ -26,17 +27,24 @@ def evaluate_task(
     limit: int | None,
     device: str,
     dtype: str,
+    cuts: bool = False,
     watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """See `telltale.evaluate`."""
     watcher = watcher or Watcher()
     examples = task.examples[:limit]
-    bench = Workbench(source, examples, task.scoring, task.delimiter, device, dtype)
+    bench = Workbench(source, task, examples, device, dtype, cuts=cuts)
     path = LayerPath.from_removed(removed, bench.model.depth)
     batches = list(bench.batches(range(len(examples))))
     watcher.phase("evaluation")
     watcher.expect(len(batches))
-    measured = outcomes_by_path(_measured(bench, path, batches, watcher))[path]
+
+    def watched() -> Iterator[Measurement]:
+        for measurement in in_halves(bench.engine, [path], batches):
+            watcher.measured(measurement, remembered=False)
+            yield measurement
+
+    measured = outcomes_by_path(watched())[path]
     outcomes = [measured[position] for position in range(len(examples))]
     right = sum(outcome.score for outcome in outcomes)
     return {
@@ -45,36 +53,29 @@ def evaluate_task(
         "task": {
             "name": task.name,
             "prompt": task.template,
-            "scoring": task.scoring.value,
+            **task.settings(),
             "dtype": str(bench.dtype).removeprefix("torch."),
         },
         "removed": list(removed),
         "layers": path.depth,
         "accuracy": right / len(outcomes),
         "interval": list(wilson(right, len(outcomes))),
+        **generation_counts(outcomes),
+        **({"truncated": cut} if (cut := sum(one.is_cut for one in bench.encoded)) else {}),
         "examples": [
-            {
-                "id": example.id,
-                "score": outcome.score,
-                "answer": outcome.answer,
-                "loglikelihoods": [choice.loglik for choice in outcome.choices],
-            }
+            _example_document(example, outcome)
             for example, outcome in zip(examples, outcomes, strict=True)
         ],
     }
 
 
-def _measured(
-    bench: Workbench, path: LayerPath, batches: list[Batch], watcher: Watcher
-) -> Iterator[Measurement]:
-    """Measure batch by batch, halving those that do not fit."""
-    while batches:
-        batch = batches.pop(0)
-        try:
-            for measurement in bench.engine([path], [batch]):
-                watcher.measured(measurement, remembered=False)
-                yield measurement
-        except BatchTooLargeError:
-            if len(batch.examples) == 1:
-                raise
-            batches[:0] = batch.halves()
+def _example_document(example: Example, outcome: Outcome) -> dict[str, Any]:
+    document = {"id": example.id, "score": outcome.score, "answer": outcome.answer}
+    if outcome.generated is None:
+        return {**document, "loglikelihoods": [choice.loglik for choice in outcome.choices]}
+    return {
+        **document,
+        "right": example.choices[example.answer],
+        "text": outcome.generated.text,
+        "cut_off": outcome.generated.cut_off,
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from telltale.errors import MeasurementError, TelltaleError
 from telltale.files import sha256_of_json
@@ -46,13 +46,31 @@ class ChoiceOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Generated:
+    """What a model wrote: the text up to where it ended, the tokens it took, and why it ended.
+
+    ``cut_off`` says that the token limit ended it, not the model and not a stop string.
+    """
+
+    text: str
+    tokens: int
+    cut_off: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one example gave on one path: every choice, the answer taken, its score in [0, 1]."""
+    """What one example gave on one path, with its score in [0, 1].
+
+    Where choices were compared, ``choices`` holds each of them and ``answer`` is the index of the
+    one taken. Where text was generated, ``generated`` holds it and ``answer`` is what was read from
+    it, None where nothing could be.
+    """
 
     example: int
     choices: tuple[ChoiceOutcome, ...]
-    answer: int
+    answer: int | str | None
     score: float
+    generated: Generated | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,25 @@ class Measure(Protocol):
         ...
 
 
+def in_halves(
+    measure: Measure, paths: Sequence[LayerPath], batches: Sequence[Batch]
+) -> Iterator[Measurement]:
+    """Measure batch by batch, halving those that do not fit in memory.
+
+    Raises:
+        BatchTooLargeError: a single example does not fit.
+    """
+    waiting = list(batches)
+    while waiting:
+        batch = waiting.pop(0)
+        try:
+            yield from measure(paths, [batch])
+        except BatchTooLargeError:
+            if len(batch.examples) == 1:
+                raise
+            waiting[:0] = batch.halves()
+
+
 def outcomes_by_path(
     measurements: Iterable[Measurement],
 ) -> dict[LayerPath, dict[int, Outcome]]:
@@ -122,20 +159,32 @@ def accuracies(
     return {path: accuracy(found[path].values()) for path in paths}
 
 
-# One measurement's outcomes as bytes: little-endian, for each example its position, answer, score
-# and number of choices, then the choices.
-_OUTCOME = struct.Struct("<IIdI")
+# One measurement's outcomes as bytes, little-endian. For each example: its position, score, number
+# of choices and whether text was generated; then either the answer's index and the choices, or the
+# text's tokens, why it ended, whether it has an answer, and text and answer with their lengths.
+_OUTCOME = struct.Struct("<IdI?")
+_ANSWER = struct.Struct("<I")
 _CHOICE = struct.Struct("<dII")
+_GENERATED = struct.Struct("<I??II")
 
 
 def pack_outcomes(outcomes: Iterable[Outcome]) -> bytes:
     """Outcomes as bytes, exactly."""
     parts: list[bytes] = []
     for outcome in outcomes:
-        parts.append(
-            _OUTCOME.pack(outcome.example, outcome.answer, outcome.score, len(outcome.choices))
-        )
-        parts += [_CHOICE.pack(c.loglik, c.tokens, c.bytes) for c in outcome.choices]
+        generated = outcome.generated
+        head = (outcome.example, outcome.score, len(outcome.choices), generated is not None)
+        parts.append(_OUTCOME.pack(*head))
+        if generated is None:
+            parts.append(_ANSWER.pack(outcome.answer))
+            parts += [_CHOICE.pack(c.loglik, c.tokens, c.bytes) for c in outcome.choices]
+        else:
+            text = generated.text.encode()
+            answer = b"" if outcome.answer is None else str(outcome.answer).encode()
+            has_answer = outcome.answer is not None
+            sizes = (len(text), len(answer))
+            parts.append(_GENERATED.pack(generated.tokens, generated.cut_off, has_answer, *sizes))
+            parts += [text, answer]
     return b"".join(parts)
 
 
@@ -146,20 +195,37 @@ def unpack_outcomes(data: bytes) -> tuple[Outcome, ...]:
         TelltaleError: these are not such bytes.
     """
     outcomes: list[Outcome] = []
-    position = 0
+    rest = data
     try:
-        while position < len(data):
-            example, answer, score, count = _OUTCOME.unpack_from(data, position)
-            position += _OUTCOME.size
-            end = position + count * _CHOICE.size
-            choices = tuple(ChoiceOutcome(*c) for c in _CHOICE.iter_unpack(data[position:end]))
-            if len(choices) != count:
-                raise struct.error("cut off")
-            position = end
-            outcomes.append(Outcome(example, choices, answer, score))
-    except struct.error as problem:
+        while rest:
+            outcome, rest = _unpack_one(rest)
+            outcomes.append(outcome)
+    except (struct.error, UnicodeDecodeError) as problem:
         raise TelltaleError(
             f"a measurement in the study's file is damaged ({problem}); move the study's folder "
             "away and start anew"
         ) from None
     return tuple(outcomes)
+
+
+def _unpack_one(data: bytes) -> tuple[Outcome, bytes]:
+    """The first outcome, and the bytes after it."""
+    (example, score, count, is_generated), rest = _take(_OUTCOME, data)
+    if not is_generated:
+        (answer,), rest = _take(_ANSWER, rest)
+        choices = []
+        for _ in range(count):
+            choice, rest = _take(_CHOICE, rest)
+            choices.append(ChoiceOutcome(*choice))
+        return Outcome(example, tuple(choices), answer, score), rest
+    (tokens, cut_off, has_answer, text_size, answer_size), rest = _take(_GENERATED, rest)
+    if len(rest) < text_size + answer_size:
+        raise struct.error("cut off")
+    text, answer_text = rest[:text_size].decode(), rest[text_size:][:answer_size].decode()
+    generated = Generated(text, tokens, cut_off)
+    answer = answer_text if has_answer else None
+    return Outcome(example, (), answer, score, generated), rest[text_size + answer_size :]
+
+
+def _take(form: struct.Struct, data: bytes) -> tuple[tuple[Any, ...], bytes]:
+    return form.unpack_from(data), data[form.size :]

@@ -27,6 +27,9 @@ SPOKEN = {
     "search_sha256": "the search set (data, prompt, --limit or --seed)",
     "held_out_sha256": "the held-out set (data, prompt, --held-out or --seed)",
     "device": "the kind of device",
+    "asking": "how the task is asked and scored",
+    "prompts_sha256": "the prompts as the chat template renders them (does it name the date?)",
+    "truncate": "--truncate",
 }
 
 
@@ -40,6 +43,7 @@ class Question:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    cuts: bool = False
 
     @cached_property
     def examples(self) -> tuple[Example, ...]:
@@ -61,12 +65,12 @@ class Question:
         """What measures this question."""
         return Workbench(
             source=self.source,
+            task=self.task,
             examples=self.examples,
-            scoring=self.task.scoring,
-            delimiter=self.task.delimiter,
             device_name=self.device,
             dtype_name=self.dtype,
             seed=self.seed,
+            cuts=self.cuts,
             known_capabilities=known_capabilities,
         )
 
@@ -79,8 +83,9 @@ class Question:
             "trust_remote_code": self.source.trust_remote_code,
             "search_sha256": _digest([self.examples[i] for i in self.search_positions]),
             "held_out_sha256": _digest([self.examples[i] for i in self.held_out_positions]),
-            "scoring": self.task.scoring.value,
-            "delimiter": self.task.delimiter,
+            "asking": self.task.settings(),
+            "prompts_sha256": sha256_of(*bench.rendered_prompts()),
+            "truncate": "left" if self.cuts else "no",
             "dtype": str(bench.dtype).removeprefix("torch."),
             "device": bench.device.type,
             "batches": bench.batch_settings,

@@ -13,7 +13,7 @@ from telltale.measure import accuracy
 from telltale.stats import Interval, paired_gain, wilson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from telltale.measure import Outcome
     from telltale.paths import LayerPath
@@ -24,22 +24,32 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A model on examples that the search never saw, and against the whole model on the same."""
+    """A model on examples that the search never saw, and against the whole model on the same.
+
+    ``counts`` is what `generation_counts` gives.
+    """
 
     accuracy: float
     interval: Interval
     gain: float
     gain_interval: Interval
     examples: int
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:
-    """BEST, BSBA or the whole model, with its evidence."""
+    """BEST, BSBA or the whole model, with its evidence.
+
+    ``search_counts`` is what `generation_counts` gives on the search set. ``perplexity`` is a
+    token's, on text that has nothing to do with the task.
+    """
 
     kept: Kept
     parameters: int
     held_out: HeldOut
+    search_counts: Mapping[str, int]
+    perplexity: float
 
     def document(self) -> dict[str, Any]:
         """Its part of ``result.json``."""
@@ -47,13 +57,15 @@ class NamedModel:
             "removed": list(self.kept.removed),
             "layers": self.kept.path.depth,
             "parameters": self.parameters,
-            "search": {"accuracy": self.kept.accuracy},
+            "search": {"accuracy": self.kept.accuracy, **self.search_counts},
             "held_out": {
                 "accuracy": self.held_out.accuracy,
                 "interval": list(self.held_out.interval),
                 "gain": self.held_out.gain,
                 "gain_interval": list(self.held_out.gain_interval),
+                **self.held_out.counts,
             },
+            "text_perplexity": self.perplexity,
         }
 
 
@@ -71,7 +83,19 @@ def held_out_evidence(whole: Mapping[int, Outcome], shallower: Mapping[int, Outc
         gain=gain,
         gain_interval=Interval(0.0, 0.0) if certain else gain_interval,
         examples=len(order),
+        counts=generation_counts(shallower.values()),
     )
+
+
+def generation_counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """How many texts held no answer, and how many the token limit cut off; nothing for choices."""
+    texts = [outcome for outcome in outcomes if outcome.generated is not None]
+    if not texts:
+        return {}
+    return {
+        "unparsable": sum(outcome.answer is None for outcome in texts),
+        "cut_off": sum(one.generated.cut_off for one in texts if one.generated is not None),
+    }
 
 
 def verdict(removal: Removal, best: HeldOut) -> str:
@@ -117,15 +141,21 @@ def round_document(done: Round) -> dict[str, Any]:
 
 def named_models(
     removal: Removal,
+    searched: Mapping[LayerPath, Mapping[int, Outcome]],
     held_out: Mapping[LayerPath, Mapping[int, Outcome]],
     parameters: Mapping[LayerPath, int],
+    perplexities: Mapping[LayerPath, float],
 ) -> dict[str, NamedModel]:
-    """The three models a search names, each with its evidence."""
+    """The three models a search names, each with its evidence, all by path."""
     whole = held_out[removal.start]
     kept = {"baseline": removal.kept[0], "best": removal.best, "bsba": removal.bsba}
     return {
         name: NamedModel(
-            model, parameters[model.path], held_out_evidence(whole, held_out[model.path])
+            model,
+            parameters[model.path],
+            held_out_evidence(whole, held_out[model.path]),
+            generation_counts(searched[model.path].values()),
+            perplexities[model.path],
         )
         for name, model in kept.items()
     }

@@ -12,44 +12,31 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from telltale.cautions import cautions
+from telltale.elsewhere import Page, built_in_page, perplexities
 from telltale.errors import InputError
 from telltale.files import sha256_of_json, write_json
 from telltale.ledger import note_look
 from telltale.measure import Batch, BatchTooLargeError, Measurement, outcomes_by_path
 from telltale.paths import LayerPath, check_layers
 from telltale.question import differences
-from telltale.records import Records, open_records
+from telltale.records import Records, open_records, removed_text
 from telltale.result import VERSION, NamedModel, named_models, round_document, verdict
 from telltale.throughput import tokens_per_second
+from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from telltale.engine.shared import SharedEngine
     from telltale.measure import Outcome
     from telltale.question import Question
-    from telltale.searches import GreedyRemoval, Removal, Round
+    from telltale.searches import GreedyRemoval, Removal
     from telltale.workbench import Workbench
 
 RESULT_FILE = "result.json"
 LIBRARIES = ("telltale-llm", "torch", "transformers", "tokenizers")
-
-
-class Watcher:
-    """Is told how a study goes on. This one ignores it; a screen draws it."""
-
-    def phase(self, name: str) -> None:
-        """A part of the study begins: ``search``, ``held-out`` or ``speed``."""
-
-    def expect(self, measurements: int) -> None:
-        """So many measurements are asked for next."""
-
-    def measured(self, measurement: Measurement, *, remembered: bool) -> None:
-        """One of them is there."""
-
-    def round_done(self, done: Round) -> None:
-        """The search has finished a round."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +59,7 @@ def run_study(
     folder: Path,
     *,
     watcher: Watcher | None = None,
+    page: Page | None = None,
     resume_anyway: bool = False,
 ) -> Result:
     """Search, measure the named models on the held-out set, and write ``result.json``.
@@ -81,6 +69,7 @@ def run_study(
         search: how to choose.
         folder: the study's folder; one that holds the same question is gone on with.
         watcher: is told how it goes on.
+        page: the text on which to see how much the models are hurt elsewhere.
         resume_anyway: go on although a library has another version than when the study began.
 
     Raises:
@@ -91,7 +80,8 @@ def run_study(
         identity = question.identity()
         _check_same_question(records, identity, folder)
         _check_versions(records, folder, resume_anyway=resume_anyway)
-        result = _Run(question, identity, search, records, watcher or Watcher()).result()
+        shown = page or built_in_page()
+        result = _Run(question, identity, search, records, watcher or Watcher(), shown).result()
     write_json(folder / RESULT_FILE, result.document)
     return result
 
@@ -190,12 +180,14 @@ class _Run:
         search: GreedyRemoval,
         records: Records,
         watcher: Watcher,
+        page: Page,
     ) -> None:
         self.question = question
         self.identity = identity
         self.search = search
         self.records = records
         self.watcher = watcher
+        self.page = page
         plan = records.fact("plan")
         self.workbench = question.workbench(plan["capabilities"] if plan else None)
 
@@ -206,6 +198,7 @@ class _Run:
         if known is not None:
             return dict(known)
         bench, question = self.workbench, self.question
+        capabilities = bench.capabilities  # also refuses a model whose layers cannot be left out
         model = bench.model
         whole = LayerPath.whole(model.depth)
         check_layers(sorted(self.search.protected), model.depth)
@@ -217,9 +210,10 @@ class _Run:
                 for layer in whole.kept
             ],
             "attention": model.attention,
-            "capabilities": list(bench.capabilities),
+            "capabilities": list(capabilities),
             "token_prefix": len(bench.engine.token_prefix),
             "search_tokens": sum(bench.encoded[i].tokens for i in question.search_positions),
+            "truncated": sum(example.is_cut for example in bench.encoded),
             "search_batches": [b.examples for b in bench.batches(question.search_positions)],
             "held_out_batches": [b.examples for b in bench.batches(question.held_out_positions)],
         }
@@ -253,7 +247,8 @@ class _Run:
             "task": {
                 "name": task.name,
                 "prompt": task.template,
-                "scoring": task.scoring.value,
+                **task.settings(),
+                "truncate": "left" if self.question.cuts else "no",
                 "seed": self.question.seed,
                 "search_examples": len(self.question.search_positions),
                 "held_out_examples": len(self.question.held_out_positions),
@@ -270,7 +265,8 @@ class _Run:
         }
 
     def batches(self, role: str) -> list[Batch]:
-        return [Batch(tuple(examples)) for examples in self.plan[f"{role}_batches"]]
+        name = f"{role.replace('-', '_')}_batches"
+        return [Batch(tuple(examples)) for examples in self.plan[name]]
 
     def fingerprint(self) -> str:
         frozen = ("attention", "capabilities", "search_batches", "held_out_batches")
@@ -282,8 +278,15 @@ class _Run:
         fingerprint = self.fingerprint()
         paths = list(dict.fromkeys([removal.start, removal.best.path, removal.bsba.path]))
         looks = self._note_look(fingerprint)
-        held_out = self._held_out(paths)
-        models = named_models(removal, held_out, {path: self._parameters(path) for path in paths})
+        searched = self._outcomes("search", paths)
+        held_out = self._outcomes("held-out", paths)
+        models = named_models(
+            removal,
+            searched,
+            held_out,
+            {path: self._parameters(path) for path in paths},
+            self._perplexities(paths),
+        )
         speeds = self._speeds(paths)
         asked = self.records.fact("asked")
         model = {name: asked["model"][name] for name in ("name", "revision", "sha256")}
@@ -301,7 +304,12 @@ class _Run:
             **{name: named.document() for name, named in models.items()},
             "rounds": [round_document(done) for done in removal.rounds],
             "verdict": verdict(removal, models["best"].held_out),
-            "cost": self._cost({name: speeds[named.kept.path] for name, named in models.items()}),
+            "text": {"name": self.page.name, "sha256": self.page.sha256},
+            "cautions": self._cautions(models, held_out),
+            "cost": self._cost(
+                {name: speeds[named.kept.path] for name, named in models.items()},
+                searched[removal.start],
+            ),
         }
         self.records.set_facts({"result": document, "held_out_looks": looks})
         return Result(document, models, looks)
@@ -319,12 +327,17 @@ class _Run:
             except BatchTooLargeError as problem:
                 self._split(problem)
 
-    def _held_out(self, paths: Sequence[LayerPath]) -> dict[LayerPath, dict[int, Outcome]]:
-        self.watcher.phase("held-out")
-        measure = RememberingMeasure(self.records, self.workbench, self.watcher, counted=False)
+    def _outcomes(
+        self, role: str, paths: Sequence[LayerPath]
+    ) -> dict[LayerPath, dict[int, Outcome]]:
+        """The outcomes of some paths on the ``search`` or the ``held-out`` set."""
+        # Those on the search set are remembered, and nothing to watch.
+        watcher = self.watcher if role == "held-out" else Watcher()
+        watcher.phase(role)
+        measure = RememberingMeasure(self.records, self.workbench, watcher, counted=False)
         while True:
             try:
-                return outcomes_by_path(measure(paths, self.batches("held_out")))
+                return outcomes_by_path(measure(paths, self.batches(role)))
             except BatchTooLargeError as problem:
                 self._split(problem)
 
@@ -333,6 +346,32 @@ class _Run:
         if len(problem.batch.examples) == 1:
             raise problem
         self.records.split(problem.batch)
+
+    def _perplexities(self, paths: Sequence[LayerPath]) -> dict[LayerPath, float]:
+        self.watcher.phase("text")
+        known = self.records.fact("perplexities") or {}
+        of_page = known.get(self.page.sha256, {})
+        missing = [path for path in paths if removed_text(path) not in of_page]
+        if missing:
+            found = perplexities(self.workbench, self.page, missing)
+            of_page |= {removed_text(path): value for path, value in found.items()}
+            self.records.set_facts({"perplexities": {**known, self.page.sha256: of_page}})
+        return {path: of_page[removed_text(path)] for path in paths}
+
+    def _cautions(
+        self,
+        models: Mapping[str, NamedModel],
+        held_out: Mapping[LayerPath, Mapping[int, Outcome]],
+    ) -> list[str]:
+        positions = self.question.held_out_positions
+        outcomes = {
+            name: [held_out[named.kept.path][position] for position in positions]
+            for name, named in models.items()
+        }
+        examples = [self.question.examples[position] for position in positions]
+        truncated = self.plan["truncated"]
+        cut = f"{truncated} prompts were longer than the model takes and lost their beginning"
+        return [*([cut] if truncated else []), *cautions(models, outcomes, examples)]
 
     def _note_look(self, fingerprint: str) -> int | None:
         held_out = [self.question.examples[i].digest for i in self.question.held_out_positions]
@@ -349,19 +388,22 @@ class _Run:
         if len(found) < len(paths):
             engine: SharedEngine = self.workbench.engine
             batches = self.batches("search")
-            batch = self.records.halves(batches[len(batches) // 2])[0]
+            batch = self.workbench.timed_part(self.records.halves(batches[len(batches) // 2])[0])
             found = tokens_per_second(engine, paths, batch)
             self.records.set_speeds(found)
         return found
 
-    def _cost(self, speeds: dict[str, float]) -> dict[str, Any]:
+    def _cost(self, speeds: dict[str, float], whole: Mapping[int, Outcome]) -> dict[str, Any]:
         cost = self.records.cost()
-        dense_pass = self.plan["layers"] * self.plan["search_tokens"]
+        # What the whole model reads and writes on the search set, each token once.
+        written = sum(one.generated.tokens for one in whole.values() if one.generated)
+        search_tokens = self.plan["search_tokens"] + written
+        dense_pass = self.plan["layers"] * search_tokens
         return {
             "layer_tokens": cost.layer_tokens,
             "dense_passes": cost.layer_tokens / dense_pass,
             "batches_measured": cost.batches_begun,
             "seconds": cost.seconds,
-            "search_tokens": self.plan["search_tokens"],
+            "search_tokens": search_tokens,
             "tokens_per_second": speeds,
         }

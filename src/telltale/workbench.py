@@ -11,10 +11,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from telltale.engine.batches import BLOCK_SIZE, canonical_batches
-from telltale.engine.encode import EncodedExample, common_token_prefix, encode_examples
+from telltale.engine.choosing import Choosing
+from telltale.engine.encode import (
+    EncodedExample,
+    Room,
+    chat_prompts,
+    common_token_prefix,
+    encode_examples,
+    encode_prompts,
+)
+from telltale.engine.generating import Generating
 from telltale.engine.layout import row_sizes
 from telltale.engine.selftest import find_capabilities
 from telltale.engine.shared import Capabilities, SharedEngine
+from telltale.measure import Batch
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -22,12 +32,15 @@ if TYPE_CHECKING:
 
     import torch
 
-    from telltale.measure import Batch
+    from telltale.engine.shared import Reader
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource
-    from telltale.tasks import Example, Scoring
+    from telltale.tasks import Example, Task
 
-TOKEN_BUDGET = {"cpu": 512}  # a CPU's caches are small; measured on two cores
+# The most tokens in a batch. A CPU's caches are small; measured on two cores. What is generated
+# comes token by token, and each reads all weights, so many rows go side by side.
+TOKEN_BUDGETS = {"cpu": 512}
+GENERATION_TOKEN_BUDGETS = {"cpu": 4096}
 GPU_TOKEN_BUDGET = 16384
 
 
@@ -35,16 +48,18 @@ GPU_TOKEN_BUDGET = 16384
 class Workbench:
     """What measuring needs, each part on first use.
 
-    ``capabilities`` are found by trying them unless they are given, as a study that goes on does.
+    ``task`` says how the examples, which are some of its own, are asked. ``cuts`` says that prompts
+    longer than the model takes lose their beginning. ``capabilities`` are found by trying them
+    unless they are given, as a study that goes on does.
     """
 
     source: ModelSource
+    task: Task
     examples: Sequence[Example]
-    scoring: Scoring
-    delimiter: str
     device_name: str = "auto"
     dtype_name: str = "auto"
     seed: int = 0
+    cuts: bool = False
     known_capabilities: list[bool] | None = field(default=None)
 
     @cached_property
@@ -70,22 +85,36 @@ class Workbench:
     @cached_property
     def encoded(self) -> tuple[EncodedExample, ...]:
         """The examples as tokens."""
-        return encode_examples(
-            self.examples,
-            self.tokenizer,
-            delimiter=self.delimiter,
-            longest=self.model.longest_input,
-        )
+        room = Room(self.model.longest_input, self.cuts)
+        if self.task.generation is not None:
+            return encode_prompts(self.examples, self.tokenizer, self.task.generation, room=room)
+        delimiter = self.task.delimiter
+        return encode_examples(self.examples, self.tokenizer, delimiter=delimiter, room=room)
 
     @cached_property
     def capabilities(self) -> Capabilities:
         """What the architecture can do on inputs as long as these."""
         if self.known_capabilities is not None:
             return Capabilities(*self.known_capabilities)
-        return find_capabilities(
-            self.model,
-            longest=max(len(example.context) for example in self.encoded),
-            branch=max(len(choice) for example in self.encoded for choice in example.choices),
+        longest = max(len(example.context) for example in self.encoded)
+        if self.task.generation is not None:
+            longest += self.task.generation.max_new_tokens
+            return find_capabilities(self.model, longest=longest, generates=True)
+        branch = max(len(choice) for example in self.encoded for choice in example.choices)
+        return find_capabilities(self.model, longest=longest, branch=branch)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads outcomes at the end of a path."""
+        if self.task.generation is None:
+            return Choosing(self.task.scoring)
+        ends = {self.tokenizer.eos_token_id} - {None}
+        return Generating(
+            self.tokenizer,
+            self.task.generation,
+            self.examples,
+            end_tokens=self.model.end_tokens | ends,
+            continues=self.capabilities.continues,
         )
 
     @cached_property
@@ -94,7 +123,7 @@ class Workbench:
         return SharedEngine(
             self.model,
             self.encoded,
-            self.scoring,
+            self.reader,
             capabilities=self.capabilities,
             token_prefix=common_token_prefix(self.encoded),
         )
@@ -102,8 +131,25 @@ class Workbench:
     @property
     def batch_settings(self) -> dict[str, int]:
         """What batches depend on beside the examples."""
-        budget = TOKEN_BUDGET.get(self.device.type, GPU_TOKEN_BUDGET)
+        budgets = TOKEN_BUDGETS if self.task.generation is None else GENERATION_TOKEN_BUDGETS
+        budget = budgets.get(self.device.type, GPU_TOKEN_BUDGET)
         return {"token_budget": budget, "block_size": BLOCK_SIZE, "seed": self.seed}
+
+    def timed_part(self, batch: Batch) -> Batch:
+        """As much of a batch as is enough to time paths on."""
+        budget = TOKEN_BUDGETS.get(self.device.type, GPU_TOKEN_BUDGET)
+        longest = max(len(self.encoded[position].context) for position in batch.examples)
+        return Batch(batch.examples[: max(1, budget // longest)])
+
+    def rendered_prompts(self) -> list[str]:
+        """The prompts as a chat template renders them; none where there is no chat.
+
+        A template may name the date, and then another day's prompts are other prompts.
+        """
+        generation = self.task.generation
+        if generation is None or not generation.chat:
+            return []
+        return chat_prompts(self.examples, self.tokenizer)
 
     def batches(self, positions: Sequence[int]) -> tuple[Batch, ...]:
         """The canonical batches of some of the examples."""

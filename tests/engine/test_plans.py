@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telltale.engine.batches import canonical_batches
-from telltale.engine.encode import EncodedExample, common_token_prefix, encode_examples
+from telltale.engine.encode import EncodedExample, Room, common_token_prefix, encode_examples
 from telltale.engine.layout import lay_out
 from telltale.engine.prefixes import prefixes, walks
 from telltale.engine.scoring import judge
@@ -151,7 +151,7 @@ def test_the_token_prefix_is_common_and_leaves_each_context_a_token(
 def test_context_and_choice_are_tokenized_together_and_cut_where_the_context_ends() -> None:
     tokenizer = tiny.tokenizer()
     example = Example("a", "What is the capital of France?\nAnswer: ", ("Paris", "Rome"), 0)
-    (encoded,) = encode_examples([example], tokenizer, delimiter=" ", longest=None)
+    (encoded,) = encode_examples([example], tokenizer, delimiter=" ", room=Room(None))
     assert tokenizer.decode(encoded.context) == "What is the capital of France?\nAnswer:"
     assert [tokenizer.decode(c) for c in encoded.choices] == ["  Paris", "  Rome"]
     assert encoded.choice_bytes == (5, 4)
@@ -160,9 +160,9 @@ def test_context_and_choice_are_tokenized_together_and_cut_where_the_context_end
 
 def test_a_beginning_of_text_token_is_there_when_the_tokenizer_adds_one() -> None:
     example = Example("a", "Question", ("yes", "no"), 0)
-    (without,) = encode_examples([example], tiny.tokenizer(), delimiter=" ", longest=None)
+    (without,) = encode_examples([example], tiny.tokenizer(), delimiter=" ", room=Room(None))
     (with_it,) = encode_examples(
-        [example], tiny.tokenizer(adds_bos=True), delimiter=" ", longest=None
+        [example], tiny.tokenizer(adds_bos=True), delimiter=" ", room=Room(None)
     )
     assert with_it.context == (0, *without.context)
     assert with_it.choices == without.choices
@@ -170,15 +170,15 @@ def test_a_beginning_of_text_token_is_there_when_the_tokenizer_adds_one() -> Non
 
 def test_an_example_longer_than_the_model_is_refused_by_name() -> None:
     example = Example("row 7", "one two three four five", ("yes", "no"), 0)
-    assert encode_examples([example], tiny.tokenizer(), delimiter=" ", longest=500)
+    assert encode_examples([example], tiny.tokenizer(), delimiter=" ", room=Room(500))
     with pytest.raises(DataError, match=r"'row 7'.*more than the 3 that this model takes"):
-        encode_examples([example], tiny.tokenizer(), delimiter=" ", longest=3)
+        encode_examples([example], tiny.tokenizer(), delimiter=" ", room=Room(3))
 
 
 def test_a_choice_without_tokens_is_refused() -> None:
     example = Example("row 7", "one", ("yes", ""), 0)
     with pytest.raises(DataError, match="no tokens of its own"):
-        encode_examples([example], tiny.tokenizer(), delimiter="", longest=None)
+        encode_examples([example], tiny.tokenizer(), delimiter="", room=Room(None))
 
 
 def test_scoring_takes_the_highest_in_total_or_per_token_and_the_first_of_equals() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from telltale.engine.choosing import Choosing
 from telltale.engine.encode import EncodedExample
 from telltale.engine.prefixes import prefixes
 from telltale.engine.shared import Capabilities, SharedEngine
@@ -62,7 +63,7 @@ def counted_engine(
     engine = SharedEngine(
         model,  # type: ignore[arg-type]
         examples(),
-        Scoring.LOGLIK,
+        Choosing(Scoring.LOGLIK),
         capabilities=Capabilities(keeps_prefix, shares_context=True),
         token_prefix=PREFIX,
         store=StateStore(budget),

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from telltale.checkpoints.config import Family, family_of, shallower_config
 from telltale.errors import InputError, UnsupportedModelError
-from telltale.files import make_readable, write_json
+from telltale.files import full_disk, make_readable, write_json
 from telltale.models.source import INDEX_FILE, tokenizer_files, weight_files
 
 if TYPE_CHECKING:
@@ -106,7 +106,10 @@ def _write_weights(
                 weight_map[name] = file.name
                 size += tensor.numel() * tensor.element_size()
         if tensors:
-            save_file(tensors, folder / file.name, metadata=metadata)
+            try:
+                save_file(tensors, folder / file.name, metadata=metadata)
+            except Exception as problem:
+                raise full_disk(problem, folder / file.name) or problem from None
             make_readable(folder / file.name)
     if missing := set(path.kept) - written:
         raise UnsupportedModelError(

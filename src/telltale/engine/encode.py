@@ -3,7 +3,8 @@
 A choice is scored as the task's delimiter and its text, after the context. Context and choice are
 tokenized together and cut where the context alone ends, as evaluation harnesses do; white space
 at the context's end belongs to the choice. Beginning-of-text tokens are added as the tokenizer adds
-them by itself. Knows no model.
+them by itself. A prompt in a chat's turn is rendered by the tokenizer's own chat template. Knows no
+model.
 """
 
 from __future__ import annotations
@@ -11,24 +12,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from telltale.errors import DataError
+from telltale.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from telltale.tasks import Example
+    from telltale.tasks import Example, Generation
 
 Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedExample:
-    """An example as tokens. ``choice_bytes`` are the UTF-8 bytes of each choice's own text."""
+    """An example as tokens; where text is generated, without choices.
+
+    ``choice_bytes`` are the UTF-8 bytes of each choice's own text. ``is_cut`` says that the prompt
+    lacks its beginning, since it was longer than the model takes.
+    """
 
     context: Tokens
     choices: tuple[Tokens, ...]
     choice_bytes: tuple[int, ...]
     answer: int
+    is_cut: bool = False
 
     @property
     def branches(self) -> tuple[Tokens, ...]:
@@ -51,16 +57,50 @@ class EncodedExample:
         return len(self.context) + sum(map(len, self.choices))
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many tokens a model takes, where that is known, and whether longer prompts are cut."""
+
+    longest: int | None
+    cuts: bool = False
+
+    def fit(self, where: str, context: Sequence[int], after: int, first: int | None) -> Tokens:
+        """A context that leaves room for the tokens after it.
+
+        Args:
+            where: the example's name, for a message.
+            context: its tokens.
+            after: how many tokens are read after it.
+            first: the beginning-of-text token, which is kept where the context begins with it.
+
+        Raises:
+            DataError: it is too long, and not to be cut or not short enough when cut.
+        """
+        length = len(context) + after
+        if self.longest is None or length <= self.longest:
+            return tuple(context)
+        kept = tuple(context[:1]) if context[0] == first else ()
+        space = self.longest - after - len(kept)
+        if not self.cuts or space < 1:
+            remedy = "shorten it or leave it out"
+            raise DataError(
+                where,
+                f"{length} tokens are more than the {self.longest} that this model takes; "
+                + (remedy if self.cuts else f"{remedy}, or cut long prompts with --truncate left"),
+            )
+        return (*kept, *context[-space:])
+
+
 def encode_examples(
-    examples: Sequence[Example], tokenizer: Any, *, delimiter: str, longest: int | None
+    examples: Sequence[Example], tokenizer: Any, *, delimiter: str, room: Room
 ) -> tuple[EncodedExample, ...]:
-    """Tokenize examples.
+    """Tokenize examples with their choices.
 
     Args:
         examples: what to tokenize.
         tokenizer: a Hugging Face tokenizer.
         delimiter: what stands between context and choice.
-        longest: the most tokens that the model takes, if it is known.
+        room: what the model takes.
 
     Raises:
         DataError: an example is longer than that, or a choice has no tokens of its own.
@@ -80,22 +120,97 @@ def encode_examples(
         where = f"example {example.id!r}"
         if not context_ids or not all(choices):
             raise DataError(where, "a choice or the prompt has no tokens of its own; change it")
-        length = len(context_ids) + max(map(len, choices)) - 1
-        if longest is not None and length > longest:
-            raise DataError(
-                where,
-                f"{length} tokens are more than the {longest} that this model takes; shorten it "
-                "or leave it out",
-            )
+        after = max(map(len, choices)) - 1
+        fitting = room.fit(where, context_ids, after, tokenizer.bos_token_id)
         encoded.append(
             EncodedExample(
-                context=tuple(context_ids),
+                context=fitting,
                 choices=tuple(choices),
                 choice_bytes=tuple(len(choice.encode()) for choice in example.choices),
                 answer=example.answer,
+                is_cut=len(fitting) < len(context_ids),
             )
         )
     return tuple(encoded)
+
+
+def encode_prompts(
+    examples: Sequence[Example], tokenizer: Any, generation: Generation, *, room: Room
+) -> tuple[EncodedExample, ...]:
+    """Tokenize prompts that a model is to go on from.
+
+    Args:
+        examples: what to tokenize.
+        tokenizer: a Hugging Face tokenizer.
+        generation: whether it is a chat, and how many tokens may follow.
+        room: what the model takes.
+
+    Raises:
+        InputError: there is no chat template, or it fails.
+        DataError: an example is longer than the model takes, or has no tokens.
+    """
+    if generation.chat:
+        # The template writes the beginning-of-text token itself where the model wants one.
+        texts = chat_prompts(examples, tokenizer)
+        tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    else:
+        tokens = tokenizer([example.context for example in examples])["input_ids"]
+    encoded: list[EncodedExample] = []
+    for example, context_ids in zip(examples, tokens, strict=True):
+        where = f"example {example.id!r}"
+        if not context_ids:
+            raise DataError(where, "the prompt has no tokens; change it")
+        # The last token written is never read.
+        after = generation.max_new_tokens - 1
+        fitting = room.fit(where, context_ids, after, tokenizer.bos_token_id)
+        is_cut = len(fitting) < len(context_ids)
+        encoded.append(EncodedExample(fitting, (), (), example.answer, is_cut))
+    return tuple(encoded)
+
+
+def chat_prompts(examples: Sequence[Example], tokenizer: Any) -> list[str]:
+    """Each prompt as the tokenizer's chat template renders a user's turn, ready for an answer.
+
+    Raises:
+        InputError: there is no chat template, or it fails.
+    """
+    if not tokenizer.chat_template:
+        raise InputError(
+            "this model's tokenizer has no chat template, so it is no chat model; give "
+            "--protocol text"
+        )
+    turns = [[{"role": "user", "content": example.context}] for example in examples]
+    try:
+        return [
+            str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+            for turn in turns
+        ]
+    except Exception as problem:  # a template may raise whatever it likes
+        reason = " ".join(str(problem).split())
+        raise InputError(
+            f"the model's chat template fails ({reason}); give --protocol text"
+        ) from problem
+
+
+def encode_text(text: str, tokenizer: Any, *, window: int, most: int) -> list[EncodedExample]:
+    """A text's first tokens in windows, each an example whose only choice is all but its start.
+
+    Args:
+        text: what to tokenize.
+        tokenizer: a Hugging Face tokenizer.
+        window: the most tokens of a window.
+        most: the most tokens in all.
+    """
+    tokens = tokenizer(text)["input_ids"][:most]
+    begins = tokens[:1] if tokens and tokens[0] == tokenizer.bos_token_id else []
+    rest = tokens[len(begins) :]
+    size = window - len(begins)
+    windows = [[*begins, *rest[start : start + size]] for start in range(0, len(rest), size)]
+    return [
+        EncodedExample((one[0],), (tuple(one[1:]),), (0,), answer=0)
+        for one in windows
+        if len(one) > 1
+    ]
 
 
 def common_token_prefix(examples: Sequence[EncodedExample]) -> Tokens:

@@ -7,11 +7,14 @@ whose log-likelihoods differ from the plain way's by more than rounding, is not 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from telltale.engine.choosing import Choosing
 from telltale.engine.encode import EncodedExample
+from telltale.engine.generating import continuation, last_logits
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore
 from telltale.errors import UnsupportedModelError
@@ -20,6 +23,11 @@ from telltale.paths import LayerPath
 from telltale.tasks import Scoring
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from telltale.engine.encode import Tokens
+    from telltale.engine.shared import Walked
+    from telltale.measure import Outcome
     from telltale.models.layered import LayeredModel
 
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
@@ -30,50 +38,61 @@ NOISE_FACTOR = 8.0
 STEPS = 32.0
 
 
-def find_capabilities(model: LayeredModel, *, longest: int, branch: int = 4) -> Capabilities:
+def find_capabilities(
+    model: LayeredModel, *, longest: int, branch: int = 4, generates: bool = False
+) -> Capabilities:
     """Try each capability on the whole model.
 
     Args:
         model: the model to try.
-        longest: the longest context that will be measured, in tokens.
+        longest: the longest context that will be measured, in tokens, with what is generated.
         branch: the longest choice, in tokens.
+        generates: whether text is generated, and not choices compared.
 
     Raises:
         UnsupportedModelError: leaving a layer out changes nothing, so there is nothing to search.
     """
-    return _Trial(model, max(longest, 4), max(branch, 2)).capabilities()
+    # A prompt has nothing after it to share its tokens with: one choice is enough to compare.
+    choices = 1 if generates else 3
+    return _Trial(model, max(longest, 4), max(branch, 2), choices).capabilities(generates=generates)
 
 
 class _Trial:
     """Two made-up examples of different lengths, and what the plain way gives for them."""
 
-    def __init__(self, model: LayeredModel, longest: int, branch: int) -> None:
+    def __init__(self, model: LayeredModel, longest: int, branch: int, choices: int) -> None:
         self.model = model
+        self.choices = choices
         self.whole = LayerPath.whole(model.depth)
         self.prefix = self._tokens(0, max(1, longest // 2))
         long = self._example(longest - len(self.prefix), branch)
         self.examples = [long, self._example(max(1, (longest - len(self.prefix)) // 2), branch)]
 
-    def capabilities(self) -> Capabilities:
+    def capabilities(self, *, generates: bool) -> Capabilities:
         plain = self._logliks(PLAIN, self.whole)
         alone = [self._logliks(PLAIN, self.whole, only=i)[0] for i in range(len(self.examples))]
         self._check_that_layers_matter(plain)
         noise = _difference(plain, alone)
 
-        def holds(tried: Capabilities) -> bool:
+        def same(expected: list[list[float]], found: Callable[[], list[list[float]]]) -> bool:
+            steps = STEPS * torch.finfo(self.model.dtype).eps
+            largest = max(abs(x) for row in expected for x in row)
             try:
-                found = self._logliks(tried, self.whole)
+                return _difference(expected, found()) <= max(NOISE_FACTOR * noise, steps * largest)
             except BatchTooLargeError:
                 raise
             except Exception:  # whatever a model raises, it cannot do this
                 return False
-            steps = STEPS * torch.finfo(self.model.dtype).eps
-            allowed = max(NOISE_FACTOR * noise, steps * max(abs(x) for row in plain for x in row))
-            return _difference(plain, found) <= allowed
 
-        keeps_prefix = holds(PLAIN._replace(keeps_prefix=True))
-        shares_context = holds(Capabilities(keeps_prefix, shares_context=True))
-        return Capabilities(keeps_prefix, shares_context)
+        tried = PLAIN._replace(keeps_prefix=True)
+        keeps_prefix = same(plain, lambda: self._logliks(tried, self.whole))
+        if generates:
+            # A prompt is one row, whatever it is that may follow.
+            tried = Capabilities(keeps_prefix, shares_context=True, continues=True)
+            continues = same(self._recomputed_logits(), lambda: self._continued_logits(tried))
+            return tried._replace(continues=continues)
+        tried = Capabilities(keeps_prefix, shares_context=True)
+        return tried._replace(shares_context=same(plain, lambda: self._logliks(tried, self.whole)))
 
     def _check_that_layers_matter(self, plain: list[list[float]]) -> None:
         if self.model.depth < 2:
@@ -92,7 +111,7 @@ class _Trial:
         engine = SharedEngine(
             self.model,
             self.examples,
-            Scoring.LOGLIK,
+            Choosing(Scoring.LOGLIK),
             capabilities=capabilities,
             token_prefix=self.prefix,
             store=StateStore(0),
@@ -100,14 +119,72 @@ class _Trial:
         (measurement,) = engine([path], [Batch(positions)])
         return [[choice.loglik for choice in one.choices] for one in measurement.outcomes]
 
+    def _continued_logits(self, capabilities: Capabilities) -> list[list[float]]:
+        """The logits after each of a few given tokens, going on from keys and values."""
+        dictation = _Dictation([choices[0] for choices in self._choices()])
+        prompts = [replace(example, choices=(), choice_bytes=()) for example in self.examples]
+        engine = SharedEngine(
+            self.model,
+            prompts,
+            dictation,
+            capabilities=capabilities,
+            token_prefix=self.prefix,
+            store=StateStore(0),
+        )
+        list(engine([self.whole], [Batch(tuple(range(len(prompts))))]))
+        return dictation.logits
+
+    def _recomputed_logits(self) -> list[list[float]]:
+        """The same, each text alone and from its beginning."""
+        found: list[list[float]] = []
+        for example, choices in zip(self.examples, self._choices(), strict=True):
+            text = torch.tensor([[*example.context, *choices[0]]], device=self.model.device)
+            hidden = self.model.run_path(self.whole, self.model.prepare(text))[0]
+            logits = self.model.logits(hidden[len(example.context) - 1 :])
+            found.append(logits.float().flatten().tolist())
+        return found
+
+    def _choices(self) -> list[tuple[Tokens, ...]]:
+        return [example.choices for example in self.examples]
+
     def _example(self, length: int, branch: int) -> EncodedExample:
-        choices = tuple(self._tokens(100 * (i + 1), branch - i % 2) for i in range(3))
+        choices = tuple(self._tokens(100 * (i + 1), branch - i % 2) for i in range(self.choices))
         context = self.prefix + self._tokens(7, length)
         return EncodedExample(context, choices, tuple(map(len, choices)), answer=0)
 
     def _tokens(self, start: int, length: int) -> tuple[int, ...]:
         """Tokens spread over the vocabulary, the same on every machine."""
         return tuple((start + 7919 * (i + 1)) % self.model.vocabulary for i in range(length))
+
+
+class _Dictation:
+    """A reader that has the model go on with given tokens, and keeps the logits after each."""
+
+    needs_key_values = True
+
+    def __init__(self, texts: list[Tokens]) -> None:
+        self._texts = texts
+        self.logits: list[list[float]] = []
+
+    def __call__(
+        self,
+        model: LayeredModel,
+        batch: Batch,  # noqa: ARG002 - a reader is given it
+        walked: Walked,
+    ) -> tuple[tuple[Outcome, ...], int]:
+        """Read one batch; there are no outcomes."""
+        of_rows = [[row] for row in last_logits(model, walked)]
+        rows = continuation(model, walked)
+        for tokens in zip(*self._texts, strict=True):
+            found = rows.step(torch.tensor(tokens, device=model.device))
+            for logits, row in zip(of_rows, found, strict=True):
+                logits.append(row)
+        self.logits = [torch.stack(logits).float().flatten().tolist() for logits in of_rows]
+        return (), 0
+
+    def for_timing(self) -> _Dictation:
+        """Itself."""
+        return self
 
 
 def _difference(one: list[list[float]], other: list[list[float]]) -> float:

@@ -4,24 +4,26 @@
   still has its state from an earlier round.
 - The tokens that all prompts begin with are read once a path, as keys and values.
 - The choices of a question share its context in one row.
-- Logits are computed only where a choice's token is predicted, and once for all that are there.
 
-The second and third need a capability that `telltale.engine.selftest` looks for in a model.
+The second and third need a capability that `telltale.engine.selftest` looks for in a model. What is
+then read of the states, log-likelihoods of choices or generated text, is a reader's business:
+`telltale.engine.choosing` and `telltale.engine.generating`.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
 from telltale.engine.layout import Layout, lay_out
-from telltale.engine.prefixes import Walk, prefixes, walks
-from telltale.engine.scoring import judge, token_logliks
+from telltale.engine.prefixes import Walk, common_depth, prefixes, walks
 from telltale.engine.store import StateStore, default_budget_bytes
-from telltale.measure import BatchTooLargeError, Measurement
-from telltale.models.layered import TokenPrefix
+from telltale.errors import MeasurementError
+from telltale.measure import BatchTooLargeError, Measurement, Outcome
+from telltale.models.layered import LayerCache, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,12 +32,11 @@ if TYPE_CHECKING:
 
     from telltale.engine.encode import EncodedExample, Tokens
     from telltale.engine.prefixes import LayerPrefix
+    from telltale.engine.store import State
     from telltale.measure import Batch
-    from telltale.models.layered import LayeredModel, Prepared
+    from telltale.models.layered import KeyValue, LayeredModel, Prepared
     from telltale.paths import LayerPath
-    from telltale.tasks import Scoring
 
-LOGITS_AT_ONCE = 2**24  # float32 logits held at a time: 64 MiB
 TOKEN_PREFIX = "token prefix"  # the store's name for it; a batch's is its id
 
 
@@ -44,10 +45,50 @@ class Capabilities(NamedTuple):
 
     ``keeps_prefix``: a token prefix read once stands for itself in every row.
     ``shares_context``: the choices of a question may follow its context in one row.
+    ``continues``: text goes on token by token from keys and values; needed for generation only.
     """
 
     keeps_prefix: bool
     shares_context: bool
+    continues: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """A batch at the end of a path.
+
+    ``hidden`` is the state after the last layer, (rows, length, width). ``key_values`` are those of
+    each layer of the path, token prefix included, where the reader needs them.
+    """
+
+    examples: tuple[EncodedExample, ...]
+    layout: Layout
+    path: LayerPath
+    hidden: Tensor
+    key_values: tuple[KeyValue, ...]
+
+
+class Reader(Protocol):
+    """Reads outcomes of a batch at the end of a path.
+
+    A call gives the outcomes, in the order of the batch, and the tokens times layers that it ran
+    itself.
+    """
+
+    @property
+    def needs_key_values(self) -> bool:
+        """Whether it goes on from the keys and values of a path's layers."""
+        ...
+
+    def __call__(
+        self, model: LayeredModel, batch: Batch, walked: Walked
+    ) -> tuple[tuple[Outcome, ...], int]:
+        """Read one batch."""
+        ...
+
+    def for_timing(self) -> Reader:
+        """A reader that does the same work whatever the model says."""
+        ...
 
 
 class SharedEngine:
@@ -61,7 +102,7 @@ class SharedEngine:
         self,
         model: LayeredModel,
         examples: Sequence[EncodedExample],
-        scoring: Scoring,
+        reader: Reader,
         *,
         capabilities: Capabilities,
         token_prefix: Tokens = (),
@@ -69,7 +110,7 @@ class SharedEngine:
     ) -> None:
         self.model = model
         self.examples = examples
-        self.scoring = scoring
+        self.reader = reader
         self.capabilities = capabilities
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
         self.store = StateStore(default_budget_bytes(model.device)) if store is None else store
@@ -87,14 +128,15 @@ class SharedEngine:
         while remaining:
             wanted = prefixes(remaining)
             self.store.retain(lambda key, wanted=wanted: key[1] in wanted)  # type: ignore[misc]
-            count = self._read_token_prefix(remaining)
+            with self._memory_errors(None):
+                count = self._read_token_prefix(remaining)
             plan = walks(remaining[:count])
             for batch in batches:
                 yield from self._measure(batch, plan)
             remaining = remaining[count:]
 
     def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
-        examples = [self.examples[position] for position in batch.examples]
+        examples = tuple(self.examples[position] for position in batch.examples)
         layout = lay_out(
             examples,
             prefix_length=len(self.token_prefix),
@@ -109,15 +151,10 @@ class SharedEngine:
                 step = next(states, None)
                 if step is None:
                     return
-                path, hidden = step
-                logliks = read_logliks(self.model, layout, hidden)
-            outcomes = tuple(
-                judge(position, example, of_choices, self.scoring)
-                for position, example, of_choices in zip(
-                    batch.examples, examples, logliks, strict=True
-                )
-            )
-            done, self._layer_tokens = self._layer_tokens, 0
+                path, hidden, key_values = step
+                walked = Walked(examples, layout, path, hidden, key_values)
+                outcomes, read = self.reader(self.model, batch, walked)
+            done, self._layer_tokens = self._layer_tokens + read, 0
             yield Measurement(batch, path, outcomes, done)
 
     def _prepare(self, layout: Layout) -> Prepared:
@@ -129,49 +166,75 @@ class SharedEngine:
             attention_mask=(
                 layout.attention_mask(before, self.model.dtype).to(device) if branching else None
             ),
-            prefix=TokenPrefix(before) if before else None,
+            cache=LayerCache(before) if before or self.reader.needs_key_values else None,
         )
 
     def _walk(
         self, batch: Batch, plan: Sequence[Walk], prepared: Prepared
-    ) -> Iterator[tuple[LayerPath, Tensor]]:
-        """Each path, with the hidden state after its last layer."""
+    ) -> Iterator[tuple[LayerPath, Tensor, tuple[KeyValue, ...]]]:
+        """Each path, with the state after its last layer, and its keys and values if needed."""
         held: dict[int, Tensor] = {0: prepared.hidden}  # by depth, on the path walked last
+        key_values: list[KeyValue] = []  # of the layers of that path, where they are needed
         previous: LayerPrefix = ()
         for walk in plan:
             kept = walk.path.kept
-            held = {depth: held[depth] for depth in held if previous[:depth] == kept[:depth]}
+            shared = common_depth(previous, kept)
             previous = kept
-            depth, hidden = self._deepest(batch, kept, held)
+            held = {depth: held[depth] for depth in held if depth <= shared}
+            depth, hidden = self._deepest(batch, kept, held, key_values)
             if depth in walk.shared_depths:
                 held[depth] = hidden
             while depth < len(kept):
                 depth += 1
-                hidden = self._run(kept[:depth], hidden, prepared)
+                state = self._run(kept[:depth], hidden, prepared)
+                if self.reader.needs_key_values:
+                    key_values.append((state[1], state[2]))
+                else:
+                    state = state[:1]
+                hidden = state[0]
                 if depth in walk.shared_depths:
                     held[depth] = hidden
                 if depth < len(kept):  # no path of a later round goes on from a path's end
-                    self.store.offer((batch.id, kept[:depth]), (hidden,))
-            yield walk.path, hidden
+                    self.store.offer((batch.id, kept[:depth]), state)
+            yield walk.path, hidden, tuple(key_values)
 
     def _deepest(
-        self, batch: Batch, kept: LayerPrefix, held: dict[int, Tensor]
+        self,
+        batch: Batch,
+        kept: LayerPrefix,
+        held: dict[int, Tensor],
+        key_values: list[KeyValue],
     ) -> tuple[int, Tensor]:
-        """The depth of the deepest state at hand on a path, and the state."""
-        nearest = max(held)
-        for depth in range(len(kept), nearest, -1):
-            stored = self.store.get((batch.id, kept[:depth]))
-            if stored is not None:
-                return depth, stored[0]
-        return nearest, held[nearest]
+        """The depth of the deepest state at hand on a path, and the state.
 
-    def _run(self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared) -> Tensor:
-        """Run the last layer of a layer prefix."""
-        if prepared.prefix is not None:
+        Where keys and values are needed, ``key_values`` is left with those of all layers up to it.
+        """
+        nearest = max(held)
+        hidden = held[nearest]
+        if not self.reader.needs_key_values:
+            for depth in range(len(kept), nearest, -1):
+                stored = self.store.get((batch.id, kept[:depth]))
+                if stored is not None:
+                    return depth, stored[0]
+            return nearest, hidden
+        del key_values[nearest:]
+        for depth in range(nearest + 1, len(kept) + 1):
+            stored = self.store.get((batch.id, kept[:depth]))
+            if stored is None:
+                break
+            nearest, (hidden, keys, values) = depth, stored
+            key_values.append((keys, values))
+        return nearest, hidden
+
+    def _run(self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared) -> State:
+        """The state after the last layer of a layer prefix, with its keys and values if cached."""
+        layer, cache = prefix[-1], prepared.cache
+        if cache is not None:
             stored = self.store.get((TOKEN_PREFIX, prefix))
-            prepared.prefix.entry = (stored[1], stored[2]) if stored else None
+            cache.held = {layer: (stored[1], stored[2])} if stored else {}
         self._layer_tokens += hidden.shape[0] * hidden.shape[1]
-        return self.model.run_layer(prefix[-1], hidden, prepared)
+        hidden = self.model.run_layer(layer, hidden, prepared)
+        return (hidden,) if cache is None else (hidden, *cache.held[layer])
 
     def _read_token_prefix(self, paths: Sequence[LayerPath]) -> int:
         """Read the token prefix along as many paths as the store has room for, and say how many.
@@ -180,9 +243,8 @@ class SharedEngine:
         """
         if not self.token_prefix:
             return len(paths)
-        recorder = TokenPrefix(0)
         tokens = torch.tensor([self.token_prefix], device=self.model.device)
-        prepared = self.model.prepare(tokens, prefix=recorder)
+        prepared = self.model.prepare(tokens, cache=LayerCache(0))
         for count, path in enumerate(paths):
             if count and self.store.required_bytes > self.store.budget_bytes // 2:
                 return count
@@ -191,15 +253,13 @@ class SharedEngine:
                 key = (TOKEN_PREFIX, path.kept[:depth])
                 stored = self.store.get(key)
                 if stored is None:
-                    hidden = self._run(key[1], hidden, prepared)
-                    assert recorder.recorded is not None  # the self-test has seen it work
-                    self.store.require(key, (hidden, *recorder.recorded))
-                else:
-                    hidden = stored[0]
+                    stored = self._run(key[1], hidden, prepared)
+                    self.store.require(key, stored)
+                hidden = stored[0]
         return len(paths)
 
     @contextmanager
-    def _memory_errors(self, batch: Batch) -> Iterator[None]:
+    def _memory_errors(self, batch: Batch | None) -> Iterator[None]:
         try:
             yield
         except (RuntimeError, MemoryError) as problem:  # torch's own is a RuntimeError
@@ -208,51 +268,10 @@ class SharedEngine:
             self.store.retain(lambda _: False)
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
+            if batch is None:
+                raise MeasurementError(
+                    f"the {len(self.token_prefix)} tokens that all prompts begin with do not fit "
+                    f"in the memory of {self.model.device}; close other programs or use --dtype "
+                    "bfloat16"
+                ) from problem
             raise BatchTooLargeError(batch, str(self.model.device)) from problem
-
-
-def read_logliks(model: LayeredModel, layout: Layout, hidden: Tensor) -> list[list[float]]:
-    """For each example, the total log-likelihood of each of its choices.
-
-    Args:
-        model: what turns states into logits.
-        layout: where the choices are.
-        hidden: the state after the last layer, (rows, length, width).
-    """
-    flat = hidden.reshape(-1, hidden.shape[-1])
-    reads = [
-        (position, target)
-        for spans in layout.spans
-        for span in spans
-        for position, target in zip(span.positions, span.targets, strict=True)
-    ]
-    positions = sorted({position for position, _ in reads})
-    logliks = dict[tuple[int, int], float]()
-    by_position: dict[int, list[tuple[int, int]]] = {}
-    for read in dict.fromkeys(reads):
-        by_position.setdefault(read[0], []).append(read)
-    at_once = max(1, LOGITS_AT_ONCE // model.vocabulary)
-    for start in range(0, len(positions), at_once):
-        chunk = positions[start : start + at_once]
-        here = [(row, read) for row, position in enumerate(chunk) for read in by_position[position]]
-        values = token_logliks(
-            model.logits(flat[chunk]),
-            torch.tensor([row for row, _ in here], device=hidden.device),
-            torch.tensor([target for _, (_, target) in here], device=hidden.device),
-        )
-        logliks.update(zip((read for _, read in here), values.tolist(), strict=True))
-    return [
-        [
-            sum(logliks[read] for read in zip(span.positions, span.targets, strict=True))
-            for span in spans
-        ]
-        for spans in layout.spans
-    ]
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether an error says that memory ran out; a CPU's allocator raises a plain RuntimeError."""
-    text = str(problem).lower()
-    return isinstance(problem, torch.OutOfMemoryError | MemoryError) or any(
-        sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory")
-    )

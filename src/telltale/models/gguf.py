@@ -16,7 +16,7 @@ from contextlib import nullcontext, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
-from telltale.files import make_readable, sha256_of_file
+from telltale.files import full_disk, make_readable, sha256_of_file
 from telltale.home import cache_dir
 from telltale.models.scratch import scratch_folder
 
@@ -50,6 +50,8 @@ def convert_gguf(file: Path) -> Path:
         try:
             _convert(file, fresh)
         except Exception as problem:  # damaged files end in whatever error their reader has
+            if no_room := full_disk(problem, folder):
+                raise no_room from problem
             reason = " ".join(str(problem).split())
             raise InputError(f"cannot read {file.name} as a GGUF model: {reason}") from problem
         try:

@@ -10,6 +10,7 @@ Does not know tasks, examples or engines.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,13 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
-from telltale.errors import UnsupportedModelError
+from telltale.errors import MeasurementError, UnsupportedModelError
+from telltale.paths import LayerPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from telltale.paths import LayerPath
-
-KeyValue = tuple[Tensor, Tensor]  # each (1, heads, tokens, head width)
+KeyValue = tuple[Tensor, Tensor]  # each (rows, heads, tokens, head width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ class Prepared:
 
     hidden: Tensor  # (rows, tokens, width)
     calls: tuple[LayerCall, ...]  # one a layer
-    prefix: TokenPrefix | None
+    cache: LayerCache | None
 
 
-class TokenPrefix(Cache):  # type: ignore[misc]  # transformers is untyped
-    """Stands in for a key-value cache that holds the tokens every row begins with.
+class LayerCache(Cache):  # type: ignore[misc]  # transformers is untyped
+    """Stands in for a key-value cache: what each layer has seen, by its index in the whole model.
 
-    It holds one layer's keys and values at a time: the caller sets ``entry`` before it runs a
-    layer, so the same layer may be run on different paths. With ``entry`` unset it records what
-    the layer gives into ``recorded`` instead.
+    Whoever runs a layer sets ``layer`` first, so that no layer's own idea of its place matters, the
+    same layer may be run on different paths, and a layer that is left out leaves no gap. ``length``
+    is how many tokens come before those given; ``held`` may be set and read between runs.
     """
 
     is_compileable = False
@@ -58,24 +58,28 @@ class TokenPrefix(Cache):  # type: ignore[misc]  # transformers is untyped
     def __init__(self, length: int) -> None:
         super().__init__(layers=[])
         self.length = length
-        self.entry: KeyValue | None = None
-        self.recorded: KeyValue | None = None
+        self.layer = 0
+        self.held: dict[int, KeyValue] = {}
 
     def update(
         self,
         key_states: Tensor,
         value_states: Tensor,
-        layer_idx: int,  # noqa: ARG002 - a layer's place in the whole model means nothing here
+        layer_idx: int,  # noqa: ARG002 - see above
         *_: object,
         **__: object,
     ) -> KeyValue:
-        """The keys and values of the prefix and the new tokens, (rows, heads, tokens, width)."""
-        if self.entry is None:
-            self.recorded = (key_states, value_states)
-            return key_states, value_states
-        rows = key_states.shape[0]
-        keys, values = (held.expand(rows, -1, -1, -1) for held in self.entry)
-        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+        """Append to the keys and values of the layer that is run, and give all of them.
+
+        Each (rows, heads, tokens, head width); what is held for one row stands for every row.
+        """
+        if self.layer in self.held:
+            rows = key_states.shape[0]
+            keys, values = (held.expand(rows, -1, -1, -1) for held in self.held[self.layer])
+            key_states = torch.cat([keys, key_states], dim=-2)
+            value_states = torch.cat([values, value_states], dim=-2)
+        self.held[self.layer] = key_states, value_states
+        return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
         """How many tokens come before those given."""
@@ -98,6 +102,7 @@ class LayeredModel:
 
     Raises:
         UnsupportedModelError: one of these does not hold; the message says which.
+        MeasurementError: the model gives no numbers.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -107,6 +112,8 @@ class LayeredModel:
         self.device = parameter.device
         self.dtype = parameter.dtype
         self._output_lengths: list[int] = [0] * len(self.layers)
+        # A model with positional biases in its attention takes none.
+        self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
         self._check()
 
     @property
@@ -125,6 +132,15 @@ class LayeredModel:
         length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return int(length) if length is not None else None
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens at which the model's own generation ends."""
+        generation = getattr(self.model, "generation_config", None)
+        ends = getattr(generation, "eos_token_id", None)
+        if ends is None:
+            ends = getattr(self.model.config.get_text_config(), "eos_token_id", None)
+        return frozenset([ends] if isinstance(ends, int) else ends or ())
+
     def parameters_on(self, path: LayerPath) -> int:
         """The number of parameters of the model that has this path's layers only."""
         gone = {id(p) for layer in path.removed for p in self.layers[layer].parameters()}
@@ -137,7 +153,7 @@ class LayeredModel:
         *,
         position_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        prefix: TokenPrefix | None = None,
+        cache: LayerCache | None = None,
     ) -> Prepared:
         """Embed tokens, and record what the model would pass to each layer.
 
@@ -145,9 +161,9 @@ class LayeredModel:
             input_ids: (rows, tokens), padded on the right: a causal model's real tokens never see
                 padding that comes after them.
             position_ids: (rows, tokens), where they are not simply counted from the left.
-            attention_mask: (rows, 1, tokens, prefix and tokens), added to the attention scores,
+            attention_mask: (rows, 1, tokens, cached and tokens), added to the attention scores,
                 where attention is not simply causal.
-            prefix: the tokens before these.
+            cache: the tokens before these; layers that are run add to it.
         """
         seen: list[tuple[Tensor, LayerCall]] = []
 
@@ -166,28 +182,71 @@ class LayeredModel:
             extra["position_ids"] = position_ids
         if attention_mask is not None:
             extra["attention_mask"] = attention_mask
-        if prefix is not None:
-            extra["past_key_values"] = prefix
+        if cache is not None:
+            extra["past_key_values"] = cache
         with (
             replaced_forwards(self.layers, [recorder(i) for i in range(self.depth)]),
             suppress(_Recorded),
         ):
             self._own_forward(input_ids, **extra)
-        return Prepared(seen[0][0], tuple(call for _, call in seen), prefix)
+        return Prepared(seen[0][0], tuple(call for _, call in seen), cache)
 
     @torch.inference_mode()
     def run_layer(self, layer: int, hidden: Tensor, prepared: Prepared) -> Tensor:
         """One layer's output, (rows, tokens, width), for an input of the same shape."""
         call = prepared.calls[layer]
+        if prepared.cache is not None:
+            prepared.cache.layer = layer
         output = self.layers[layer](hidden, *call.args, **call.kwargs)
         return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
+    @torch.inference_mode()
     def run_path(self, path: LayerPath, prepared: Prepared) -> Tensor:
         """The hidden state after the last layer of a path."""
         hidden = prepared.hidden
         for layer in path.kept:
             hidden = self.run_layer(layer, hidden, prepared)
         return hidden
+
+    @torch.inference_mode()
+    def next_logits(
+        self, path: LayerPath, tokens: Tensor, seen: Tensor, position_ids: Tensor, cache: LayerCache
+    ) -> Tensor:
+        """The logits, (rows, vocabulary), that a path gives after one more token a row.
+
+        The model's own forward, with the layers left out passing their input on: one call a token,
+        where preparing, running and reading out would be two and a loop.
+
+        Args:
+            path: the layers to run.
+            tokens: (rows,), the token of each row that has not been read yet.
+            seen: (rows, cached and 1), 1 where a token is real and 0 where it is padding.
+            position_ids: (rows,), how far each token is from the start of its text.
+            cache: the tokens before; the new ones are added to it.
+        """
+
+        def skip(index: int) -> Callable[..., Any]:
+            return lambda *args, **kwargs: self._as_output(
+                index, args[0] if args else kwargs["hidden_states"]
+            )
+
+        def run(index: int) -> Callable[..., Any]:
+            forward = self.layers[index].forward
+
+            def forward_with_cache(*args: Any, **kwargs: Any) -> Any:
+                cache.layer = index
+                return forward(*args, **kwargs)
+
+            return forward_with_cache
+
+        functions = [run(i) if i in path.kept else skip(i) for i in range(self.depth)]
+        extra: dict[str, Any] = {"attention_mask": seen, "past_key_values": cache}
+        if self._takes_positions:
+            extra["position_ids"] = position_ids[:, None]
+        with replaced_forwards(self.layers, functions):
+            logits: Tensor = self._own_forward(tokens[:, None], **extra).logits
+        cache.length += 1
+        return logits[:, -1]
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -216,35 +275,23 @@ class LayeredModel:
         length = self._output_lengths[index]
         return (hidden, *([None] * (length - 1))) if length else hidden
 
-    @torch.inference_mode()
     def _check(self) -> None:
         name = type(self.model).__name__
-        tokens = torch.arange(2, 9, device=self.device)[None] % self.vocabulary
-        called: list[int] = []
-
-        def note(index: int) -> Callable[..., None]:
-            def hook(_: nn.Module, __: Any, output: Any) -> None:
-                called.append(index)
-                self._output_lengths[index] = len(output) if isinstance(output, tuple) else 0
-
-            return hook
-
-        hooks = [layer.register_forward_hook(note(i)) for i, layer in enumerate(self.layers)]
-        try:
-            expected = self._own_forward(tokens).logits[0]
-        finally:
-            for hook in hooks:
-                hook.remove()
-        if called != list(range(self.depth)):
+        if getattr(self.model.config.get_text_config(), "use_bidirectional_attention", False):
             raise UnsupportedModelError(
-                f"{name} does not run its {self.depth} layers once each and in order (it ran "
-                f"{called}), so leaving one out has no meaning; this architecture is not supported"
+                f"{name} is configured to see what comes after each token, so it is no decoder; "
+                "this is not supported"
+            )
+        tokens = torch.arange(2, 9, device=self.device)[None] % self.vocabulary
+        expected = self._own_logits(tokens)
+        if bool(expected.isnan().any()):
+            raise MeasurementError(
+                f"{name} gives NaN on plain text in {str(self.dtype).removeprefix('torch.')}; try "
+                "--dtype float32, or get the model again: its weights may be damaged"
             )
         try:
             prepared = self.prepare(tokens)
-            hidden = prepared.hidden
-            for layer in range(self.depth):
-                hidden = self.run_layer(layer, hidden, prepared)
+            hidden = self.run_path(LayerPath.whole(self.depth), prepared)
             driven = self.logits(hidden[0])
         except Exception as problem:
             raise UnsupportedModelError(
@@ -258,6 +305,41 @@ class LayeredModel:
                 f"driving the layers of {name} one by one does not give the model's own logits (a "
                 f"difference of {difference:.1e}); this architecture is not supported"
             )
+
+    def _own_logits(self, tokens: Tensor) -> Tensor:
+        """The model's own logits, (tokens, vocabulary), seeing that each layer is run as it must.
+
+        It is noted on the way in what form each layer gives its output.
+        """
+        name = type(self.model).__name__
+        called: list[int] = []
+
+        def note(index: int) -> Callable[..., None]:
+            def hook(_: nn.Module, __: Any, output: Any) -> None:
+                called.append(index)
+                self._output_lengths[index] = len(output) if isinstance(output, tuple) else 0
+
+            return hook
+
+        hooks = [layer.register_forward_hook(note(i)) for i, layer in enumerate(self.layers)]
+        try:
+            logits: Tensor = self._own_forward(tokens).logits[0]
+        except Exception as problem:
+            if is_out_of_memory(problem):
+                raise
+            raise UnsupportedModelError(
+                f"{name} fails on plain text ({type(problem).__name__}: {problem}); its "
+                "config.json may be damaged, or this architecture needs other inputs"
+            ) from problem
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if called != list(range(self.depth)):
+            raise UnsupportedModelError(
+                f"{name} does not run its {self.depth} layers once each and in order (it ran "
+                f"{called}), so leaving one out has no meaning; this architecture is not supported"
+            )
+        return logits
 
     @property
     def vocabulary(self) -> int:
@@ -285,6 +367,14 @@ def find_layers(model: Any) -> Sequence[nn.Module]:
     raise UnsupportedModelError(
         f"{type(model).__name__} has no list of {depth} decoder layers; this architecture is not "
         "supported"
+    )
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether an error says that memory ran out; a CPU's allocator raises a plain RuntimeError."""
+    text = str(problem).lower()
+    return isinstance(problem, torch.OutOfMemoryError | MemoryError) or any(
+        sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory")
     )
 
 

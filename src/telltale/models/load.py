@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from telltale.errors import InputError, UnsupportedModelError
-from telltale.models.layered import LayeredModel
+from telltale.errors import InputError, MeasurementError, UnsupportedModelError
+from telltale.models.layered import LayeredModel, is_out_of_memory
 from telltale.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -75,22 +75,43 @@ def load_model(source: ModelSource, device: torch.device, dtype: torch.dtype) ->
     """The model, ready to be driven layer by layer.
 
     Raises:
-        InputError: the files cannot be read as a model.
+        InputError: the files cannot be read as a model, or lack some of its weights.
         UnsupportedModelError: the architecture is unknown or cannot be driven.
     """
     try:
         with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(
+            model, loading = AutoModelForCausalLM.from_pretrained(
                 source.folder,
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=source.trust_remote_code,
+                output_loading_info=True,
             )
     except ValueError as problem:  # how transformers says that it has no such architecture
         raise UnsupportedModelError(f"cannot load {source.name}: {_line(problem)}") from problem
     except Exception as problem:  # damaged files end in whatever error their reader has
+        if is_out_of_memory(problem):
+            raise _no_memory(source, torch.device("cpu")) from problem
         raise InputError(f"cannot load {source.name}: {_line(problem)}") from problem
-    return LayeredModel(model.to(device))
+    # transformers gives random numbers to what it does not find, and only notes it.
+    if missing := sorted(loading["missing_keys"]):
+        raise InputError(
+            f"{source.name} lacks {len(missing)} weights that its config.json asks for, such as "
+            f"{missing[0]}; the two are not of one model: get it again"
+        )
+    try:
+        return LayeredModel(model.to(device))
+    except RuntimeError as problem:
+        if not is_out_of_memory(problem):
+            raise
+        raise _no_memory(source, device) from problem
+
+
+def _no_memory(source: ModelSource, device: torch.device) -> MeasurementError:
+    return MeasurementError(
+        f"{source.name} does not fit in the memory of {device}; close other programs, use --dtype "
+        "bfloat16 or another --device"
+    )
 
 
 def _line(problem: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Tasks: the built-in ones by name, and how a task is made from rows. Knows no model."""
+"""Tasks: the built-in ones by name. Knows no model."""
 
 from __future__ import annotations
 
@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
 from telltale.tasks import boolean_expressions, capitals
-from telltale.tasks.prompts import default_template, examples_from_rows
-from telltale.tasks.task import Example, Scoring, Task
+from telltale.tasks.asking import Asking, make_task
+from telltale.tasks.task import Example, Generation, Protocol, Scoring, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from telltale.tasks.rows import Row
 
-__all__ = ["BUILT_IN", "BuiltInTask", "Example", "Scoring", "Task", "built_in_rows", "make_task"]
+__all__ = [
+    "BUILT_IN",
+    "Asking",
+    "BuiltInTask",
+    "Example",
+    "Generation",
+    "Protocol",
+    "Scoring",
+    "Task",
+    "built_in_rows",
+    "make_task",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +64,3 @@ def built_in_rows(name: str) -> list[Row]:
             "and --data FILE takes your own"
         )
     return BUILT_IN[name].rows()
-
-
-def make_task(
-    name: str,
-    rows: Sequence[Row],
-    *,
-    template: str | None = None,
-    scoring: Scoring = Scoring.LOGLIK,
-) -> Task:
-    """A task from rows; without a template, the default one for these rows."""
-    template = default_template(rows) if template is None else template
-    return Task(
-        name=name,
-        examples=examples_from_rows(rows, template),
-        template=template,
-        scoring=scoring,
-    )

@@ -1,9 +1,10 @@
 """One's own data: JSON lines, or CSV and TSV with a header, as rows.
 
 A record has a question, its choices and its answer. Choices are a list (in CSV a JSON list), or
-columns ``choice_1`` to ``choice_n``; where a file has neither, it is a classification and the
-choices of every row are the answers that occur. An answer is a 0-based index, a letter or the text
-of a choice, the same in the whole file.
+columns ``choice_1`` to ``choice_n``. An answer is a 0-based index, a letter or the text of a
+choice, the same in the whole file. Where a file has no choices and few different answers, it is a
+classification, and the choices of every row are the answers that occur; where it has many, they
+are free text, which a model is to generate.
 
 Reads text and nothing else: no value of a file is ever executed.
 """
@@ -19,6 +20,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import DataError, InputError
+from telltale.files import read_text
 from telltale.tasks.rows import Row
 
 if TYPE_CHECKING:
@@ -27,16 +29,21 @@ if TYPE_CHECKING:
 
 LONGEST_FIELD = 2**31 - 1  # the csv module's own bound, 128 KiB, is less than a long passage
 ROWS_PER_LABEL = 5  # fewer rows a label than this, and answers are taken for free text
+MOST_LABELS = 200  # ... and with more labels than this too
 CHOICE_COLUMN = re.compile(r"choice_([1-9][0-9]*)")
 
 
 class AnswerForm(StrEnum):
-    """How a file writes its answers; ``auto`` takes the form that fits every row."""
+    """How a file writes its answers; ``auto`` takes the form that fits most rows.
+
+    ``free`` text is no choice and no label, whatever the file looks like.
+    """
 
     AUTO = "auto"
     INDEX = "index"
     LETTER = "letter"
     TEXT = "text"
+    FREE = "free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +111,12 @@ def read_data_file(
         except DataError as problem:
             bad(problem)
     labels = tuple(sorted({record.answer for record in records}))
-    if not names.has_choices and len(labels) * ROWS_PER_LABEL > max(len(records), 1):
-        raise InputError(
-            f"{path.name} has no {fields.choices!r} and {len(labels)} different answers in "
-            f"{len(records)} rows, too many to be labels; give each row its choices"
-        )
-    form = _answer_form(records, fields.answer_form) if names.has_choices else None
+    are_labels = len(labels) <= min(MOST_LABELS, len(records) // ROWS_PER_LABEL)
+    is_free = fields.answer_form is AnswerForm.FREE or not (names.has_choices or are_labels)
+    form = None if is_free or not names.has_choices else _answer_form(records, fields.answer_form)
     for number, record in enumerate(records):
         try:
-            rows.append(_row(number, record, names, labels, form))
+            rows.append(_row(number, record, names, None if is_free else labels, form))
         except DataError as problem:
             bad(problem)
     if not rows:
@@ -138,18 +142,7 @@ def _read_records(
         raise InputError(
             f"{path.name} is of no known format; give a file ending in {', '.join(readers)}"
         )
-    try:
-        data = path.read_bytes()
-    except OSError as problem:
-        raise InputError(f"cannot read {path}: {problem.strerror or problem}") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        line = data[: problem.start].count(b"\n") + 1
-        raise DataError(
-            f"{path.name}, line {line}",
-            f"byte 0x{data[problem.start]:02x} is not UTF-8; convert the file to UTF-8",
-        ) from None
+    text = read_text(path)
     records: list[tuple[str, dict[str, Any]]] = []
     problems: list[str] = []
     for item in reader(text, path.name):
@@ -304,15 +297,19 @@ def _row(
     number: int,
     record: _Record,
     names: _Names,
-    labels: tuple[str, ...],
+    labels: tuple[str, ...] | None,
     form: AnswerForm | None,
 ) -> Row:
-    if record.choices is None or form is None:
+    """A row; without ``labels`` its answer is free text, without ``form`` it is one of them."""
+    choices: tuple[str, ...]
+    if labels is None:
+        choices, answer = (record.answer,), 0
+    elif record.choices is None or form is None:
         if len(labels) < 2:
             raise DataError(
                 record.where,
                 f"every answer in the file is {labels[0]!r}, so there is nothing to choose; "
-                "give choices, or rows of at least two kinds",
+                "give choices, rows of at least two kinds, or --answer-form free",
             )
         choices, answer = labels, labels.index(record.answer)
     else:

@@ -7,23 +7,43 @@ template or a data file can reach nothing of the program.
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from telltale.errors import DataError, InputError
-from telltale.tasks.task import Example
+from telltale.tasks.answers import LETTERS
+from telltale.tasks.task import Example, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from telltale.tasks.rows import Row
 
-QUESTION_TEMPLATE = r"Question: {question}\nAnswer:"
-PASSAGE_TEMPLATE = r"{passage}\n" + QUESTION_TEMPLATE
+PASSAGE = r"{passage}\n"
+TEMPLATES = {  # by protocol, and by whether choices are offered as lettered lines
+    (Protocol.LOGLIK, False): r"Question: {question}\nAnswer:",
+    (Protocol.TEXT, False): r"Question: {question}\nAnswer:",
+    (Protocol.TEXT, True): r"Question: {question}\n{options}\nAnswer:",
+    (Protocol.CHAT, False): "{question}",
+    (Protocol.CHAT, True): r"{question}\n{options}\nAnswer with the letter of the right choice.",
+}
 
 
-def default_template(rows: Sequence[Row]) -> str:
+def default_template(rows: Sequence[Row], protocol: Protocol, *, lettered: bool) -> str:
     """The template used where none is given: with the passage if the rows have one."""
-    return PASSAGE_TEMPLATE if all(row.fields.get("passage") for row in rows) else QUESTION_TEMPLATE
+    passage = PASSAGE if all(row.fields.get("passage") for row in rows) else ""
+    return passage + TEMPLATES[protocol, lettered]
+
+
+def with_options(row: Row) -> Row:
+    """The row with its choices as lettered lines in the field ``options``, and letters for choices.
+
+    A field of that name that the row has already is kept.
+    """
+    letters = tuple(LETTERS[: len(row.choices)])
+    lines = [f"{letter}. {choice}" for letter, choice in zip(letters, row.choices, strict=True)]
+    fields = {"options": "\n".join(lines), **row.fields}
+    return replace(row, fields=fields, choices=letters)
 
 
 def examples_from_rows(rows: Sequence[Row], template: str) -> tuple[Example, ...]:

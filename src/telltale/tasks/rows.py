@@ -17,7 +17,8 @@ class Row:
     """One labelled question.
 
     ``fields`` is what a prompt template may name. ``where`` points a person to the row, such as
-    ``validation.jsonl, line 12``. ``answer`` is a 0-based index into ``choices``.
+    ``validation.jsonl, line 12``. ``answer`` is a 0-based index into ``choices``; a single choice
+    is the right answer to a question that offers none.
     """
 
     id: str

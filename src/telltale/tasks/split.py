@@ -31,6 +31,22 @@ class Split:
     held_out: tuple[int, ...]
 
 
+def check_answers_differ(examples: Sequence[Example]) -> None:
+    """Refuse examples that all have the same answer.
+
+    A search by them would choose whatever model says it every time.
+
+    Raises:
+        InputError: they do.
+    """
+    answers = {example.choices[example.answer] for example in examples}
+    if len(answers) == 1 and len(examples) > 1:
+        raise InputError(
+            f"the right answer of all {len(examples)} examples is {answers.pop()!r}, so any model "
+            "that says nothing else would be the best; give examples of at least two answers"
+        )
+
+
 def split_examples(
     examples: Sequence[Example],
     *,
@@ -61,6 +77,13 @@ def split_examples(
     kept_out, _ = _fill(rest, held_out_size)
     if len(search) < max(SMALLEST_SET, limit or 0) or len(kept_out) < SMALLEST_SET:
         raise InputError(_too_few(len(examples), len(groups), search_size))
+    for indices in (search, kept_out):
+        distinct = len({_words(examples[index].context) for index in indices})
+        if distinct < SMALLEST_SET:
+            raise InputError(
+                f"{len(indices)} examples with {distinct} different prompts are too few to search "
+                f"or judge by; give at least {SMALLEST_SET} different ones for each set"
+            )
     return Split(search=tuple(search), held_out=tuple(kept_out))
 
 
@@ -76,9 +99,9 @@ def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:
 
     first_with: dict[tuple[str, str], int] = {}
     for index, example in enumerate(examples):
-        keys = [("context", " ".join(example.context.split()))]
+        keys = [("context", _words(example.context))]
         if example.passage:
-            keys.append(("passage", " ".join(example.passage.split())))
+            keys.append(("passage", _words(example.passage)))
         for key in keys:
             parents[root(index)] = root(first_with.setdefault(key, index))
     members: dict[int, list[int]] = {}
@@ -90,6 +113,11 @@ def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:
 
     groups = [sorted(group, key=shuffled) for group in members.values()]
     return sorted(groups, key=lambda group: shuffled(group[0]))
+
+
+def _words(text: str) -> str:
+    """A text without regard to its white space."""
+    return " ".join(text.split())
 
 
 def _fill(groups: list[list[int]], size: int) -> tuple[list[int], list[list[int]]]:

@@ -1,10 +1,14 @@
-"""What a task is: examples, and the way an answer is scored. Knows no model and no tokens."""
+"""What a task is: examples, and the way an answer is scored. Knows no model and no tokens.
+
+Two ways to answer. By log-likelihood, each choice is scored as what comes after the prompt. By
+generation, the model writes, and an answer is read from its text.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from telltale.files import sha256_of
 
@@ -17,7 +21,9 @@ class Example:
     """One question as the model reads it.
 
     ``context`` is the rendered prompt; a choice is scored as `Task.delimiter` and its text after
-    it. Examples that share a ``passage`` always stay on the same side of a split.
+    it. Where text is generated, ``choices`` are the answers that could be read from it: letters, or
+    the right answer alone. Examples that share a ``passage`` always stay on the same side of a
+    split.
     """
 
     id: str
@@ -52,12 +58,57 @@ class Scoring(StrEnum):
         return max(range(len(merits)), key=merits.__getitem__)
 
 
+class Protocol(StrEnum):
+    """How a model is asked: by log-likelihood, in a chat's turn, or to go on with plain text."""
+
+    LOGLIK = "loglik"
+    CHAT = "chat"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How text is generated, greedily, and how an answer is read from it.
+
+    ``extract`` is a name that `telltale.tasks.answers.extraction` knows. Text ends before the first
+    of ``stop``, at the model's own end, or at ``max_new_tokens``.
+    """
+
+    chat: bool
+    extract: str
+    max_new_tokens: int
+    stop: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Labelled examples and how they are scored."""
+    """Labelled examples and how they are scored: by ``generation``, or by ``scoring``."""
 
     name: str
     examples: tuple[Example, ...]
     template: str
     scoring: Scoring = Scoring.LOGLIK
     delimiter: str = " "
+    generation: Generation | None = None
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the model is asked."""
+        if self.generation is None:
+            return Protocol.LOGLIK
+        return Protocol.CHAT if self.generation.chat else Protocol.TEXT
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides how an example is asked and scored, as JSON values."""
+        if self.generation is None:
+            return {
+                "protocol": self.protocol.value,
+                "scoring": self.scoring.value,
+                "delimiter": self.delimiter,
+            }
+        return {
+            "protocol": self.protocol.value,
+            "extract": self.generation.extract,
+            "max_new_tokens": self.generation.max_new_tokens,
+            "stop": list(self.generation.stop),
+        }

@@ -1,0 +1,131 @@
+"""What a reader should be told beside a result, in plain sentences. Plain numbers; no torch.
+
+A caution never changes a result. Each names what was seen and what to do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from telltale.stats import wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from telltale.measure import Outcome
+    from telltale.paths import LayerPath
+    from telltale.result import NamedModel
+    from telltale.tasks import Example
+
+WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere
+MUCH_CUT_OFF = 0.05  # of texts; more may explain a difference
+NAMES = {"baseline": "the whole model", "best": "BEST", "bsba": "BSBA"}
+
+
+def cautions(
+    models: Mapping[str, NamedModel],
+    outcomes: Mapping[str, Sequence[Outcome]],
+    examples: Sequence[Example],
+) -> list[str]:
+    """Every caution about a study.
+
+    Args:
+        models: the named models, with their evidence.
+        outcomes: theirs on the held-out set, each in the order of ``examples``.
+        examples: the held-out set.
+    """
+    first_names: dict[LayerPath, str] = {}
+    for name, model in models.items():
+        first_names.setdefault(model.kept.path, name)
+    names = list(first_names.values())
+    return [
+        *at_chance(outcomes["baseline"], examples),
+        *(line for name in names for line in never_answered(name, outcomes[name], examples)),
+        *too_few_held_out(models),
+        *(line for name in names for line in cut_off(name, outcomes[name])),
+        *(line for name in names for line in hurt_elsewhere(name, models)),
+    ]
+
+
+def at_chance(outcomes: Sequence[Outcome], examples: Sequence[Example]) -> list[str]:
+    """Whether the whole model cannot be told from one that guesses."""
+    offered = [len(example.choices) for example in examples]
+    if min(offered) < 2:
+        return []
+    chance = sum(1 / count for count in offered) / len(offered)
+    right = Counter(example.choices[example.answer] for example in examples)
+    if len({example.choices for example in examples}) == 1:  # labels: one may be frequent
+        chance = max(chance, max(right.values()) / len(examples))
+    accuracy = sum(outcome.score for outcome in outcomes) / len(outcomes)
+    if wilson(accuracy * len(outcomes), len(outcomes)).low > chance:
+        return []
+    return [
+        f"the whole model is right on {_percent(accuracy)} of the held-out examples, which is not "
+        f"shown to be more than guessing ({_percent(chance)}); another prompt may help, and what a "
+        "search finds on such a task may be noise"
+    ]
+
+
+def never_answered(
+    name: str, outcomes: Sequence[Outcome], examples: Sequence[Example]
+) -> list[str]:
+    """Choices that every example offers, that are right somewhere and that a model never takes."""
+    sets = {example.choices for example in examples}
+    if len(sets) > 1 or min(map(len, sets)) < 2:
+        return []
+    choices = sets.pop()
+    taken = {
+        choices[outcome.answer] if isinstance(outcome.answer, int) else outcome.answer
+        for outcome in outcomes
+    }
+    right = Counter(example.choices[example.answer] for example in examples)
+    return [
+        f"{NAMES[name]} never answers {choice!r}, which is right for {right[choice]} of "
+        f"{len(examples)} held-out examples"
+        for choice in choices
+        if right[choice] and choice not in taken
+    ]
+
+
+def too_few_held_out(models: Mapping[str, NamedModel]) -> list[str]:
+    """Whether the held-out set could not have shown the gain that the search set claims."""
+    best = models["best"]
+    claimed = best.kept.accuracy - models["baseline"].kept.accuracy
+    low, high = best.held_out.gain_interval
+    seen = (high - low) / 2
+    if claimed <= 0 or seen < claimed or not low <= 0 <= high:
+        return []
+    return [
+        f"{best.held_out.examples} held-out examples are too few to see the {100 * claimed:.1f} "
+        f"points that BEST gains on the search set: differences under about {100 * seen:.1f} "
+        "points are lost in the interval; hold out more"
+    ]
+
+
+def cut_off(name: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """Whether the token limit cut off many texts."""
+    texts = [outcome.generated for outcome in outcomes if outcome.generated is not None]
+    cut = sum(text.cut_off for text in texts)
+    if cut <= MUCH_CUT_OFF * len(texts):
+        return []
+    return [
+        f"the token limit cut off {cut} of {len(texts)} texts of {NAMES[name]}, which may explain "
+        "a difference; give a larger --max-new-tokens, or a --stop"
+    ]
+
+
+def hurt_elsewhere(name: str, models: Mapping[str, NamedModel]) -> list[str]:
+    """Whether a shallower model reads ordinary text much worse."""
+    rise = models[name].perplexity / models["baseline"].perplexity - 1
+    if not rise > WORST_RISE:
+        return []
+    return [
+        f"{NAMES[name]} is hurt elsewhere: its perplexity on ordinary text is {100 * rise:.0f}% "
+        f"higher than the whole model's (past {100 * WORST_RISE:.0f}% this is said); use it for "
+        "this task only"
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"

@@ -1,0 +1,135 @@
+"""Reading an answer from generated text, and comparing it with the right one.
+
+Four ways, by name: see `extraction`. Text that holds no answer gives None, which is wrong and
+counted. Plain text functions; knows no model.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from telltale.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+REGEX = "regex:"
+# A sign counts where it does not stand between two terms: 3 in "10-3", -3 in "is -3" and "$-3".
+_NUMBER = re.compile(
+    r"(?P<sign>(?<![\w)\].])[-\u2212])?[$€£]?(?P<sign2>(?<=[$€£])[-\u2212])?"
+    r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"(?:[eE][-+]?\d{1,2}(?!\d))?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """One way to read an answer.
+
+    ``find`` gives the answer in a text, or None. ``is_final``, where there is one, says that no
+    text after this one can change it, so that generation may end. ``max_new_tokens`` and ``stop``
+    serve where none are given; ``stop`` with plain prompts only, since a chat model ends its turn
+    by itself.
+    """
+
+    name: str
+    find: Callable[[str], str | None]
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    is_final: Callable[[str], bool] | None = None
+
+    def score(self, answer: str | None, right: str) -> float:
+        """1 for the right answer, 0 for another or none."""
+        expected = self.find(right) or exact(right)
+        return float(answer is not None and answer == expected)
+
+
+def exact(text: str) -> str | None:
+    """The whole text, but for case, white space around words and a full stop at its end."""
+    return " ".join(text.split()).removesuffix(".").rstrip().casefold() or None
+
+
+def last_number(text: str) -> str | None:
+    """The last number, in one form: ``1,234``, ``$18.0`` and ``2e3`` are 1234, 18 and 2000."""
+    matches = list(_NUMBER.finditer(text))
+    if not matches:
+        return None
+    last = matches[-1]
+    plain = f"{Decimal(last['digits'].replace(',', '')):f}"
+    whole, _, fraction = plain.partition(".")
+    value = ".".join(filter(None, [whole.lstrip("0") or "0", fraction.rstrip("0")]))
+    is_negative = bool(last["sign"] or last["sign2"]) and value != "0"
+    return f"-{value}" if is_negative else value
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is one number and nothing else, as a right answer must be."""
+    return _NUMBER.fullmatch(text.strip()) is not None
+
+
+def _letter(choices: int) -> Extraction:
+    """The first capital letter that stands alone and names one of the choices."""
+    found = re.compile(rf"(?<![A-Za-z0-9'’])[A-{LETTERS[choices - 1]}](?![A-Za-z0-9'’])")
+
+    def find(text: str) -> str | None:
+        match = found.search(text)
+        return match[0] if match else None
+
+    def is_final(text: str) -> bool:
+        match = found.search(text)
+        return match is not None and match.end() < len(text)
+
+    return Extraction("letter", find, 32, ("\n",), is_final)
+
+
+def _regex(pattern: str) -> Extraction:
+    """The first match of a pattern: its first group, or all of it where it has none."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as problem:
+        raise InputError(
+            f"--extract regex:{pattern} is not a regular expression ({problem}); mend it, or quote "
+            "it for the shell"
+        ) from None
+
+    def find(text: str) -> str | None:
+        match = compiled.search(text)
+        found = match[1 if compiled.groups else 0] if match else None
+        return exact(found) if found else None
+
+    return Extraction(f"{REGEX}{pattern}", find, 256, ("\nQuestion:",))
+
+
+EXTRACTIONS = {
+    "exact": Extraction("exact", exact, 32, ("\n",)),
+    "number": Extraction("number", last_number, 256, ("\nQuestion:",)),
+}
+WAYS = "exact, letter, number or regex:PATTERN"
+
+
+def extraction(name: str, choices: int = 0) -> Extraction:
+    """The way of a name.
+
+    Args:
+        name: ``exact``, ``letter``, ``number`` or ``regex:PATTERN``.
+        choices: how many choices have letters, for ``letter``.
+
+    Raises:
+        InputError: there is no such way, or it does not fit the choices.
+    """
+    if name.startswith(REGEX) and name != REGEX:
+        return _regex(name.removeprefix(REGEX))
+    if name == "letter":
+        if not 2 <= choices <= len(LETTERS):
+            raise InputError(
+                f"--extract letter needs 2 to {len(LETTERS)} choices a question, and there are "
+                f"{choices}; give {'choices, or ' if choices < 2 else ''}--extract exact"
+            )
+        return _letter(choices)
+    if name not in EXTRACTIONS:
+        raise InputError(f"no --extract {name!r}; give {WAYS}")
+    return EXTRACTIONS[name]
