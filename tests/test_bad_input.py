@@ -186,7 +186,8 @@ CHANGES = {
         "cannot load", model=edit_config(model_type="abacus", architectures=["Abacus"])
     ),
     "a configuration of more layers": Change(
-        "says 'num_hidden_layers' is 7, but its weights name 6 layers", model=edit_config(num_hidden_layers=7)
+        "says 'num_hidden_layers' is 7, but its weights name 6 layers",
+        model=edit_config(num_hidden_layers=7),
     ),
     "a model of one layer": Change("a single layer", model=one_layer),
 }

@@ -97,16 +97,16 @@ def test_a_page_is_named_by_its_file_and_known_by_its_text(tmp_path: Path) -> No
     assert (one.name, one.text) == ("a.txt", "Some prose.\n")
     assert one.sha256 == other.sha256 != built_in_page().sha256
     (tmp_path / "c.txt").write_text(" \n", encoding="utf-8")
-    with pytest.raises(InputError, match="--text c.txt is empty"):
+    with pytest.raises(InputError, match=r"--text c.txt is empty"):
         page_from(tmp_path / "c.txt")
     with pytest.raises(InputError, match="cannot read"):
         page_from(tmp_path / "none.txt")
     (tmp_path / "d.txt").write_bytes(b"one\ntwo \xff")
-    with pytest.raises(DataError, match="d.txt, line 2: byte 0xff is not UTF-8"):
+    with pytest.raises(DataError, match=r"d.txt, line 2: byte 0xff is not UTF-8"):
         page_from(tmp_path / "d.txt")
 
 
 def test_the_built_in_page_is_long_enough_to_say_something() -> None:
     page = built_in_page()
-    assert page.text.count(" ") > 800
+    assert page.text.count(" ") > 700
     assert page.text.isascii()  # so that no tokenizer is put to a test of its own

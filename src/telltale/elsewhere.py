@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from telltale.engine.encode import EncodedExample
     from telltale.paths import LayerPath
     from telltale.workbench import Workbench
 
@@ -64,6 +65,22 @@ def page_from(file: Path) -> Page:
     return Page(file.name, text)
 
 
+def windows_of(bench: Workbench, page: Page) -> list[EncodedExample]:
+    """The first tokens of a page in windows, each to be predicted from its first token on.
+
+    Raises:
+        InputError: they are too few to say anything.
+    """
+    window = min(WINDOW, bench.model.longest_input or WINDOW)
+    windows = encode_text(page.text, bench.tokenizer, window=window, most=MOST_TOKENS)
+    tokens = sum(len(one.choices[0]) for one in windows)
+    if tokens < FEWEST_TOKENS:
+        raise InputError(
+            f"the text {page.name} has {tokens} tokens, too few to say anything; give a page of it"
+        )
+    return windows
+
+
 def perplexities(
     bench: Workbench, page: Page, paths: Sequence[LayerPath]
 ) -> dict[LayerPath, float]:
@@ -73,13 +90,8 @@ def perplexities(
         InputError: the page has too few tokens to say anything.
         BatchTooLargeError: a window of it does not fit in memory.
     """
-    window = min(WINDOW, bench.model.longest_input or WINDOW)
-    windows = encode_text(page.text, bench.tokenizer, window=window, most=MOST_TOKENS)
+    windows = windows_of(bench, page)
     tokens = sum(len(one.choices[0]) for one in windows)
-    if tokens < FEWEST_TOKENS:
-        raise InputError(
-            f"the text {page.name} has {tokens} tokens, too few to say anything; give a page of it"
-        )
     engine = SharedEngine(
         bench.model,
         windows,

@@ -198,7 +198,7 @@ def _texts(document: dict[str, Any]) -> str:
         for held_out in [document[name]["held_out"]]
     ]
     return (
-        f"Of {total} held-out texts, without an answer and cut off by the token limit: "
+        f"Of {total} held-out texts, how many had no answer and how many the token limit cut off: "
         f"{', '.join(parts)}"
     )
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from telltale.cautions import cautions
-from telltale.elsewhere import Page, built_in_page, perplexities
+from telltale.elsewhere import Page, built_in_page, perplexities, windows_of
 from telltale.errors import InputError
 from telltale.files import sha256_of_json, write_json
 from telltale.ledger import note_look
@@ -202,6 +202,7 @@ class _Run:
         model = bench.model
         whole = LayerPath.whole(model.depth)
         check_layers(sorted(self.search.protected), model.depth)
+        windows_of(bench, self.page)  # a page that says nothing is refused before the search
         plan = {
             "layers": model.depth,
             "parameters": model.parameters_on(whole),
@@ -369,9 +370,7 @@ class _Run:
             for name, named in models.items()
         }
         examples = [self.question.examples[position] for position in positions]
-        truncated = self.plan["truncated"]
-        cut = f"{truncated} prompts were longer than the model takes and lost their beginning"
-        return [*([cut] if truncated else []), *cautions(models, outcomes, examples)]
+        return cautions(models, outcomes, examples, truncated=self.plan["truncated"])
 
     def _note_look(self, fingerprint: str) -> int | None:
         held_out = [self.question.examples[i].digest for i in self.question.held_out_positions]

@@ -22,8 +22,6 @@ from telltale.tasks import Example, Generation
 from tests import tiny
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from transformers import PreTrainedTokenizerFast
 
 TEXT = Generation(chat=False, extract="exact", max_new_tokens=5, stop=())
@@ -45,11 +43,9 @@ def prompts(*contexts: str) -> list[Example]:
     return [Example(f"row {i}", text, ("yes",), 0) for i, text in enumerate(contexts)]
 
 
-def encoded(
-    contexts: Sequence[str], generation: Generation = TEXT, room: Room = Room(None)
-) -> tuple[EncodedExample, ...]:
-    tokenizer = chatting() if generation.chat else tiny.tokenizer()
-    return encode_prompts(prompts(*contexts), tokenizer, generation, room=room)
+def encoded(context: str, room: Room) -> EncodedExample:
+    (found,) = encode_prompts(prompts(context), tiny.tokenizer(), TEXT, room=room)
+    return found
 
 
 CONTEXTS = st.lists(st.integers(0, 9), min_size=1, max_size=30)
@@ -84,17 +80,14 @@ def test_a_context_is_kept_whole_or_cut_to_what_there_is_room_for(
 def test_a_long_prompt_is_refused_or_cut_and_then_says_so() -> None:
     long = "one two three four five six"
     tokens = tiny.tokenizer()(long)["input_ids"]
-    ((whole,), (cut,)) = (
-        encoded([long], room=Room(longest, cuts=True))
-        # The last token written is never read.
-        for longest in (len(tokens) + 4, len(tokens) + 3)
-    )
+    enough = len(tokens) + 4  # the last token written is never read
+    whole, cut = encoded(long, Room(enough, cuts=True)), encoded(long, Room(enough - 1, cuts=True))
     assert (whole.context, whole.is_cut) == (tuple(tokens), False)
     assert (cut.context, cut.is_cut) == (tuple(tokens[1:]), True)
-    with pytest.raises(DataError, match=r"example 'row 0': .*or cut long prompts with --truncate"):
-        encoded([long], room=Room(len(tokens) + 3))
-    with pytest.raises(DataError, match="shorten it or leave it out$"):
-        encoded([long], room=Room(4, cuts=True))
+    with pytest.raises(DataError, match=r"example 'row 0': .*cut long prompts with --truncate"):
+        encoded(long, Room(enough - 1))
+    with pytest.raises(DataError, match=r"or lower --max-new-tokens \(now 5\)$"):
+        encoded(long, Room(4, cuts=True))
 
 
 def test_examples_with_choices_are_cut_to_leave_room_for_the_longest() -> None:
@@ -123,7 +116,7 @@ def test_a_plain_prompt_is_tokenized_as_it_is() -> None:
         assert found == EncodedExample(tuple(tokenizer(context)["input_ids"]), (), (), 0)
         assert (found.context[0] == 0) == adds_bos
     with pytest.raises(DataError, match="example 'row 0': the prompt has no tokens"):
-        encoded([""])
+        encoded("", Room(None))
 
 
 @pytest.mark.parametrize("adds_bos", [False, True])
@@ -141,7 +134,7 @@ def test_a_chats_prompt_is_a_users_turn_with_one_beginning(adds_bos: bool) -> No
 
 def test_a_tokenizer_without_a_template_is_no_chat_models() -> None:
     assert chat_prompts(prompts("Is it?"), chatting())
-    with pytest.raises(InputError, match="no chat template.*give --protocol text"):
+    with pytest.raises(InputError, match=r"no chat template.*give --protocol text"):
         chat_prompts(prompts("Is it?"), tiny.tokenizer())
 
 

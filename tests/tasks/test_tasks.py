@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 
 from telltale.errors import DataError, InputError
-from telltale.tasks import BUILT_IN, Example, built_in_rows, make_task
+from telltale.tasks import BUILT_IN, Asking, Example, built_in_rows, make_task
 from telltale.tasks.capitals import capitals_by_region
 from telltale.tasks.rows import Row
-from telltale.tasks.split import split_examples
+from telltale.tasks.split import check_answers_differ, split_examples
 
 
 def row(**fields: str) -> Row:
@@ -76,7 +76,8 @@ def test_the_default_prompt_has_the_passage_where_rows_have_one() -> None:
 
 
 def test_a_template_names_fields_breaks_lines_and_escapes_braces() -> None:
-    task = make_task("t", [row(question="Q", tone="kind")], template=r"{{x}} {tone}\n{question}")
+    asking = Asking(template=r"{{x}} {tone}\n{question}")
+    task = make_task("t", [row(question="Q", tone="kind")], asking)
     assert task.examples[0].context == "{x} kind\nQ"
 
 
@@ -94,14 +95,15 @@ def test_a_template_names_fields_breaks_lines_and_escapes_braces() -> None:
 )
 def test_a_template_can_reach_nothing_but_fields(template: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make_task("t", [row(question="Q")], template=template)
+        make_task("t", [row(question="Q")], Asking(template=template))
 
 
 def test_a_missing_field_and_an_empty_prompt_are_named_by_row() -> None:
+    assert make_task("t", [row(question="Q", topic="T")], Asking(template="{topic}"))
     with pytest.raises(DataError, match=r"line 1: no field 'topic'.*the row has {question}"):
-        make_task("t", [row(question="Q")], template="{topic}")
+        make_task("t", [row(question="Q")], Asking(template="{topic}"))
     with pytest.raises(DataError, match="line 1: the prompt is empty"):
-        make_task("t", [row(question="Q", topic=" ")], template="{topic}")
+        make_task("t", [row(question="Q", topic=" ")], Asking(template="{topic}"))
 
 
 def examples(count: int, **changes: str) -> list[Example]:
@@ -156,6 +158,17 @@ def test_examples_of_one_context_cannot_be_split() -> None:
     same = [Example(str(i), "same", ("a", "b"), i % 2) for i in range(100)]
     with pytest.raises(InputError, match="100 examples with 1 different contexts are too few"):
         split_examples(same)
+
+
+def test_examples_that_all_have_the_same_answer_are_refused() -> None:
+    some = [Example(str(i), f"context {i}", ("a", "b"), int(i == 7)) for i in range(40)]
+    check_answers_differ(some)
+    with pytest.raises(InputError, match=r"of all 7 examples is 'a', so any .* two answers"):
+        check_answers_differ(some[:7])
+    # Texts count and not places: here the answer differs, though it is always the first.
+    check_answers_differ([Example("1", "x", ("a", "b"), 0), Example("2", "y", ("b", "a"), 0)])
+    with pytest.raises(InputError, match="of all 2 examples is 'a'"):
+        check_answers_differ([Example("1", "x", ("a", "b"), 0), Example("2", "y", ("b", "a"), 1)])
 
 
 def test_questions_on_one_passage_stay_on_one_side(shared_tasks: object) -> None:

@@ -64,7 +64,14 @@ class Room:
     longest: int | None
     cuts: bool = False
 
-    def fit(self, where: str, context: Sequence[int], after: int, first: int | None) -> Tokens:
+    def fit(
+        self,
+        where: str,
+        context: Sequence[int],
+        after: int,
+        first: int | None,
+        remedy: str = "shorten it or leave it out",
+    ) -> Tokens:
         """A context that leaves room for the tokens after it.
 
         Args:
@@ -72,6 +79,7 @@ class Room:
             context: its tokens.
             after: how many tokens are read after it.
             first: the beginning-of-text token, which is kept where the context begins with it.
+            remedy: what to do about an example that is too long, for a message.
 
         Raises:
             DataError: it is too long, and not to be cut or not short enough when cut.
@@ -82,7 +90,6 @@ class Room:
         kept = tuple(context[:1]) if context[0] == first else ()
         space = self.longest - after - len(kept)
         if not self.cuts or space < 1:
-            remedy = "shorten it or leave it out"
             raise DataError(
                 where,
                 f"{length} tokens are more than the {self.longest} that this model takes; "
@@ -112,8 +119,8 @@ def encode_examples(
         space = example.context[len(context) :]
         contexts.append(context)
         wholes += [context + space + delimiter + choice for choice in example.choices]
-    context_tokens = tokenizer(contexts)["input_ids"]
-    whole_tokens = iter(tokenizer(wholes)["input_ids"])
+    context_tokens = tokenizer(contexts, verbose=False)["input_ids"]
+    whole_tokens = iter(tokenizer(wholes, verbose=False)["input_ids"])
     encoded: list[EncodedExample] = []
     for example, context_ids in zip(examples, context_tokens, strict=True):
         choices = [tuple(next(whole_tokens)[len(context_ids) :]) for _ in example.choices]
@@ -152,9 +159,10 @@ def encode_prompts(
     if generation.chat:
         # The template writes the beginning-of-text token itself where the model wants one.
         texts = chat_prompts(examples, tokenizer)
-        tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     else:
-        tokens = tokenizer([example.context for example in examples])["input_ids"]
+        texts = [example.context for example in examples]
+        tokens = tokenizer(texts, verbose=False)["input_ids"]
     encoded: list[EncodedExample] = []
     for example, context_ids in zip(examples, tokens, strict=True):
         where = f"example {example.id!r}"
@@ -162,7 +170,8 @@ def encode_prompts(
             raise DataError(where, "the prompt has no tokens; change it")
         # The last token written is never read.
         after = generation.max_new_tokens - 1
-        fitting = room.fit(where, context_ids, after, tokenizer.bos_token_id)
+        remedy = f"shorten it, leave it out, or lower --max-new-tokens (now {after + 1})"
+        fitting = room.fit(where, context_ids, after, tokenizer.bos_token_id, remedy)
         is_cut = len(fitting) < len(context_ids)
         encoded.append(EncodedExample(fitting, (), (), example.answer, is_cut))
     return tuple(encoded)
@@ -201,7 +210,8 @@ def encode_text(text: str, tokenizer: Any, *, window: int, most: int) -> list[En
         window: the most tokens of a window.
         most: the most tokens in all.
     """
-    tokens = tokenizer(text)["input_ids"][:most]
+    # No token is as long as 32 characters on average, so what is left out would not be read.
+    tokens = tokenizer(text[: 32 * most], verbose=False)["input_ids"][:most]
     begins = tokens[:1] if tokens and tokens[0] == tokenizer.bos_token_id else []
     rest = tokens[len(begins) :]
     size = window - len(begins)

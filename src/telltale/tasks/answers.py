@@ -1,12 +1,13 @@
 """Reading an answer from generated text, and comparing it with the right one.
 
-Four ways, by name: see `extraction`. Text that holds no answer gives None, which is wrong and
+Five ways, by name: see `extraction`. Text that holds no answer gives None, which is wrong and
 counted. Plain text functions; knows no model.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ REGEX = "regex:"
 # A sign counts where it does not stand between two terms: 3 in "10-3", -3 in "is -3" and "$-3".
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)\].])[-\u2212])?[$€£]?(?P<sign2>(?<=[$€£])[-\u2212])?"
-    r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\w)\.\d+)"
     r"(?:[eE][-+]?\d{1,2}(?!\d))?)"
 )
 
@@ -33,7 +34,8 @@ class Extraction:
     ``find`` gives the answer in a text, or None. ``is_final``, where there is one, says that no
     text after this one can change it, so that generation may end. ``max_new_tokens`` and ``stop``
     serve where none are given; ``stop`` with plain prompts only, since a chat model ends its turn
-    by itself.
+    by itself. ``same``, where there is one, says of an answer and the right one, neither of them
+    None, whether they mean the same; without it they must be equal.
     """
 
     name: str
@@ -41,9 +43,12 @@ class Extraction:
     max_new_tokens: int
     stop: tuple[str, ...]
     is_final: Callable[[str], bool] | None = None
+    same: Callable[[str, str], bool] | None = None
 
     def score(self, answer: str | None, right: str) -> float:
         """1 for the right answer, 0 for another or none."""
+        if self.same is not None:
+            return float(answer is not None and self.same(answer, right))
         expected = self.find(right) or exact(right)
         return float(answer is not None and answer == expected)
 
@@ -73,7 +78,9 @@ def is_number(text: str) -> bool:
 
 def _letter(choices: int) -> Extraction:
     """The first capital letter that stands alone and names one of the choices."""
-    found = re.compile(rf"(?<![A-Za-z0-9'’])[A-{LETTERS[choices - 1]}](?![A-Za-z0-9'’])")
+    # Alone: no part of a word of any script, nor of one with an apostrophe; quotes do no harm.
+    before, after = r"(?<![^\W_])(?<![^\W_]['’])", r"(?![^\W_]|['’][^\W\d_])"
+    found = re.compile(rf"{before}[A-{LETTERS[choices - 1]}]{after}")
 
     def find(text: str) -> str | None:
         match = found.search(text)
@@ -81,7 +88,9 @@ def _letter(choices: int) -> Extraction:
 
     def is_final(text: str) -> bool:
         match = found.search(text)
-        return match is not None and match.end() < len(text)
+        rest = text[match.end() :] if match else ""
+        # An apostrophe may begin the rest of a word, and half a character may become a letter.
+        return bool(rest) and "\ufffd" not in rest[:2] and (rest[0] not in "'’" or len(rest) > 1)
 
     return Extraction("letter", find, 32, ("\n",), is_final)
 
@@ -89,8 +98,10 @@ def _letter(choices: int) -> Extraction:
 def _regex(pattern: str) -> Extraction:
     """The first match of a pattern: its first group, or all of it where it has none."""
     try:
-        compiled = re.compile(pattern)
-    except re.error as problem:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as problem:
         raise InputError(
             f"--extract regex:{pattern} is not a regular expression ({problem}); mend it, or quote "
             "it for the shell"
@@ -108,18 +119,19 @@ EXTRACTIONS = {
     "exact": Extraction("exact", exact, 32, ("\n",)),
     "number": Extraction("number", last_number, 256, ("\nQuestion:",)),
 }
-WAYS = "exact, letter, number or regex:PATTERN"
+WAYS = "exact, letter, number, math or regex:PATTERN"
 
 
 def extraction(name: str, choices: int = 0) -> Extraction:
     """The way of a name.
 
     Args:
-        name: ``exact``, ``letter``, ``number`` or ``regex:PATTERN``.
+        name: ``exact``, ``letter``, ``number``, ``math`` or ``regex:PATTERN``.
         choices: how many choices have letters, for ``letter``.
 
     Raises:
-        InputError: there is no such way, or it does not fit the choices.
+        InputError: there is no such way, it does not fit the choices, or it needs a library that is
+            not installed.
     """
     if name.startswith(REGEX) and name != REGEX:
         return _regex(name.removeprefix(REGEX))
@@ -130,6 +142,10 @@ def extraction(name: str, choices: int = 0) -> Extraction:
                 f"{choices}; give {'choices, or ' if choices < 2 else ''}--extract exact"
             )
         return _letter(choices)
+    if name == "math":
+        from telltale.tasks.maths import math  # what it needs is in an extra
+
+        return math()
     if name not in EXTRACTIONS:
         raise InputError(f"no --extract {name!r}; give {WAYS}")
     return EXTRACTIONS[name]

@@ -87,7 +87,9 @@ def _by_loglik(name: str, rows: Sequence[Row], asking: Asking, *, offers_none: b
                 f"{option} is for generated text, and {name} is scored by log-likelihood; leave it "
                 "out, or give --protocol chat or text"
             )
-    template = asking.template or default_template(rows, Protocol.LOGLIK, lettered=False)
+    template = asking.template
+    if template is None:
+        template = default_template(rows, Protocol.LOGLIK, lettered=False)
     scoring = Scoring(asking.scoring or Scoring.LOGLIK)
     return Task(name, examples_from_rows(rows, template), template, scoring)
 
@@ -102,9 +104,12 @@ def _by_generation(
         )
     extract = asking.extract or (_fitting(rows) if offers_none else "letter")
     way = extraction(extract, max(len(row.choices) for row in rows))
-    lettered = extract == "letter"
+    # A pattern may look for a letter in reasoning, where the prompt shows lettered choices.
+    lettered = extract == "letter" or (not offers_none and "{options}" in (asking.template or ""))
     asked = [with_options(row) if lettered else _free(row, extract) for row in rows]
-    template = asking.template or default_template(rows, protocol, lettered=lettered)
+    template = asking.template
+    if template is None:
+        template = default_template(rows, protocol, lettered=lettered)
     stop = way.stop if protocol is Protocol.TEXT else ()
     return Task(
         name,

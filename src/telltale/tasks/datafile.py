@@ -15,7 +15,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,8 @@ def read_data_file(
     if not raw:
         raise InputError(f"{path.name} holds no rows; give one labelled example a line")
     names = _Names.found_in([values for _, values in raw], fields, path.name)
+    if fields.answer_form is AnswerForm.FREE:
+        names = replace(names, choices=None, choice_columns=())
     records: list[_Record] = []
     rows: list[Row] = []
 
@@ -325,7 +327,9 @@ def _row(
                 "differ, or leave such rows out with --skip-bad-rows",
             )
     fields = {
-        name: text for name, value in record.values.items() if (text := _as_text(value)) is not None
+        name: text
+        for name, value in record.values.items()
+        if name != names.choices and (text := _as_text(value)) is not None
     }
     fields.setdefault("question", fields[names.question])
     if fields.get(names.passage, "").strip():

@@ -1,0 +1,236 @@
+"""Cautions say what a recount says, and nothing where there is nothing to say."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telltale.cautions import (
+    NAMES,
+    at_chance,
+    cautions,
+    cut_off,
+    hurt_elsewhere,
+    never_answered,
+    too_few_held_out,
+)
+from telltale.measure import ChoiceOutcome, Generated, Outcome
+from telltale.paths import LayerPath
+from telltale.result import NamedModel, held_out_evidence
+from telltale.searches import Kept
+from telltale.stats import Z_95
+from telltale.tasks import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+WHOLE = LayerPath.whole(6)
+LETTERS = ("A", "B", "C")
+# The right answers, and what each of three models says: a letter, or None for a text without one.
+TABLES = st.integers(2, 60).flatmap(
+    lambda size: st.tuples(
+        st.lists(st.integers(0, 2), min_size=size, max_size=size),
+        st.tuples(
+            *(
+                st.lists(st.sampled_from([*LETTERS, None]), min_size=size, max_size=size)
+                for _ in NAMES
+            )
+        ),
+        st.lists(st.booleans(), min_size=size, max_size=size),
+    )
+)
+
+
+def examples(answers: Sequence[int], choices: tuple[str, ...] = LETTERS) -> list[Example]:
+    return [Example(str(i), f"context {i}", choices, right) for i, right in enumerate(answers)]
+
+
+def written(
+    answers: Sequence[int], said: Sequence[str | None], cut: Sequence[bool] = ()
+) -> list[Outcome]:
+    """Outcomes of generated text."""
+    ends = cut or [False] * len(said)
+    return [
+        Outcome(i, (), answer, float(answer == LETTERS[right]), Generated("text", 4, end))
+        for i, (right, answer, end) in enumerate(zip(answers, said, ends, strict=True))
+    ]
+
+
+def chosen(answers: Sequence[int], said: Sequence[int]) -> list[Outcome]:
+    """Outcomes of choices that were compared."""
+    some = (ChoiceOutcome(-1.0, 1, 1),) * 2
+    return [
+        Outcome(i, some, answer, float(answer == right))
+        for i, (right, answer) in enumerate(zip(answers, said, strict=True))
+    ]
+
+
+def scored(right: int, total: int) -> list[Outcome]:
+    return [Outcome(i, (), 0, float(i < right)) for i in range(total)]
+
+
+def named(
+    outcomes: Mapping[str, Sequence[Outcome]],
+    *,
+    removed: Mapping[str, tuple[int, ...]] | None = None,
+    search: Mapping[str, float] | None = None,
+    perplexity: Mapping[str, float] | None = None,
+) -> dict[str, NamedModel]:
+    removed = removed or {"baseline": (), "best": (3,), "bsba": (3, 1)}
+    table = {name: dict(enumerate(some)) for name, some in outcomes.items()}
+    return {
+        name: NamedModel(
+            kept=Kept(
+                removed[name],
+                LayerPath.from_removed(removed[name], 6),
+                (search or {}).get(name, 0.5),
+            ),
+            parameters=1,
+            held_out=held_out_evidence(table["baseline"], table[name]),
+            search_counts={},
+            perplexity=(perplexity or {}).get(name, 10.0),
+        )
+        for name in table
+    }
+
+
+@given(TABLES)
+def test_cautions_are_what_a_recount_says(
+    table: tuple[list[int], tuple[list[str | None], ...], list[bool]],
+) -> None:
+    answers, said, cut = table
+    outcomes = {
+        name: written(answers, of_model, cut) for name, of_model in zip(NAMES, said, strict=True)
+    }
+    total = len(answers)
+    found = "\n".join(cautions(named(outcomes), outcomes, examples(answers)))
+    # A model beats guessing where the score test rejects it: what Wilson's interval inverts.
+    most_common = max(answers.count(right) for right in set(answers)) / total
+    chance = max(1 / 3, most_common)
+    accuracy = sum(LETTERS[r] == s for r, s in zip(answers, said[0], strict=True)) / total
+    deviation = math.sqrt(chance * (1 - chance) / total)
+    # Where only one answer is right, saying it always is a guess that nothing can beat.
+    beats = chance < 1 and (accuracy - chance) > Z_95 * deviation
+    assert ("not shown to be more than guessing" in found) == (not beats)
+    for (name, spoken), of_model in zip(NAMES.items(), said, strict=True):
+        for index, letter in enumerate(LETTERS):
+            right = answers.count(index)
+            line = f"{spoken} never answers {letter!r}, which is right for {right} of {total}"
+            assert (line in found) == (letter not in of_model and right > 0), name
+        line = f"the token limit cut off {sum(cut)} of {total} texts of {spoken}"
+        assert (line in found) == (20 * sum(cut) > total)
+
+
+def test_a_choice_that_is_never_taken_is_told_for_log_likelihoods_too() -> None:
+    answers = [0, 1, 2] * 10
+    every = examples(answers)
+    assert never_answered("best", chosen(answers, answers), every) == []
+    assert never_answered("best", chosen(answers, [0, 2, 2] * 10), every) == [
+        "BEST never answers 'B', which is right for 10 of 30 held-out examples"
+    ]
+    # One that is never right need not be taken.
+    twos = [0, 1] * 10
+    assert never_answered("best", chosen(twos, twos), examples(twos)) == []
+
+
+def test_choices_that_differ_from_question_to_question_are_no_labels() -> None:
+    answers = [0, 0]
+    some = [Example("a", "a", ("Rome", "Oslo"), 0), Example("b", "b", ("Bonn", "Bern"), 0)]
+    assert never_answered("best", chosen(answers, [1, 1]), examples(answers))
+    assert never_answered("best", chosen(answers, [1, 1]), some) == []
+
+
+def test_free_text_has_neither_chance_nor_choices() -> None:
+    free = [Example(str(i), "", ("Paris",), 0) for i in range(30)]
+    wrong = [Outcome(i, (), None, 0.0, Generated("x", 1, False)) for i in range(30)]
+    assert at_chance(wrong, examples([0, 1] * 15))
+    assert at_chance(wrong, free) == []
+    assert never_answered("best", wrong, free) == []
+
+
+@pytest.mark.parametrize(("right", "is_told"), [(60, True), (69, False)])
+def test_chance_is_that_of_the_choices_each_question_has(right: int, is_told: bool) -> None:
+    # Half of the questions have two choices and half have five, and no two have the same.
+    some = [
+        Example(str(i), "", tuple(f"{i} {j}" for j in range(2 + 3 * (i % 2))), 0)
+        for i in range(150)
+    ]
+    told = at_chance(scored(right, 150), some)
+    assert bool(told) == is_told
+    if told:
+        assert f"right on {100 * right / 150:.1f}%" in told[0]
+        assert "guessing (35.0%)" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("whole", "shallower", "is_told"),
+    [(10.0, 12.5, False), (10.0, 12.51, True), (10.0, 9.0, False), (2.0, 3.0, True)],
+)
+def test_a_rise_of_perplexity_past_a_quarter_is_told(
+    whole: float, shallower: float, is_told: bool
+) -> None:
+    outcomes = {name: scored(5, 10) for name in NAMES}
+    models = named(outcomes, perplexity={"baseline": whole, "best": whole, "bsba": shallower})
+    told = hurt_elsewhere("bsba", models)
+    assert bool(told) == is_told
+    if told:
+        assert f"{100 * (shallower / whole - 1):.0f}% higher than the whole model's" in told[0]
+    assert hurt_elsewhere("baseline", models) == hurt_elsewhere("best", models) == []
+
+
+@pytest.mark.parametrize(
+    ("claimed", "right", "total", "is_told"),
+    [
+        (0.05, 11, 20, True),
+        (0.05, 505, 1000, False),  # enough examples to see so much
+        (0.0, 11, 20, False),  # nothing is claimed
+        (0.05, 19, 20, False),  # it is shown all the same
+        (0.05, 2, 20, False),  # a loss is shown
+    ],
+)
+def test_a_held_out_set_too_small_for_the_gain_is_told(
+    claimed: float, right: int, total: int, is_told: bool
+) -> None:
+    outcomes = {name: scored(total // 2, total) for name in NAMES}
+    outcomes["best"] = scored(right, total)
+    models = named(outcomes, search={"baseline": 0.5, "best": 0.5 + claimed, "bsba": 0.5})
+    low, high = models["best"].held_out.gain_interval
+    told = too_few_held_out(models)
+    assert bool(told) == is_told
+    if told:
+        assert f"{total} held-out examples are too few to see the {100 * claimed:.1f}" in told[0]
+        assert f"under about {50 * (high - low):.1f} points" in told[0]
+
+
+@pytest.mark.parametrize(("cut", "is_told"), [(1, False), (2, True)])
+def test_cut_off_texts_are_told_past_one_in_twenty(cut: int, is_told: bool) -> None:
+    ends = [i < cut for i in range(20)]
+    assert bool(cut_off("best", written([0] * 20, ["A"] * 20, ends))) == is_told
+    assert cut_off("best", scored(5, 20)) == []  # no texts at all
+
+
+def test_a_model_that_has_two_names_is_told_of_once_by_the_first() -> None:
+    answers = [0, 1, 2] * 10
+    right: list[str | None] = [LETTERS[i] for i in answers]
+    silent = {**dict.fromkeys(NAMES, written(answers, right))}
+    silent["best"] = silent["bsba"] = written(answers, ["A"] * 30)
+    perplexity = {"baseline": 10.0, "best": 99.0, "bsba": 99.0}
+    apart = named(silent, perplexity=perplexity)
+    same = named(
+        silent, removed={"baseline": (), "best": (3,), "bsba": (3,)}, perplexity=perplexity
+    )
+    every = examples(answers)
+    told = cautions(apart, silent, every)
+    assert sum("BSBA" in line for line in told) == sum("BEST" in line for line in told) == 3
+    assert cautions(same, silent, every) == [line for line in told if "BSBA" not in line]
+
+
+def test_a_result_without_fault_has_no_caution() -> None:
+    answers = [0, 1, 2] * 40
+    right: list[str | None] = [LETTERS[i] for i in answers]
+    outcomes = dict.fromkeys(NAMES, written(answers, right))
+    assert cautions(named(outcomes), outcomes, examples(answers)) == []
