@@ -101,6 +101,21 @@ def test_eval_agrees_with_the_search_and_writes_every_example(
         best = max(example["loglikelihoods"])
         assert example["loglikelihoods"][example["answer"]] == best
     assert "25 examples" in out
+    text = document["text"]
+    assert text["name"] == "built-in page"
+    ratio = text["perplexity"] / text["whole_perplexity"]
+    assert f"this one {text['perplexity']:.1f} (x{ratio:.2f})" in out
+
+
+def test_eval_of_the_whole_model_has_nothing_to_compare_elsewhere(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "e.json"
+    arguments = ("eval", str(tiny_folder), "capitals", "--limit", "2", "--out", str(file))
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert "Perplexity" not in out
+    assert "text" not in json.loads(file.read_text(encoding="utf-8"))
 
 
 def test_rows_that_are_left_out_are_counted(

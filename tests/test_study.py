@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import random
 import signal
@@ -164,13 +165,16 @@ def test_changed_libraries_are_refused_unless_told_otherwise_and_then_recorded(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search(tiny_folder, tmp_path / "s", max_removed=1)
-    now = study_module.library_versions()
-    monkeypatch.setattr(study_module, "library_versions", lambda: {**now, "torch": "9.9"})
+    versions = study_module.library_versions
+    before = importlib.metadata.version("torch")
+    monkeypatch.setattr(
+        study_module, "library_versions", lambda task: {**versions(task), "torch": "9.9"}
+    )
     with pytest.raises(InputError, match=r"torch .* to 9.9.*--resume-anyway"):
         search(tiny_folder, tmp_path / "s", max_removed=1)
     search(tiny_folder, tmp_path / "s", max_removed=1, resume_anyway=True)
     with open_records(tmp_path / "s", write=False) as records:
-        assert [versions["torch"] for versions in records.versions()] == [now["torch"], "9.9"]
+        assert [versions["torch"] for versions in records.versions()] == [before, "9.9"]
 
 
 def test_a_second_run_at_the_same_time_is_refused(tiny_folder: Path, tmp_path: Path) -> None:

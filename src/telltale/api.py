@@ -144,6 +144,7 @@ def evaluate(
     dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    text: str | Path | None = None,
     watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """The accuracy of a model without some layers, with every example's outcome.
@@ -172,12 +173,15 @@ def evaluate(
         dtype: ``float32``, ``bfloat16`` or ``auto``.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
+        text: a file of plain text on which to see how much a model that lacks layers is hurt
+            elsewhere; by default a page that comes with telltale.
         watcher: is told how it goes on.
 
     Returns:
         ``model``, ``task``, ``removed``, ``layers``, ``accuracy``, ``interval`` (95%), and
         ``examples``, each with ``id``, ``score``, ``answer`` and ``loglikelihoods``, or where text
-        was generated ``right``, ``text`` and ``cut_off``.
+        was generated ``right``, ``text`` and ``cut_off``. Where layers are removed also ``text``,
+        with ``perplexity`` and ``whole_perplexity``.
 
     Raises:
         TelltaleError: as in `search`.
@@ -188,10 +192,12 @@ def evaluate(
     cuts = _cuts(truncate)
     chosen = _task(task, data, asking, fields, skip_bad_rows=skip_bad_rows)
 
+    from telltale.elsewhere import page_from
     from telltale.evaluation import evaluate_task
     from telltale.models.load import choose_device, choose_dtype
     from telltale.models.source import resolve_model
 
+    page = None if text is None else page_from(Path(text))
     choose_dtype(dtype, choose_device(device))
     source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
     return evaluate_task(
@@ -202,6 +208,7 @@ def evaluate(
         device=device,
         dtype=dtype,
         cuts=cuts,
+        page=page,
         watcher=watcher,
     )
 

@@ -166,6 +166,16 @@ AnswerFormOption = Annotated[
 SkipOption = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")
 ]
+TextOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--text",
+        metavar="FILE",
+        help="Plain text on which to see how much the model is hurt elsewhere.  [default: a "
+        "built-in page]",
+        show_default=False,
+    ),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to run.")
 ]
@@ -239,16 +249,7 @@ def search(
         str, typer.Option("--protect", metavar="0,1,29", help="Layers that always stay.")
     ] = "",
     seed: Annotated[int, typer.Option("--seed", metavar="S", help="Chooses the two sets.")] = 0,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            "--text",
-            metavar="FILE",
-            help="Plain text on which to see how much the model is hurt elsewhere.  [default: a "
-            "built-in page]",
-            show_default=False,
-        ),
-    ] = None,
+    text: TextOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
@@ -331,6 +332,7 @@ def evaluate(
     stop: StopOption = None,
     max_new_tokens: MaxNewTokensOption = None,
     truncate: TruncateOption = "no",
+    text: TextOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
@@ -368,6 +370,7 @@ def evaluate(
             dtype=dtype,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            text=text,
             watcher=watcher,
         )
     evaluation(document, console())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from telltale.elsewhere import Page, built_in_page, perplexities
 from telltale.measure import in_halves, outcomes_by_path
 from telltale.paths import LayerPath
 from telltale.result import generation_counts
@@ -28,6 +29,7 @@ def evaluate_task(
     device: str,
     dtype: str,
     cuts: bool = False,
+    page: Page | None = None,
     watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """See `telltale.evaluate`."""
@@ -62,10 +64,28 @@ def evaluate_task(
         "interval": list(wilson(right, len(outcomes))),
         **generation_counts(outcomes),
         **({"truncated": cut} if (cut := sum(one.is_cut for one in bench.encoded)) else {}),
+        **_elsewhere(bench, page or built_in_page(), path, watcher),
         "examples": [
             _example_document(example, outcome)
             for example, outcome in zip(examples, outcomes, strict=True)
         ],
+    }
+
+
+def _elsewhere(bench: Workbench, page: Page, path: LayerPath, watcher: Watcher) -> dict[str, Any]:
+    """Perplexity on ordinary text beside the whole model's, where layers are left out."""
+    whole = LayerPath.whole(path.total)
+    if path == whole:
+        return {}
+    watcher.phase("text")
+    found = perplexities(bench, page, [whole, path])
+    return {
+        "text": {
+            "name": page.name,
+            "sha256": page.sha256,
+            "perplexity": found[path],
+            "whole_perplexity": found[whole],
+        }
     }
 
 

@@ -264,5 +264,11 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
             f"Texts without an answer: {document['unparsable']}; cut off by the token limit: "
             f"{document['cut_off']}"
         )
+    if "text" in document:
+        here, whole = document["text"]["perplexity"], document["text"]["whole_perplexity"]
+        out.print(
+            f"Perplexity on ordinary text ({document['text']['name']}): whole model {whole:.1f}, "
+            f"this one {here:.1f} (x{here / whole:.2f})"
+        )
     if "truncated" in document:
         out.print(f"Prompts that lost their beginning: {document['truncated']}")

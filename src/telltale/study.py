@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from telltale.measure import Outcome
     from telltale.question import Question
     from telltale.searches import GreedyRemoval, Removal
+    from telltale.tasks import Task
     from telltale.workbench import Workbench
 
 RESULT_FILE = "result.json"
 LIBRARIES = ("telltale-llm", "torch", "transformers", "tokenizers")
+COMPARING = {"math": "math-verify"}  # what an extraction compares answers with
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,18 @@ def run_study(
     with open_records(folder, write=True) as records:
         identity = question.identity()
         _check_same_question(records, identity, folder)
-        _check_versions(records, folder, resume_anyway=resume_anyway)
+        _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
         shown = page or built_in_page()
         result = _Run(question, identity, search, records, watcher or Watcher(), shown).result()
     write_json(folder / RESULT_FILE, result.document)
     return result
 
 
-def library_versions() -> dict[str, str]:
-    """The versions of the libraries that compute."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+def library_versions(task: Task) -> dict[str, str]:
+    """The versions of the libraries that decide a task's outcomes."""
+    extract = task.generation.extract if task.generation else ""
+    names = [*LIBRARIES, *([COMPARING[extract]] if extract in COMPARING else [])]
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _check_same_question(records: Records, identity: dict[str, Any], folder: Path) -> None:
@@ -100,8 +104,8 @@ def _check_same_question(records: Records, identity: dict[str, Any], folder: Pat
         )
 
 
-def _check_versions(records: Records, folder: Path, *, resume_anyway: bool) -> None:
-    now = library_versions()
+def _check_versions(records: Records, task: Task, folder: Path, *, resume_anyway: bool) -> None:
+    now = library_versions(task)
     before = records.versions()
     if before and before[-1] != now and not resume_anyway:
         changed = ", ".join(

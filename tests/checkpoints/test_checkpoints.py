@@ -215,6 +215,9 @@ def test_a_study_is_exported_with_its_recipe(
     assert recipe["model"]["sha256"] == resolve_model(str(tiny_folder)).sha256
     assert recipe["task"]["name"] == "capitals"
     assert recipe["evidence"]["baseline_held_out"] == result["baseline"]["held_out"]
+    whole = result["baseline"]["text_perplexity"]
+    assert recipe["evidence"]["baseline_text_perplexity"] == whole
+    assert recipe["evidence"]["cautions"] == result["cautions"]
     assert recipe["verified"]["logit_difference"] <= 1e-5
     assert str(tmp_path) not in json.dumps(recipe)
     names = {file.name for file in (tmp_path / "smaller").iterdir()}

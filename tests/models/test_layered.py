@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from telltale.errors import UnsupportedModelError
-from telltale.models.layered import LayeredModel, find_layers, replaced_forwards
+from telltale.models.layered import LayeredModel, replaced_forwards
 from telltale.paths import LayerPath
 from tests import tiny
 
@@ -97,7 +97,7 @@ def test_a_model_that_fails_on_plain_text_is_refused_with_its_own_words() -> Non
         raise ValueError("pixels are needed")
 
     model.model.forward = fail
-    with pytest.raises(UnsupportedModelError, match="fails on plain text .*pixels are needed"):
+    with pytest.raises(UnsupportedModelError, match=r"fails on plain text .*pixels are needed"):
         LayeredModel(model)
 
 
