@@ -15,6 +15,7 @@ from telltale.engine.selftest import find_capabilities
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore
 from telltale.measure import Measurement, outcomes_by_path
+from telltale.models.layered import LayeredModel
 from telltale.paths import LayerPath
 from telltale.tasks import Scoring
 from tests import tiny
@@ -98,6 +99,13 @@ def compare(found: list[Measurement], oracle: list[Measurement]) -> None:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_self_test_finds_what_an_architecture_can_do(family: str) -> None:
     assert find_capabilities(tiny.layered(family), longest=LONGEST) == EXPECTED[family]
+
+
+@pytest.mark.parametrize("generates", [False, True])
+def test_nothing_is_tried_past_what_a_model_takes(generates: bool) -> None:
+    model = LayeredModel(tiny.build("gpt2", n_positions=64))  # a 65th token has no position
+    found = find_capabilities(model, longest=64, branch=30, generates=generates)
+    assert found == BOTH._replace(continues=generates)
 
 
 @pytest.mark.parametrize("family", ["mistral-window", "gemma3", "qwen2-window"])

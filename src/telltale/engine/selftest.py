@@ -53,8 +53,10 @@ def find_capabilities(
         UnsupportedModelError: leaving a layer out changes nothing, so there is nothing to search.
     """
     # A prompt has nothing after it to share its tokens with: one choice is enough to compare.
-    choices = 1 if generates else 3
-    return _Trial(model, max(longest, 4), max(branch, 2), choices).capabilities(generates=generates)
+    choices, branch = 1 if generates else 3, max(branch, 2)
+    if model.longest_input is not None:  # the longest context and choice may be of two examples
+        longest = min(longest, model.longest_input - branch)
+    return _Trial(model, max(longest, 4), branch, choices).capabilities(generates=generates)
 
 
 class _Trial:
