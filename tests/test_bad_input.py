@@ -83,7 +83,7 @@ CHANGES = {
         "10 examples are too few", data=lambda good: b"\n".join(good.split(b"\n")[:10])
     ),
     "one question again and again": Change(
-        "20 examples with 1 different prompts are too few",
+        "20 examples with 1 different ones among them are too few",
         rows=[{**row, "question": f"Is it {i % 2}?"} for i, row in enumerate(ROWS)],
     ),
     "all answers equal": Change(

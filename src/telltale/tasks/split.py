@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from telltale.tasks.task import Example
 
 SMALLEST_SET = 20
+FEWEST_DIFFERENT = 10  # of a set; the others may recur
 DEFAULT_SEARCH_SIZE = 500
 DEFAULT_HELD_OUT_SIZE = 1000
 
@@ -78,11 +79,11 @@ def split_examples(
     if len(search) < max(SMALLEST_SET, limit or 0) or len(kept_out) < SMALLEST_SET:
         raise InputError(_too_few(len(examples), len(groups), search_size))
     for indices in (search, kept_out):
-        distinct = len({_words(examples[index].context) for index in indices})
-        if distinct < SMALLEST_SET:
+        distinct = len({examples[index].digest for index in indices})
+        if distinct < FEWEST_DIFFERENT:
             raise InputError(
-                f"{len(indices)} examples with {distinct} different prompts are too few to search "
-                f"or judge by; give at least {SMALLEST_SET} different ones for each set"
+                f"{len(indices)} examples with {distinct} different ones among them are too few to "
+                f"search or judge by; give at least {FEWEST_DIFFERENT} different ones for each set"
             )
     return Split(search=tuple(search), held_out=tuple(kept_out))
 
