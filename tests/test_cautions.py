@@ -14,6 +14,7 @@ from telltale.cautions import (
     at_chance,
     cautions,
     cut_off,
+    evaluation_cautions,
     hurt_elsewhere,
     never_answered,
     too_few_held_out,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 WHOLE = LayerPath.whole(6)
 LETTERS = ("A", "B", "C")
+MODELS = {name: NAMES[name] for name in ("baseline", "best", "bsba")}
 # The right answers, and what each of three models says: a letter, or None for a text without one.
 TABLES = st.integers(2, 60).flatmap(
     lambda size: st.tuples(
@@ -37,7 +39,7 @@ TABLES = st.integers(2, 60).flatmap(
         st.tuples(
             *(
                 st.lists(st.sampled_from([*LETTERS, None]), min_size=size, max_size=size)
-                for _ in NAMES
+                for _ in MODELS
             )
         ),
         st.lists(st.booleans(), min_size=size, max_size=size),
@@ -104,7 +106,7 @@ def test_cautions_are_what_a_recount_says(
 ) -> None:
     answers, said, cut = table
     outcomes = {
-        name: written(answers, of_model, cut) for name, of_model in zip(NAMES, said, strict=True)
+        name: written(answers, of_model, cut) for name, of_model in zip(MODELS, said, strict=True)
     }
     total = len(answers)
     found = "\n".join(cautions(named(outcomes), outcomes, examples(answers)))
@@ -116,7 +118,7 @@ def test_cautions_are_what_a_recount_says(
     # Where only one answer is right, saying it always is a guess that nothing can beat.
     beats = chance < 1 and (accuracy - chance) > Z_95 * deviation
     assert ("not shown to be more than guessing" in found) == (not beats)
-    for (name, spoken), of_model in zip(NAMES.items(), said, strict=True):
+    for (name, spoken), of_model in zip(MODELS.items(), said, strict=True):
         for index, letter in enumerate(LETTERS):
             right = answers.count(index)
             line = f"{spoken} never answers {letter!r}, which is right for {right} of {total}"
@@ -137,6 +139,17 @@ def test_a_choice_that_is_never_taken_is_told_for_log_likelihoods_too() -> None:
     assert never_answered("best", chosen(twos, twos), examples(twos)) == []
 
 
+def test_an_evaluation_is_told_of_one_model_and_its_examples() -> None:
+    answers = [0, 1] * 15
+    assert evaluation_cautions(chosen(answers, answers), examples(answers)) == []
+    told = evaluation_cautions(chosen(answers, [0] * 30), examples(answers), truncated=1)
+    assert [line.split(",")[0] for line in told] == [
+        "the model is right on 50.0% of 30 examples",
+        "the model never answers 'B'",
+        "1 prompt was longer than the model takes and lost its beginning",
+    ]
+
+
 def test_choices_that_differ_from_question_to_question_are_no_labels() -> None:
     answers = [0, 0]
     some = [Example("a", "a", ("Rome", "Oslo"), 0), Example("b", "b", ("Bonn", "Bern"), 0)]
@@ -147,8 +160,8 @@ def test_choices_that_differ_from_question_to_question_are_no_labels() -> None:
 def test_free_text_has_neither_chance_nor_choices() -> None:
     free = [Example(str(i), "", ("Paris",), 0) for i in range(30)]
     wrong = [Outcome(i, (), None, 0.0, Generated("x", 1, False)) for i in range(30)]
-    assert at_chance(wrong, examples([0, 1] * 15))
-    assert at_chance(wrong, free) == []
+    assert at_chance("baseline", wrong, examples([0, 1] * 15))
+    assert at_chance("baseline", wrong, free) == []
     assert never_answered("best", wrong, free) == []
 
 
@@ -159,10 +172,10 @@ def test_chance_is_that_of_the_choices_each_question_has(right: int, is_told: bo
         Example(str(i), "", tuple(f"{i} {j}" for j in range(2 + 3 * (i % 2))), 0)
         for i in range(150)
     ]
-    told = at_chance(scored(right, 150), some)
+    told = at_chance("baseline", scored(right, 150), some)
     assert bool(told) == is_told
     if told:
-        assert f"right on {100 * right / 150:.1f}%" in told[0]
+        assert f"right on {100 * right / 150:.1f}% of 150 held-out examples" in told[0]
         assert "guessing (35.0%)" in told[0]
 
 
@@ -173,7 +186,7 @@ def test_chance_is_that_of_the_choices_each_question_has(right: int, is_told: bo
 def test_a_rise_of_perplexity_past_a_quarter_is_told(
     whole: float, shallower: float, is_told: bool
 ) -> None:
-    outcomes = {name: scored(5, 10) for name in NAMES}
+    outcomes = {name: scored(5, 10) for name in MODELS}
     models = named(outcomes, perplexity={"baseline": whole, "best": whole, "bsba": shallower})
     told = hurt_elsewhere("bsba", models)
     assert bool(told) == is_told
@@ -195,7 +208,7 @@ def test_a_rise_of_perplexity_past_a_quarter_is_told(
 def test_a_held_out_set_too_small_for_the_gain_is_told(
     claimed: float, right: int, total: int, is_told: bool
 ) -> None:
-    outcomes = {name: scored(total // 2, total) for name in NAMES}
+    outcomes = {name: scored(total // 2, total) for name in MODELS}
     outcomes["best"] = scored(right, total)
     models = named(outcomes, search={"baseline": 0.5, "best": 0.5 + claimed, "bsba": 0.5})
     low, high = models["best"].held_out.gain_interval
@@ -216,7 +229,7 @@ def test_cut_off_texts_are_told_past_one_in_twenty(cut: int, is_told: bool) -> N
 def test_a_model_that_has_two_names_is_told_of_once_by_the_first() -> None:
     answers = [0, 1, 2] * 10
     right: list[str | None] = [LETTERS[i] for i in answers]
-    silent = {**dict.fromkeys(NAMES, written(answers, right))}
+    silent = {**dict.fromkeys(MODELS, written(answers, right))}
     silent["best"] = silent["bsba"] = written(answers, ["A"] * 30)
     perplexity = {"baseline": 10.0, "best": 99.0, "bsba": 99.0}
     apart = named(silent, perplexity=perplexity)
@@ -232,5 +245,5 @@ def test_a_model_that_has_two_names_is_told_of_once_by_the_first() -> None:
 def test_a_result_without_fault_has_no_caution() -> None:
     answers = [0, 1, 2] * 40
     right: list[str | None] = [LETTERS[i] for i in answers]
-    outcomes = dict.fromkeys(NAMES, written(answers, right))
+    outcomes = dict.fromkeys(MODELS, written(answers, right))
     assert cautions(named(outcomes), outcomes, examples(answers)) == []

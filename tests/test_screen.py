@@ -169,16 +169,17 @@ def test_an_evaluation_counts_texts_and_prompts_that_were_cut() -> None:
         "layers": 6,
         "accuracy": 0.5,
         "interval": [0.4, 0.6],
+        "cautions": [],
         "examples": [{}] * 4,
     }
 
-    def shown(**more: int) -> str:
+    def shown(**more: Any) -> str:
         out = Console(file=io.StringIO(), width=200, color_system=None)
         evaluation({**document, **more}, out)
         return out.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
     texts = "Texts without an answer: 3; cut off by the token limit: 2"
     assert texts in shown(unparsable=3, cut_off=2)
-    assert "Prompts that lost their beginning: 1" in shown(truncated=1)
+    assert "Mind: all is not well." in shown(cautions=["all is not well"])
     assert "removed: none" in shown()
     assert len(shown().splitlines()) == 2

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from telltale.engine.naive import NaiveEngine
+from telltale.engine.shared import Capabilities
 from telltale.errors import TelltaleError
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.models.source import ModelSource, resolve_model
 from telltale.paths import LayerPath
-from telltale.tasks import Scoring, built_in_rows, make_task
+from telltale.tasks import Asking, Scoring, built_in_rows, make_task
 from telltale.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def bench_of(source: ModelSource, count: int) -> Workbench:
 
 def test_the_engine_for_use_agrees_with_the_oracle_on_a_real_model(smollm2: ModelSource) -> None:
     bench = bench_of(smollm2, 5)
-    assert bench.capabilities == (True, True)
+    assert bench.capabilities == Capabilities(keeps_prefix=True, shares_context=True)
     assert len(bench.engine.token_prefix) == 7  # "Question: What is the capital of"
     paths = [LayerPath.whole(30), LayerPath.from_removed([15, 19], 30)]
     batches = bench.batches(range(5))
@@ -52,6 +55,30 @@ def test_the_engine_for_use_agrees_with_the_oracle_on_a_real_model(smollm2: Mode
             assert found.answer == expected.answer
             for one, other in zip(found.choices, expected.choices, strict=True):
                 assert one.loglik == pytest.approx(other.loglik, abs=1e-3)
+
+
+def test_it_writes_in_a_chat_what_the_library_generates(smollm2: ModelSource) -> None:
+    task = make_task("capitals", built_in_rows("capitals"), Asking("chat", max_new_tokens=10))
+    # Without a way to end early, so that every token is compared.
+    plain = replace(task, generation=replace(task.generation, extract="exact"))  # type: ignore[type-var]
+    bench = Workbench(smollm2, plain, task.examples[:6], "cpu")
+    whole = LayerPath.whole(30)
+    found = outcomes_by_path(bench.engine([whole], bench.batches(range(6))))[whole]
+    contexts = [example.context for example in bench.encoded]
+    assert len({len(context) for context in contexts}) > 1
+    prompts = bench.tokenizer.pad(
+        {"input_ids": [list(context) for context in contexts]},
+        padding_side="left",
+        return_tensors="pt",
+    )
+    with torch.inference_mode():
+        rows = bench.model.model.generate(**prompts, max_new_tokens=10, do_sample=False)
+    written = bench.tokenizer.batch_decode(
+        rows[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True
+    )
+    texts = [found[i].generated for i in range(6)]
+    assert [text.text for text in texts if text is not None] == written
+    assert all(written)
 
 
 def test_it_knows_capitals(smollm2: ModelSource) -> None:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere
 MUCH_CUT_OFF = 0.05  # of texts; more may explain a difference
 MUCH_UNREAD = 0.05  # of texts without an answer; the same
-NAMES = {"baseline": "the whole model", "best": "BEST", "bsba": "BSBA"}
+NAMES = {
+    "baseline": "the whole model",
+    "best": "BEST",
+    "bsba": "BSBA",
+    "evaluated": "the model",
+}
 
 
 def cautions(
@@ -44,7 +49,7 @@ def cautions(
         first_names.setdefault(model.kept.path, name)
     names = list(first_names.values())
     return [
-        *at_chance(outcomes["baseline"], examples),
+        *at_chance("baseline", outcomes["baseline"], examples),
         *(line for name in names for line in never_answered(name, outcomes[name], examples)),
         *too_few_held_out(models),
         *(line for name in names for line in unread(name, outcomes[name])),
@@ -54,8 +59,21 @@ def cautions(
     ]
 
 
-def at_chance(outcomes: Sequence[Outcome], examples: Sequence[Example]) -> list[str]:
-    """Whether the whole model cannot be told from one that guesses."""
+def evaluation_cautions(
+    outcomes: Sequence[Outcome], examples: Sequence[Example], *, truncated: int = 0
+) -> list[str]:
+    """Every caution about one model on some examples, in the same order as its outcomes."""
+    return [
+        *at_chance("evaluated", outcomes, examples),
+        *never_answered("evaluated", outcomes, examples),
+        *unread("evaluated", outcomes),
+        *cut_off("evaluated", outcomes),
+        *([cut_prompts(truncated)] if truncated else []),
+    ]
+
+
+def at_chance(name: str, outcomes: Sequence[Outcome], examples: Sequence[Example]) -> list[str]:
+    """Whether a model cannot be told from one that guesses."""
     offered = [len(example.choices) for example in examples]
     if min(offered) < 2:
         return []
@@ -67,9 +85,9 @@ def at_chance(outcomes: Sequence[Outcome], examples: Sequence[Example]) -> list[
     if wilson(accuracy * len(outcomes), len(outcomes)).low > chance:
         return []
     return [
-        f"the whole model is right on {_percent(accuracy)} of the held-out examples, which is not "
-        f"shown to be more than guessing ({_percent(chance)}); another prompt may help, and what a "
-        "search finds on such a task may be noise"
+        f"{NAMES[name]} is right on {_percent(accuracy)} of {_examples(name, examples)}, which is "
+        f"not shown to be more than guessing ({_percent(chance)}); another prompt may help, and "
+        "what a search finds on such a task may be noise"
     ]
 
 
@@ -92,7 +110,7 @@ def never_answered(
     right = Counter(example.choices[example.answer] for example in examples)
     return [
         f"{NAMES[name]} never answers {choice!r}, which is right for {right[choice]} of "
-        f"{len(examples)} held-out examples"
+        f"{_examples(name, examples)}"
         for choice in choices
         if right[choice] and choice.casefold() not in taken
     ]
@@ -154,6 +172,11 @@ def hurt_elsewhere(name: str, models: Mapping[str, NamedModel]) -> list[str]:
         f"higher than the whole model's (past {100 * WORST_RISE:.0f}% this is said); use it for "
         "this task only"
     ]
+
+
+def _examples(name: str, examples: Sequence[Example]) -> str:
+    kind = "" if name == "evaluated" else "held-out "
+    return f"{len(examples)} {kind}examples"
 
 
 def _percent(share: float) -> str:

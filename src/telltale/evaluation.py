@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from telltale.cautions import evaluation_cautions
 from telltale.elsewhere import Page, built_in_page, perplexities
 from telltale.measure import in_halves, outcomes_by_path
 from telltale.paths import LayerPath
@@ -49,6 +50,7 @@ def evaluate_task(
     measured = outcomes_by_path(watched())[path]
     outcomes = [measured[position] for position in range(len(examples))]
     right = sum(outcome.score for outcome in outcomes)
+    truncated = sum(example.is_cut for example in bench.encoded)
     return {
         "version": 1,
         "model": {"name": source.name, "revision": source.revision, "sha256": source.sha256},
@@ -63,7 +65,7 @@ def evaluate_task(
         "accuracy": right / len(outcomes),
         "interval": list(wilson(right, len(outcomes))),
         **generation_counts(outcomes),
-        **({"truncated": cut} if (cut := sum(one.is_cut for one in bench.encoded)) else {}),
+        "cautions": evaluation_cautions(outcomes, examples, truncated=truncated),
         **_elsewhere(bench, page or built_in_page(), path, watcher),
         "examples": [
             _example_document(example, outcome)

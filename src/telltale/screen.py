@@ -270,5 +270,5 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
             f"Perplexity on ordinary text ({document['text']['name']}): whole model {whole:.1f}, "
             f"this one {here:.1f} (x{here / whole:.2f})"
         )
-    if "truncated" in document:
-        out.print(f"Prompts that lost their beginning: {document['truncated']}")
+    for line in document["cautions"]:
+        out.print(f"Mind: {line}.")
