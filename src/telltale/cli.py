@@ -288,7 +288,7 @@ def search(
             protocol=protocol,
             prompt=prompt,
             extract=extract,
-            stop=[text.replace("\\n", "\n") for text in stop] if stop else None,
+            stop=_stops(stop),
             max_new_tokens=max_new_tokens,
             truncate=truncate,
             fields=_fields(question_field, choices_field, answer_field, passage_field, answer_form),
@@ -361,7 +361,7 @@ def evaluate(
             protocol=protocol,
             prompt=prompt,
             extract=extract,
-            stop=[text.replace("\\n", "\n") for text in stop] if stop else None,
+            stop=_stops(stop),
             max_new_tokens=max_new_tokens,
             truncate=truncate,
             fields=_fields(question_field, choices_field, answer_field, passage_field, answer_form),
@@ -443,6 +443,11 @@ def show(
         unfinished(found, console())
     else:
         summary(found.document, found.held_out_looks, console())
+
+
+def _stops(given: list[str] | None) -> list[str] | None:
+    """Stop strings with their line breaks; none given is another thing than none wanted."""
+    return [text.replace("\\n", "\n") for text in given] if given else None
 
 
 def _check_can_write(file: Path) -> None:

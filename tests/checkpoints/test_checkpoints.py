@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
@@ -21,6 +22,7 @@ from telltale.checkpoints import write as checkpoint_module
 from telltale.checkpoints.config import DEPTHS, shallower_config
 from telltale.checkpoints.verify import verify_checkpoint
 from telltale.checkpoints.write import write_checkpoint
+from telltale.cli import main
 from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
@@ -332,6 +334,34 @@ def test_a_checkpoint_that_does_not_load_is_never_called_done(
     monkeypatch.setattr("telltale.checkpoints.export.write_checkpoint", garbled)
     with pytest.raises(TelltaleError, match="does not load in plain transformers"):
         telltale.export(study, pick=2, to=tmp_path / "out" / "x")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.usefixtures("same_process")
+@pytest.mark.parametrize("file", ["model.safetensors", "probe.safetensors"])
+def test_a_full_disk_is_told_and_leaves_nothing_behind(
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+) -> None:
+    """As safetensors tells it: in words, with the system's number at the end."""
+    save = checkpoint_module.save_file
+
+    def full(tensors: Any, path: Path, **more: Any) -> None:
+        if path.name == file:
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        save(tensors, path, **more)
+
+    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(study), "--pick", "1", "--to", str(tmp_path / "out" / "x")])
+    err = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert f"{file}: No space left on device; make room" in err
+    assert len(err.splitlines()) == 1
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -42,20 +42,7 @@ class Exported:
 def export_study(
     study: Path, *, pick: str, to: Path, dtype: str | None = None, device: str = "auto"
 ) -> Exported:
-    """Write a model that a study has found.
-
-    Args:
-        study: the study's folder.
-        pick: ``best``, ``bsba``, or how many layers are removed on the study's path.
-        to: the folder to write; must not exist, or be empty.
-        dtype: float32, bfloat16 or float16; by default what the model's files hold.
-        device: where the verification runs.
-
-    Raises:
-        InputError: the study is not finished, has no such model, or its model has changed.
-        UnsupportedModelError: the architecture cannot be written smaller.
-        TelltaleError: the checkpoint did not verify; nothing is left behind.
-    """
+    """See `telltale.export`."""
     with open_records(study, write=False) as records:
         result, asked = records.fact("result"), records.fact("asked")
         looks = records.fact("held_out_looks")

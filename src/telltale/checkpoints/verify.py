@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 
+from telltale.checkpoints.write import save_tensors
 from telltale.errors import TelltaleError
 from telltale.models.load import load_model
 
@@ -98,7 +98,7 @@ def _write_probe(
     tokens = torch.tensor([[(7919 * i + 11) % model.vocabulary for i in range(max(1, length))]])
     hidden = model.run_path(path, model.prepare(tokens.to(device)))
     logits = model.logits(hidden[0, -COMPARED:])
-    save_file({"tokens": tokens, "logits": logits.cpu().contiguous()}, probe)
+    save_tensors({"tokens": tokens, "logits": logits.cpu().contiguous()}, probe)
     # The fresh process needs the memory that this model holds.
     del model, hidden, logits
     gc.collect()

@@ -6,7 +6,6 @@ settings above all) stays as every other program reads it.
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from telltale.checkpoints.config import Family, family_of, shallower_config
 from telltale.errors import InputError, UnsupportedModelError
 from telltale.files import full_disk, make_readable, write_json
+from telltale.models.soundness import CONFIG_FILE, read_object
 from telltale.models.source import INDEX_FILE, tokenizer_files, weight_files
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def write_checkpoint(
         shallower["dtype" if "dtype" in config else "torch_dtype"] = dtype
     folder.mkdir(parents=True)
     _write_weights(source, path, folder, family_of(config), DTYPES[dtype] if dtype else None)
-    write_json(folder / "config.json", shallower)
+    write_json(folder / CONFIG_FILE, shallower)
     code = source.folder.glob("*.py") if source.trust_remote_code else []
     others = [file for pattern in COPIED for file in source.folder.glob(pattern) if file.is_file()]
     for file in [*tokenizer_files(source.folder), *others, *code]:
@@ -70,13 +70,22 @@ def read_config(source: ModelSource) -> dict[str, Any]:
     Raises:
         InputError: it is not a JSON object.
     """
+    return read_object(source.folder / CONFIG_FILE, source.name)
+
+
+def save_tensors(
+    tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file that others may read.
+
+    Raises:
+        OSError: there is no room for it.
+    """
     try:
-        config = json.loads((source.folder / "config.json").read_bytes())
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise InputError(f"the config.json of {source.name} is not a JSON object")
-    return config
+        save_file(tensors, file, metadata=metadata)
+    except Exception as problem:
+        raise full_disk(problem, file) or problem from None
+    make_readable(file)
 
 
 def _write_weights(
@@ -106,11 +115,7 @@ def _write_weights(
                 weight_map[name] = file.name
                 size += tensor.numel() * tensor.element_size()
         if tensors:
-            try:
-                save_file(tensors, folder / file.name, metadata=metadata)
-            except Exception as problem:
-                raise full_disk(problem, folder / file.name) or problem from None
-            make_readable(folder / file.name)
+            save_tensors(tensors, folder / file.name, metadata)
     if missing := set(path.kept) - written:
         raise UnsupportedModelError(
             f"the weights of {source.name} hold no layer {min(missing)} under the name that this "

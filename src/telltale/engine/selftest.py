@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from telltale.engine.encode import Tokens
-    from telltale.engine.shared import Walked
+    from telltale.engine.shared import Reader, Walked
     from telltale.measure import Outcome
     from telltale.models.layered import LayeredModel
 
@@ -110,44 +110,40 @@ class _Trial:
         self, capabilities: Capabilities, path: LayerPath, only: int | None = None
     ) -> list[list[float]]:
         positions = tuple(range(len(self.examples))) if only is None else (only,)
-        engine = SharedEngine(
-            self.model,
-            self.examples,
-            Choosing(Scoring.LOGLIK),
-            capabilities=capabilities,
-            token_prefix=self.prefix,
-            store=StateStore(0),
-        )
+        engine = self._engine(self.examples, Choosing(Scoring.LOGLIK), capabilities)
         (measurement,) = engine([path], [Batch(positions)])
         return [[choice.loglik for choice in one.choices] for one in measurement.outcomes]
 
     def _continued_logits(self, capabilities: Capabilities) -> list[list[float]]:
         """The logits after each of a few given tokens, going on from keys and values."""
-        dictation = _Dictation([choices[0] for choices in self._choices()])
+        dictation = _Dictation([example.choices[0] for example in self.examples])
         prompts = [replace(example, choices=(), choice_bytes=()) for example in self.examples]
-        engine = SharedEngine(
-            self.model,
-            prompts,
-            dictation,
-            capabilities=capabilities,
-            token_prefix=self.prefix,
-            store=StateStore(0),
-        )
+        engine = self._engine(prompts, dictation, capabilities)
         list(engine([self.whole], [Batch(tuple(range(len(prompts))))]))
         return dictation.logits
 
     def _recomputed_logits(self) -> list[list[float]]:
         """The same, each text alone and from its beginning."""
         found: list[list[float]] = []
-        for example, choices in zip(self.examples, self._choices(), strict=True):
-            text = torch.tensor([[*example.context, *choices[0]]], device=self.model.device)
+        for example in self.examples:
+            text = torch.tensor([[*example.context, *example.choices[0]]], device=self.model.device)
             hidden = self.model.run_path(self.whole, self.model.prepare(text))[0]
             logits = self.model.logits(hidden[len(example.context) - 1 :])
             found.append(logits.float().flatten().tolist())
         return found
 
-    def _choices(self) -> list[tuple[Tokens, ...]]:
-        return [example.choices for example in self.examples]
+    def _engine(
+        self, examples: list[EncodedExample], reader: Reader, capabilities: Capabilities
+    ) -> SharedEngine:
+        """An engine that keeps nothing from one call to the next."""
+        return SharedEngine(
+            self.model,
+            examples,
+            reader,
+            capabilities=capabilities,
+            token_prefix=self.prefix,
+            store=StateStore(0),
+        )
 
     def _example(self, length: int, branch: int) -> EncodedExample:
         choices = tuple(self._tokens(100 * (i + 1), branch - i % 2) for i in range(self.choices))

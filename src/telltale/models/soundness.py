@@ -71,7 +71,7 @@ def check_sound(folder: Path, files: Sequence[Path], name: str, *, trusts_code: 
     Raises:
         InputError: names the file, what is in it, and what to do.
     """
-    config = _read_object(folder / CONFIG_FILE, name)
+    config = read_object(folder / CONFIG_FILE, name)
     weights = read_headers(files, name)
     _check_pointers(folder, config, name, trusts_code=trusts_code)
     _check_numbers(config, weights, name)
@@ -150,7 +150,7 @@ def _check_pointers(folder: Path, config: dict[str, Any], name: str, *, trusts_c
     settings = [(CONFIG_FILE, config)]
     for file in (TOKENIZER_CONFIG_FILE, SPECIAL_TOKENS_FILE):
         if (folder / file).exists():
-            settings.append((file, _read_object(folder / file, name)))
+            settings.append((file, read_object(folder / file, name)))
     for file, found in settings:
         _check_code(file, found, name, trusts_code=trusts_code)
         if file != CONFIG_FILE:
@@ -278,7 +278,12 @@ def _is_number(value: Any, low: float, high: float) -> bool:
 # JSON
 
 
-def _read_object(path: Path, name: str) -> dict[str, Any]:
+def read_object(path: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a model, which must be an object.
+
+    Raises:
+        InputError: it is not.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
