@@ -64,7 +64,7 @@ def written(
 
 def chosen(answers: Sequence[int], said: Sequence[int]) -> list[Outcome]:
     """Outcomes of choices that were compared."""
-    some = (ChoiceOutcome(-1.0, 1, 1),) * 2
+    some = (ChoiceOutcome(-1.0, 1, 1, 1),) * 2
     return [
         Outcome(i, some, answer, float(answer == right))
         for i, (right, answer) in enumerate(zip(answers, said, strict=True))

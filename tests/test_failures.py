@@ -385,7 +385,7 @@ import telltale.records
 from telltale.records import open_records
 assert "torch" not in sys.modules
 folder, path = Path(sys.argv[1]), LayerPath.whole(3)
-choices = tuple(ChoiceOutcome(-1.5, 3, 4) for _ in range(4))
+choices = tuple(ChoiceOutcome(-1.5, 3, 4, 5) for _ in range(4))
 outcomes = tuple(Outcome(i, choices, 0, 1.0) for i in range(1000))
 packed = telltale.records.pack_outcomes(outcomes)
 telltale.records.pack_outcomes = lambda _: packed  # so that most of the time goes into writing

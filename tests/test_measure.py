@@ -20,7 +20,7 @@ from telltale.measure import (
 from telltale.paths import LayerPath
 
 COUNT = st.integers(0, 2**32 - 1)
-CHOICE = st.builds(ChoiceOutcome, st.floats(allow_nan=False), COUNT, COUNT)
+CHOICE = st.builds(ChoiceOutcome, st.floats(allow_nan=False), COUNT, COUNT, COUNT)
 CHOSEN = st.builds(Outcome, COUNT, st.lists(CHOICE, max_size=5).map(tuple), COUNT, st.floats(0, 1))
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 WRITTEN = st.builds(

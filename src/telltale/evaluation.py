@@ -43,7 +43,7 @@ def evaluate_task(
     watcher.expect(len(batches))
 
     def watched() -> Iterator[Measurement]:
-        for measurement in in_halves(bench.engine, [path], batches):
+        for measurement in in_halves(bench.measure, [path], batches):
             watcher.measured(measurement, remembered=False)
             yield measurement
 

@@ -38,10 +38,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceOutcome:
-    """One choice's total log-likelihood in nats, with its size in tokens and in UTF-8 bytes."""
+    """One choice's total log-likelihood in nats, and its size.
+
+    ``tokens`` are those that were scored; ``characters`` and UTF-8 ``bytes`` are of the choice's
+    own text.
+    """
 
     loglik: float
     tokens: int
+    characters: int
     bytes: int
 
 
@@ -164,7 +169,7 @@ def accuracies(
 # text's tokens, why it ended, whether it has an answer, and text and answer with their lengths.
 _OUTCOME = struct.Struct("<IdI?")
 _ANSWER = struct.Struct("<I")
-_CHOICE = struct.Struct("<dII")
+_CHOICE = struct.Struct("<dIII")
 _GENERATED = struct.Struct("<I??II")
 
 
@@ -177,7 +182,9 @@ def pack_outcomes(outcomes: Iterable[Outcome]) -> bytes:
         parts.append(_OUTCOME.pack(*head))
         if generated is None:
             parts.append(_ANSWER.pack(outcome.answer))
-            parts += [_CHOICE.pack(c.loglik, c.tokens, c.bytes) for c in outcome.choices]
+            parts += [
+                _CHOICE.pack(c.loglik, c.tokens, c.characters, c.bytes) for c in outcome.choices
+            ]
         else:
             text = generated.text.encode()
             answer = b"" if outcome.answer is None else str(outcome.answer).encode()

@@ -28,7 +28,8 @@ SPOKEN = {
     "held_out_sha256": "the held-out set (data, prompt, --held-out or --seed)",
     "device": "the kind of device",
     "asking": "how the task is asked and scored",
-    "prompts_sha256": "the prompts as the chat template renders them (does it name the date?)",
+    "prompts_sha256": "the prompts as the model reads them (has the chat template named the date, "
+    "or has --shots changed?)",
     "truncate": "--truncate",
 }
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FILE = "study.sqlite"
 LOCK = ".lock"
-FORMAT = 2
+FORMAT = 3
 PATIENCE_S = 60  # while another process checks the file or keeps a measurement
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, seal INTEGER NOT NULL);

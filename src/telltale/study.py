@@ -163,10 +163,10 @@ class RememberingMeasure:
     def _measure(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
     ) -> Iterator[Measurement]:
-        engine = self._workbench.engine
+        measure = self._workbench.measure
         if self._counted:
             self._records.begin()
-        for measurement in engine(paths, batches):
+        for measurement in measure(paths, batches):
             self._records.keep(measurement, counted=self._counted)
             self._watcher.measured(measurement, remembered=False)
             yield measurement

@@ -6,7 +6,7 @@ finished study loads no model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,25 +17,28 @@ from telltale.engine.encode import (
     Room,
     chat_prompts,
     common_token_prefix,
-    encode_examples,
+    encode_choices,
     encode_prompts,
 )
 from telltale.engine.generating import Generating
 from telltale.engine.layout import row_sizes
 from telltale.engine.selftest import find_capabilities
 from telltale.engine.shared import Capabilities, SharedEngine
-from telltale.measure import Batch
+from telltale.measure import Batch, Measurement
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
+from telltale.tasks import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
 
     from telltale.engine.shared import Reader
+    from telltale.measure import Measure
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource
-    from telltale.tasks import Example, Task
+    from telltale.paths import LayerPath
+    from telltale.tasks import Example, Scorer, Task
 
 # The most tokens in a batch. A CPU's caches are small; measured on two cores. What is generated
 # comes token by token, and each reads all weights, so many rows go side by side.
@@ -87,9 +90,8 @@ class Workbench:
         """The examples as tokens."""
         room = Room(self.model.longest_input, self.cuts)
         if self.task.generation is not None:
-            return encode_prompts(self.examples, self.tokenizer, self.task.generation, room=room)
-        delimiter = self.task.delimiter
-        return encode_examples(self.examples, self.tokenizer, delimiter=delimiter, room=room)
+            return encode_prompts(self.task, self.examples, self.tokenizer, room=room)
+        return encode_choices(self.task, self.examples, self.tokenizer, room=room)
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -128,6 +130,12 @@ class Workbench:
             token_prefix=common_token_prefix(self.encoded),
         )
 
+    @cached_property
+    def measure(self) -> Measure:
+        """What measures: the engine, and after it the task's own scorer where there is one."""
+        scorer = self.task.scorer
+        return self.engine if scorer is None else Judged(self.engine, self.examples, scorer)
+
     @property
     def batch_settings(self) -> dict[str, int]:
         """What batches depend on beside the examples."""
@@ -142,14 +150,13 @@ class Workbench:
         return Batch(batch.examples[: max(1, budget // longest)])
 
     def rendered_prompts(self) -> list[str]:
-        """The prompts as a chat template renders them; none where there is no chat.
+        """All that the model reads, as text: in a chat as its template renders it.
 
         A template may name the date, and then another day's prompts are other prompts.
         """
-        generation = self.task.generation
-        if generation is None or not generation.chat:
-            return []
-        return chat_prompts(self.examples, self.tokenizer)
+        if self.task.protocol is Protocol.CHAT:
+            return chat_prompts(self.task, self.examples, self.tokenizer)
+        return [text for example in self.examples for text in sum(self.task.requests(example), ())]
 
     def batches(self, positions: Sequence[int]) -> tuple[Batch, ...]:
         """The canonical batches of some of the examples."""
@@ -163,3 +170,23 @@ class Workbench:
             for position in positions
         }
         return canonical_batches(sizes, **self.batch_settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Measures as another measure does, and has its outcomes judged by a scorer."""
+
+    measure: Measure
+    examples: Sequence[Example]
+    scorer: Scorer
+
+    def __call__(
+        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    ) -> Iterator[Measurement]:
+        """See `telltale.measure.Measure`."""
+        for measured in self.measure(paths, batches):
+            outcomes = tuple(
+                self.scorer(self.examples[outcome.example], outcome)
+                for outcome in measured.outcomes
+            )
+            yield replace(measured, outcomes=outcomes)

@@ -14,11 +14,12 @@ from telltale.engine.naive import NaiveEngine
 from telltale.engine.selftest import find_capabilities
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore
-from telltale.measure import Measurement, outcomes_by_path
+from telltale.measure import Batch, Measurement, outcomes_by_path
 from telltale.models.layered import LayeredModel
 from telltale.paths import LayerPath
 from telltale.tasks import Scoring
 from tests import tiny
+from tests.encoded import example
 
 BOTH = Capabilities(keeps_prefix=True, shares_context=True)
 PREFIX_ONLY = Capabilities(keeps_prefix=True, shares_context=False)
@@ -65,11 +66,11 @@ def random_examples(source: random.Random, count: int) -> list[EncodedExample]:
         )
         # A choice that begins as another does, and one that goes on from it.
         choices.append((*choices[0], 5))
-        examples.append(
-            EncodedExample(
-                prefix + own, tuple(choices), tuple(map(len, choices)), source.randrange(2)
-            )
-        )
+        scored = [
+            len(choice) if source.random() < 0.5 else source.randint(1, len(choice))
+            for choice in choices
+        ]
+        examples.append(example(prefix + own, choices, source.randrange(2), scored=scored))
     return examples
 
 
@@ -87,8 +88,8 @@ def compare(found: list[Measurement], oracle: list[Measurement]) -> None:
     assert ours.keys() == theirs.keys()
     for path, outcomes in theirs.items():
         assert ours[path].keys() == outcomes.keys()
-        for example, expected in outcomes.items():
-            outcome = ours[path][example]
+        for position, expected in outcomes.items():
+            outcome = ours[path][position]
             assert outcome.answer == expected.answer
             assert outcome.score == expected.score
             for choice, other in zip(outcome.choices, expected.choices, strict=True):
@@ -140,6 +141,32 @@ def test_shared_and_naive_engines_agree(family: str, seed: int) -> None:
         store=StateStore(source.choice([0, 20_000, 10**9])),
     )
     naive = NaiveEngine(model, examples, scoring)
+    compare(list(engine(paths, batches)), list(naive(paths, batches)))
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral-window", "gemma3", "gpt2", "falcon-alibi"])
+def test_choices_that_have_nothing_in_common_are_measured_alike(family: str) -> None:
+    """As where the blank that choices fill is the first word, and no token begins texts."""
+    source = random.Random(family)
+    model = tiny.layered(family)
+
+    def choice() -> tuple[int, ...]:
+        return tuple(source.randrange(300) for _ in range(source.randint(5, 20)))
+
+    examples = [
+        example((), [choice() for _ in range(3)], scored=[source.randint(1, 4) for _ in range(3)])
+        for _ in range(4)
+    ]
+    examples.append(random_examples(source, 1)[0])
+    engine = SharedEngine(
+        model,
+        examples,
+        Choosing(Scoring.LOGLIK_PER_CHARACTER),
+        capabilities=find_capabilities(model, longest=LONGEST),
+        token_prefix=common_token_prefix(examples),
+    )
+    naive = NaiveEngine(model, examples, Scoring.LOGLIK_PER_CHARACTER)
+    paths, batches = random_paths(source, model.depth), [Batch((0, 1, 2)), Batch((3, 4))]
     compare(list(engine(paths, batches)), list(naive(paths, batches)))
 
 

@@ -22,6 +22,7 @@ from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.tasks import Example, Generation
 from tests import tiny
+from tests.encoded import example
 
 NEW_TOKENS = 8
 WHOLE = LayerPath.whole(6)
@@ -42,12 +43,7 @@ def prompts(count: int, *, seed: int = 1, prefix: int = 3) -> list[EncodedExampl
     source = random.Random(seed)
     common = tuple(source.randrange(300) for _ in range(prefix))
     return [
-        EncodedExample(
-            common + tuple(source.randrange(300) for _ in range(source.randint(1, LONGEST))),
-            (),
-            (),
-            0,
-        )
+        example(common + tuple(source.randrange(300) for _ in range(source.randint(1, LONGEST))))
         for _ in range(count)
     ]
 
@@ -255,7 +251,7 @@ def test_not_a_number_ends_in_a_measurement_error(monkeypatch: pytest.MonkeyPatc
 
 
 def test_layer_tokens_count_what_is_read_and_what_is_written() -> None:
-    encoded = [EncodedExample((5, 6, 7), (), (), 0), EncodedExample((8, 9, 7), (), (), 0)]
+    encoded = [example((5, 6, 7)), example((8, 9, 7))]
     plain = Capabilities(keeps_prefix=False, shares_context=True, continues=True)
     engine = engine_for("llama", encoded, capabilities=plain, end_tokens=frozenset())
     (measured,) = engine([PATH], [Batch((0, 1))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,15 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telltale.engine.batches import canonical_batches
-from telltale.engine.encode import EncodedExample, Room, common_token_prefix, encode_examples
+from telltale.engine.encode import (
+    ChoiceSize,
+    EncodedExample,
+    Room,
+    common_token_prefix,
+    encode_choices,
+)
 from telltale.engine.layout import lay_out
 from telltale.engine.prefixes import prefixes, walks
 from telltale.engine.scoring import judge
 from telltale.engine.store import StateStore, default_budget_bytes
 from telltale.errors import DataError, InputError, MeasurementError
 from telltale.paths import LayerPath
-from telltale.tasks import Example, Scoring
+from telltale.tasks import Example, Request, Scoring, Task
 from tests import tiny
+from tests.encoded import example
 
 SIZES = st.dictionaries(
     st.integers(0, 500), st.tuples(st.integers(1, 4), st.integers(1, 50)), min_size=1, max_size=60
@@ -96,11 +104,12 @@ def test_a_round_of_greedy_removal_holds_one_state_at_a_time() -> None:
 
 BRANCHES = st.lists(st.integers(0, 9), min_size=1, max_size=4).map(tuple)
 ENCODED = st.builds(
-    lambda context, choices: EncodedExample(
-        tuple(context), tuple(choices), tuple(map(len, choices)), 0
+    lambda context, choices, scored: example(
+        tuple(context), choices, scored=[min(scored, len(choice)) for choice in choices]
     ),
     st.lists(st.integers(0, 9), min_size=3, max_size=8),
     st.lists(BRANCHES, min_size=2, max_size=5),
+    st.integers(1, 4),
 )
 
 
@@ -113,14 +122,17 @@ def test_every_read_sees_exactly_the_context_and_its_own_choice(
     ids = layout.token_ids()
     positions = layout.position_ids(prefix_length)
     mask = layout.attention_mask(prefix_length, torch.float32)
-    for example, spans in zip(examples, layout.spans, strict=True):
-        for choice, span in zip(example.choices, spans, strict=True):
-            assert span.targets == choice
-            for step, flat in enumerate(span.positions):
+    for one, spans in zip(examples, layout.spans, strict=True):
+        for choice, size, span in zip(one.choices, one.sizes, spans, strict=True):
+            assert len(span.targets) == size.tokens
+            scored = min(len(choice), len(span.targets))
+            assert span.targets == choice[-scored:]
+            assert len(span.positions) == scored
+            for step, flat in enumerate(span.positions, start=len(choice) - scored):
                 row, column = divmod(flat, layout.length)
                 visible = mask[row, 0, column, prefix_length:] == 0
                 seen = ids[row][visible].tolist()
-                read = [*example.context[prefix_length:], *choice[:step]]
+                read = [*one.context[prefix_length:], *choice[:step]]
                 assert seen == read
                 assert positions[row][visible].tolist() == list(
                     range(prefix_length, prefix_length + len(read))
@@ -129,9 +141,8 @@ def test_every_read_sees_exactly_the_context_and_its_own_choice(
 
 
 def test_a_question_of_one_token_choices_takes_one_row_in_either_layout() -> None:
-    example = EncodedExample((1, 2, 3), ((4,), (5,)), (1, 1), 0)
     for shares in (True, False):
-        layout = lay_out([example], prefix_length=0, shares_context=shares)
+        layout = lay_out([example((1, 2, 3), ((4,), (5,)))], prefix_length=0, shares_context=shares)
         assert len(layout.rows) == 1
         assert not layout.branching
 
@@ -141,59 +152,101 @@ def test_the_token_prefix_is_common_and_leaves_each_context_a_token(
     examples: list[EncodedExample],
 ) -> None:
     prefix = common_token_prefix(examples)
-    assert all(example.context[: len(prefix)] == prefix for example in examples)
-    assert all(len(prefix) < len(example.context) for example in examples)
-    longer = {example.context[: len(prefix) + 1] for example in examples}
-    shortest = min(len(example.context) for example in examples)
+    assert all(one.context[: len(prefix)] == prefix for one in examples)
+    assert all(len(prefix) < len(one.context) for one in examples)
+    longer = {one.context[: len(prefix) + 1] for one in examples}
+    shortest = min(len(one.context) for one in examples)
     assert len(longer) > 1 or len(prefix) == shortest - 1
+
+
+def encode(one: Example, *, delimiter: str = " ", bos: bool = False) -> EncodedExample:
+    task = Task("t", (one,), "", delimiter=delimiter)
+    (found,) = encode_choices(task, [one], tiny.tokenizer(adds_bos=bos), room=Room(None))
+    return found
 
 
 def test_context_and_choice_are_tokenized_together_and_cut_where_the_context_ends() -> None:
     tokenizer = tiny.tokenizer()
-    example = Example("a", "What is the capital of France?\nAnswer: ", ("Paris", "Rome"), 0)
-    (encoded,) = encode_examples([example], tokenizer, delimiter=" ", room=Room(None))
+    one = Example("a", "What is the capital of France?\nAnswer: ", ("Zürich", "Rome"), 0)
+    encoded = encode(one)
     assert tokenizer.decode(encoded.context) == "What is the capital of France?\nAnswer:"
-    assert [tokenizer.decode(c) for c in encoded.choices] == ["  Paris", "  Rome"]
-    assert encoded.choice_bytes == (5, 4)
+    assert [tokenizer.decode(c) for c in encoded.choices] == ["  Zürich", "  Rome"]
+    assert [(size.characters, size.bytes) for size in encoded.sizes] == [(6, 7), (4, 4)]
+    assert [size.tokens for size in encoded.sizes] == list(map(len, encoded.choices))
     assert encoded.tokens == len(encoded.context) + sum(map(len, encoded.choices))
 
 
-def test_a_beginning_of_text_token_is_there_when_the_tokenizer_adds_one() -> None:
-    example = Example("a", "Question", ("yes", "no"), 0)
-    (without,) = encode_examples([example], tiny.tokenizer(), delimiter=" ", room=Room(None))
-    (with_it,) = encode_examples(
-        [example], tiny.tokenizer(adds_bos=True), delimiter=" ", room=Room(None)
-    )
+def test_a_beginning_of_text_token_is_there_once_when_the_tokenizer_adds_one() -> None:
+    one = Example("a", "Question", ("yes", "no"), 0)
+    without, with_it = encode(one), encode(one, bos=True)
     assert with_it.context == (0, *without.context)
     assert with_it.choices == without.choices
+    # A text that brings its own, as a chat's does, gets no second one.
+    assert encode(replace(one, context="<s>Question"), bos=True) == with_it
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_contexts_that_differ_are_read_but_not_scored(bos: bool) -> None:
+    tokenizer = tiny.tokenizer(adds_bos=bos)
+    requests = (
+        Request("Ann met Bob because Ann", " was lonely."),
+        Request("Ann met Bob because Bob", " was lonely."),
+    )
+    found = encode(Example("a", "?", ("Ann", "Bob"), 0, requests=requests), bos=bos)
+    for request, choice, size in zip(requests, found.choices, found.sizes, strict=True):
+        whole = tokenizer(request.context + request.continuation)["input_ids"]
+        assert [*found.context, *choice] == whole
+        assert tokenizer.decode(choice[-size.tokens :]) == request.continuation
+    first = {choice[0] for choice in found.choices}
+    assert len(first) == 2  # what is common is all in the context
+
+
+def test_choices_may_have_nothing_in_common() -> None:
+    requests = (Request("Ann", " was lonely."), Request("Bob", " was lonely."))
+    found = encode(Example("a", "?", ("Ann", "Bob"), 0, requests=requests))
+    assert found.context == ()
+    assert all(
+        size.tokens < len(choice) for choice, size in zip(found.choices, found.sizes, strict=True)
+    )
+
+
+def test_a_choice_after_nothing_comes_after_the_token_that_begins_texts() -> None:
+    tokenizer = tiny.tokenizer()
+    found = encode(
+        Example("a", "?", ("yes", "no"), 0, requests=(Request("", "yes"), Request("", "no")))
+    )
+    assert found.context == (tokenizer.bos_token_id,)
+    assert [tokenizer.decode(choice) for choice in found.choices] == ["yes", "no"]
 
 
 def test_an_example_longer_than_the_model_is_refused_by_name() -> None:
-    example = Example("row 7", "one two three four five", ("yes", "no"), 0)
-    assert encode_examples([example], tiny.tokenizer(), delimiter=" ", room=Room(500))
+    one = Example("row 7", "one two three four five", ("yes", "no"), 0)
+    task = Task("t", (one,), "")
+    assert encode_choices(task, [one], tiny.tokenizer(), room=Room(500))
     with pytest.raises(DataError, match=r"'row 7'.*more than the 3 that this model takes"):
-        encode_examples([example], tiny.tokenizer(), delimiter=" ", room=Room(3))
+        encode_choices(task, [one], tiny.tokenizer(), room=Room(3))
 
 
 def test_a_choice_without_tokens_is_refused() -> None:
-    example = Example("row 7", "one", ("yes", ""), 0)
     with pytest.raises(DataError, match="no tokens of its own"):
-        encode_examples([example], tiny.tokenizer(), delimiter="", room=Room(None))
+        encode(Example("row 7", "one", ("yes", ""), 0), delimiter="")
 
 
-def test_scoring_takes_the_highest_in_total_or_per_token_and_the_first_of_equals() -> None:
-    example = EncodedExample((1,), ((2, 3, 4), (5,), (6,)), (3, 1, 2), 0)
+def test_scoring_takes_the_highest_in_total_per_token_or_per_character() -> None:
+    sizes = (ChoiceSize(3, 3, 3), ChoiceSize(1, 9, 10), ChoiceSize(1, 2, 2))
+    one = EncodedExample((1,), ((2, 3, 4), (5,), (6,)), sizes, 0)
     logliks = [-3.0, -2.0, -2.0]
-    assert judge(0, example, logliks, Scoring.LOGLIK).answer == 1
-    per_token = judge(0, example, logliks, Scoring.LOGLIK_PER_TOKEN)
+    assert judge(0, one, logliks, Scoring.LOGLIK).answer == 1  # the first of equals
+    per_token = judge(0, one, logliks, Scoring.LOGLIK_PER_TOKEN)
     assert (per_token.answer, per_token.score) == (0, 1.0)
-    assert [(c.tokens, c.bytes) for c in per_token.choices] == [(3, 3), (1, 1), (1, 2)]
+    assert judge(0, one, logliks, Scoring.LOGLIK_PER_CHARACTER).answer == 1
+    assert judge(0, one, [-3.0, -20.0, -1.9], Scoring.LOGLIK_PER_CHARACTER).answer == 2
+    assert [(c.tokens, c.characters, c.bytes) for c in per_token.choices] == [*sizes]
 
 
 def test_nan_is_a_failure_and_not_an_answer() -> None:
-    example = EncodedExample((1,), ((2,), (5,)), (1, 1), 0)
     with pytest.raises(MeasurementError, match="NaN"):
-        judge(3, example, [-1.0, float("nan")], Scoring.LOGLIK)
+        judge(3, example((1,), ((2,), (5,))), [-1.0, float("nan")], Scoring.LOGLIK)
 
 
 def test_the_store_keeps_to_its_budget_and_gives_way_to_what_is_required() -> None:

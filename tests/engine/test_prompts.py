@@ -13,19 +13,21 @@ from telltale.engine.encode import (
     EncodedExample,
     Room,
     chat_prompts,
-    encode_examples,
+    encode_choices,
     encode_prompts,
     encode_text,
 )
 from telltale.errors import DataError, InputError
-from telltale.tasks import Example, Generation
+from telltale.tasks import Example, Generation, Task
 from tests import tiny
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-TEXT = Generation(chat=False, extract="exact", max_new_tokens=5, stop=())
-CHAT = Generation(chat=True, extract="exact", max_new_tokens=5, stop=())
+TEXT, CHAT = (
+    Task("t", (), "", generation=Generation(chat, extract="exact", max_new_tokens=5, stop=()))
+    for chat in (False, True)
+)
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}[{{ message.role }}] {{ message.content }}\n"
     "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -44,7 +46,7 @@ def prompts(*contexts: str) -> list[Example]:
 
 
 def encoded(context: str, room: Room) -> EncodedExample:
-    (found,) = encode_prompts(prompts(context), tiny.tokenizer(), TEXT, room=room)
+    (found,) = encode_prompts(TEXT, prompts(context), tiny.tokenizer(), room=room)
     return found
 
 
@@ -95,7 +97,7 @@ def test_examples_with_choices_are_cut_to_leave_room_for_the_longest() -> None:
     tokenizer = tiny.tokenizer(adds_bos=True)
 
     def encode(room: Room) -> EncodedExample:
-        return encode_examples([example], tokenizer, delimiter=" ", room=room)[0]
+        return encode_choices(Task("t", (), ""), [example], tokenizer, room=room)[0]
 
     whole = encode(Room(None))
     longest = len(whole.context) + max(map(len, whole.choices)) - 1
@@ -112,7 +114,7 @@ def test_a_plain_prompt_is_tokenized_as_it_is() -> None:
     context = "Question: Is it?\nAnswer: "
     for adds_bos in (False, True):
         tokenizer = tiny.tokenizer(adds_bos=adds_bos)
-        (found,) = encode_prompts(prompts(context), tokenizer, TEXT, room=Room(None))
+        (found,) = encode_prompts(TEXT, prompts(context), tokenizer, room=Room(None))
         assert found == EncodedExample(tuple(tokenizer(context)["input_ids"]), (), (), 0)
         assert (found.context[0] == 0) == adds_bos
     with pytest.raises(DataError, match="example 'row 0': the prompt has no tokens"):
@@ -122,20 +124,20 @@ def test_a_plain_prompt_is_tokenized_as_it_is() -> None:
 @pytest.mark.parametrize("adds_bos", [False, True])
 def test_a_chats_prompt_is_a_users_turn_with_one_beginning(adds_bos: bool) -> None:
     tokenizer = chatting(adds_bos=adds_bos)
-    (found,) = encode_prompts(prompts("Is it?"), tokenizer, CHAT, room=Room(None))
+    (found,) = encode_prompts(CHAT, prompts("Is it?"), tokenizer, room=Room(None))
     turn = [{"role": "user", "content": "Is it?"}]
     # The library's own way from messages to tokens.
     expected = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)
     assert found.context == tuple(expected["input_ids"])
     assert found.context.count(0) == 1
     assert tokenizer.decode(found.context[1:]) == "[user] Is it?\n[assistant]"
-    assert chat_prompts(prompts("Is it?"), tokenizer) == ["<s>[user] Is it?\n[assistant]"]
+    assert chat_prompts(CHAT, prompts("Is it?"), tokenizer) == ["<s>[user] Is it?\n[assistant]"]
 
 
 def test_a_tokenizer_without_a_template_is_no_chat_models() -> None:
-    assert chat_prompts(prompts("Is it?"), chatting())
+    assert chat_prompts(CHAT, prompts("Is it?"), chatting())
     with pytest.raises(InputError, match=r"no chat template.*give --protocol text"):
-        chat_prompts(prompts("Is it?"), tiny.tokenizer())
+        chat_prompts(CHAT, prompts("Is it?"), tiny.tokenizer())
 
 
 @pytest.mark.parametrize(
@@ -147,11 +149,13 @@ def test_a_tokenizer_without_a_template_is_no_chat_models() -> None:
     ],
 )
 def test_a_template_that_fails_is_told_in_one_line(template: str, message: str) -> None:
-    assert chat_prompts(prompts("Is it?"), chatting("{{ messages[0].content }}")) == ["Is it?"]
+    assert chat_prompts(CHAT, prompts("Is it?"), chatting("{{ messages[0].content }}")) == [
+        "Is it?"
+    ]
     with pytest.raises(
         InputError, match=rf"chat template fails \(.*{message}.*--protocol text"
     ) as e:
-        chat_prompts(prompts("Is it?"), chatting(template))
+        chat_prompts(CHAT, prompts("Is it?"), chatting(template))
     assert "\n" not in str(e.value)
 
 

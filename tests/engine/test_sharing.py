@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from telltale.engine.choosing import Choosing
-from telltale.engine.encode import EncodedExample
 from telltale.engine.prefixes import prefixes
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore
@@ -17,8 +16,10 @@ from telltale.measure import Batch, BatchTooLargeError
 from telltale.paths import LayerPath
 from telltale.tasks import Scoring
 from tests import tiny
+from tests.encoded import example
 
 if TYPE_CHECKING:
+    from telltale.engine.encode import EncodedExample
     from telltale.models.layered import LayeredModel
 
 PREFIX = (1, 2, 3, 4, 5)
@@ -28,10 +29,7 @@ BATCHES = [Batch((0, 1)), Batch((2, 3))]
 
 
 def examples() -> list[EncodedExample]:
-    return [
-        EncodedExample((*PREFIX, 9 + i, 7), ((11, 12, 13), (14,), (15, 16)), (1, 1, 1), 0)
-        for i in range(4)
-    ]
+    return [example((*PREFIX, 9 + i, 7), ((11, 12, 13), (14,), (15, 16))) for i in range(4)]
 
 
 class Counted:

@@ -200,5 +200,6 @@ def test_an_answer_that_no_text_could_give_is_refused_by_line() -> None:
 def test_a_template_may_name_the_options_and_nothing_that_is_not_there() -> None:
     task = asked(protocol="chat", template=r"{options}\n{question}")
     assert task.examples[0].context == "A. yes\nB. no\nIs it?"
-    with pytest.raises(DataError, match=r"no field 'options'.*the row has {question}"):
-        asked(template="{options}")
+    assert asked(template="{options}").examples[0].choices == ("A", "B")
+    with pytest.raises(DataError, match=r"no field 'opinions'.*the row has {question}"):
+        asked(template="{opinions}")

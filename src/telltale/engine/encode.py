@@ -1,38 +1,49 @@
 """From text to tokens: what is read, and which tokens are scored.
 
-A choice is scored as the task's delimiter and its text, after the context. Context and choice are
-tokenized together and cut where the context alone ends, as evaluation harnesses do; white space
-at the context's end belongs to the choice. Beginning-of-text tokens are added as the tokenizer adds
-them by itself. A prompt in a chat's turn is rendered by the tokenizer's own chat template. Knows no
-model.
+A request's context and continuation are tokenized together and cut where the context alone ends,
+as evaluation harnesses do; white space at the context's end belongs to the continuation. Where the
+requests of an example have different contexts, what these have in common is the example's context,
+and the rest is read with the choice but not scored. Beginning-of-text tokens are added as the
+tokenizer adds them by itself. A prompt in a chat's turn is rendered by the tokenizer's own chat
+template. Knows no model.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from telltale.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from telltale.tasks import Example, Generation
+    from telltale.tasks import Example, Request, Task
 
 Tokens = tuple[int, ...]
+Text = TypeVar("Text", str, Tokens)
+
+
+class ChoiceSize(NamedTuple):
+    """How many of a choice's tokens are scored, and its own text's characters and UTF-8 bytes."""
+
+    tokens: int
+    characters: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedExample:
     """An example as tokens; where text is generated, without choices.
 
-    ``choice_bytes`` are the UTF-8 bytes of each choice's own text. ``is_cut`` says that the prompt
+    ``choices`` are read after the context, and the last ``sizes[i].tokens`` of each are scored; the
+    context has no tokens where the choices have none in common. ``is_cut`` says that the prompt
     lacks its beginning, since it was longer than the model takes.
     """
 
     context: Tokens
     choices: tuple[Tokens, ...]
-    choice_bytes: tuple[int, ...]
+    sizes: tuple[ChoiceSize, ...]
     answer: int
     is_cut: bool = False
 
@@ -87,7 +98,7 @@ class Room:
         length = len(context) + after
         if self.longest is None or length <= self.longest:
             return tuple(context)
-        kept = tuple(context[:1]) if context[0] == first else ()
+        kept = tuple(context[:1]) if context and context[0] == first else ()
         space = self.longest - after - len(kept)
         if not self.cuts or space < 1:
             raise DataError(
@@ -98,78 +109,116 @@ class Room:
         return (*kept, *context[-space:])
 
 
-def encode_examples(
-    examples: Sequence[Example], tokenizer: Any, *, delimiter: str, room: Room
+def encode_choices(
+    task: Task, examples: Sequence[Example], tokenizer: Any, *, room: Room
 ) -> tuple[EncodedExample, ...]:
     """Tokenize examples with their choices.
 
     Args:
+        task: how they are asked.
         examples: what to tokenize.
         tokenizer: a Hugging Face tokenizer.
-        delimiter: what stands between context and choice.
         room: what the model takes.
 
     Raises:
         DataError: an example is longer than that, or a choice has no tokens of its own.
     """
-    contexts: list[str] = []
-    wholes: list[str] = []
-    for example in examples:
-        context = example.context.rstrip()
-        space = example.context[len(context) :]
-        contexts.append(context)
-        wholes += [context + space + delimiter + choice for choice in example.choices]
-    context_tokens = tokenizer(contexts, verbose=False)["input_ids"]
-    whole_tokens = iter(tokenizer(wholes, verbose=False)["input_ids"])
+    of_examples = [task.requests(example) for example in examples]
+    pairs = iter(_pairs([one for requests in of_examples for one in requests], tokenizer))
     encoded: list[EncodedExample] = []
-    for example, context_ids in zip(examples, context_tokens, strict=True):
-        choices = [tuple(next(whole_tokens)[len(context_ids) :]) for _ in example.choices]
+    for example, requests in zip(examples, of_examples, strict=True):
+        mine = [next(pairs) for _ in requests]
         where = f"example {example.id!r}"
-        if not context_ids or not all(choices):
+        if not all(context and scored for context, scored in mine):
             raise DataError(where, "a choice or the prompt has no tokens of its own; change it")
+        common = common_start([context for context, _ in mine])
+        choices = tuple((*context[len(common) :], *scored) for context, scored in mine)
         after = max(map(len, choices)) - 1
-        fitting = room.fit(where, context_ids, after, tokenizer.bos_token_id)
-        encoded.append(
-            EncodedExample(
-                context=fitting,
-                choices=tuple(choices),
-                choice_bytes=tuple(len(choice.encode()) for choice in example.choices),
-                answer=example.answer,
-                is_cut=len(fitting) < len(context_ids),
-            )
+        fitting = room.fit(where, common, after, tokenizer.bos_token_id)
+        sizes = tuple(
+            ChoiceSize(len(scored), len(choice), len(choice.encode()))
+            for (_, scored), choice in zip(mine, example.choices, strict=True)
         )
+        is_cut = len(fitting) < len(common)
+        encoded.append(EncodedExample(fitting, choices, sizes, example.answer, is_cut))
     return tuple(encoded)
 
 
+def _pairs(requests: Sequence[Request], tokenizer: Any) -> list[tuple[Tokens, Tokens]]:
+    """Each request's context and what is scored after it, as tokens."""
+    contexts = [context.rstrip() for context, _ in requests]
+    contexts_read = list(dict.fromkeys(contexts))
+    found = dict(zip(contexts_read, _tokens(contexts_read, tokenizer), strict=True))
+    wholes = _tokens([context + continuation for context, continuation in requests], tokenizer)
+    pairs: list[tuple[Tokens, Tokens]] = []
+    for context, whole, (_, continuation) in zip(contexts, wholes, requests, strict=True):
+        if context:
+            pairs.append((found[context], whole[len(found[context]) :]))
+            continue
+        # With nothing before it, a text begins after the token that begins or ends texts.
+        bare = tuple(tokenizer(continuation, add_special_tokens=False, verbose=False)["input_ids"])
+        first = tokenizer.bos_token_id
+        first = tokenizer.eos_token_id if first is None else first
+        start = () if first is None or bare[:1] == (first,) else (first,)
+        pairs.append(((*start, *bare)[:1], (*start, *bare)[1:]))
+    return pairs
+
+
+def _tokens(texts: list[str], tokenizer: Any) -> list[Tokens]:
+    """Texts as tokens, with one beginning-of-text token where the tokenizer adds them."""
+    begins = tokenizer.bos_token
+    found: list[Tokens] = []
+    if begins and any(text.startswith(begins) for text in texts):
+        for text in texts:
+            own = text.startswith(begins)
+            tokens = tokenizer(text, add_special_tokens=not own, verbose=False)["input_ids"]
+            found.append(tuple(tokens))
+        return found
+    return [tuple(tokens) for tokens in tokenizer(texts, verbose=False)["input_ids"]]
+
+
+def common_start(sequences: Sequence[Text]) -> Text:
+    """What all begin with, be they texts or tokens."""
+    # What the first and the last in sorted order share, all share.
+    first, last = min(sequences), max(sequences)
+    length = 0
+    while length < min(len(first), len(last)) and first[length] == last[length]:
+        length += 1
+    return first[:length]
+
+
 def encode_prompts(
-    examples: Sequence[Example], tokenizer: Any, generation: Generation, *, room: Room
+    task: Task, examples: Sequence[Example], tokenizer: Any, *, room: Room
 ) -> tuple[EncodedExample, ...]:
     """Tokenize prompts that a model is to go on from.
 
     Args:
+        task: how they are asked; its text is generated.
         examples: what to tokenize.
         tokenizer: a Hugging Face tokenizer.
-        generation: whether it is a chat, and how many tokens may follow.
         room: what the model takes.
 
     Raises:
         InputError: there is no chat template, or it fails.
         DataError: an example is longer than the model takes, or has no tokens.
     """
-    if generation.chat:
+    assert task.generation is not None
+    if task.generation.chat:
         # The template writes the beginning-of-text token itself where the model wants one.
-        texts = chat_prompts(examples, tokenizer)
-        tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        texts = chat_prompts(task, examples, tokenizer)
+        tokens = [
+            tuple(ids)
+            for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        ]
     else:
-        texts = [example.context for example in examples]
-        tokens = tokenizer(texts, verbose=False)["input_ids"]
+        tokens = _tokens([task.requests(example)[0].context for example in examples], tokenizer)
     encoded: list[EncodedExample] = []
     for example, context_ids in zip(examples, tokens, strict=True):
         where = f"example {example.id!r}"
         if not context_ids:
             raise DataError(where, "the prompt has no tokens; change it")
         # The last token written is never read.
-        after = generation.max_new_tokens - 1
+        after = task.generation.max_new_tokens - 1
         remedy = f"shorten it, leave it out, or lower --max-new-tokens (now {after + 1})"
         fitting = room.fit(where, context_ids, after, tokenizer.bos_token_id, remedy)
         is_cut = len(fitting) < len(context_ids)
@@ -177,8 +226,8 @@ def encode_prompts(
     return tuple(encoded)
 
 
-def chat_prompts(examples: Sequence[Example], tokenizer: Any) -> list[str]:
-    """Each prompt as the tokenizer's chat template renders a user's turn, ready for an answer.
+def chat_prompts(task: Task, examples: Sequence[Example], tokenizer: Any) -> list[str]:
+    """Each prompt as the tokenizer's chat template renders its turns, ready for an answer.
 
     Raises:
         InputError: there is no chat template, or it fails.
@@ -188,11 +237,14 @@ def chat_prompts(examples: Sequence[Example], tokenizer: Any) -> list[str]:
             "this model's tokenizer has no chat template, so it is no chat model; give "
             "--protocol text"
         )
-    turns = [[{"role": "user", "content": example.context}] for example in examples]
     try:
         return [
-            str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-            for turn in turns
+            str(
+                tokenizer.apply_chat_template(
+                    task.turns(example), tokenize=False, add_generation_prompt=True
+                )
+            )
+            for example in examples
         ]
     except Exception as problem:  # a template may raise whatever it likes
         reason = " ".join(str(problem).split())
@@ -217,7 +269,7 @@ def encode_text(text: str, tokenizer: Any, *, window: int, most: int) -> list[En
     size = window - len(begins)
     windows = [[*begins, *rest[start : start + size]] for start in range(0, len(rest), size)]
     return [
-        EncodedExample((one[0],), (tuple(one[1:]),), (0,), answer=0)
+        EncodedExample((one[0],), (tuple(one[1:]),), (ChoiceSize(len(one) - 1, 0, 0),), answer=0)
         for one in windows
         if len(one) > 1
     ]
@@ -228,11 +280,6 @@ def common_token_prefix(examples: Sequence[EncodedExample]) -> Tokens:
 
     That last token is where a choice's first token is predicted, so each example keeps its own.
     """
-    first = min(example.context for example in examples)
-    last = max(example.context for example in examples)
-    longest = min(len(example.context) for example in examples) - 1
-    length = 0
-    # What the first and the last in sorted order share, all share.
-    while length < min(longest, len(last)) and first[length] == last[length]:
-        length += 1
-    return first[:length]
+    common = common_start([example.context for example in examples])
+    shortest = min(len(example.context) for example in examples)
+    return common[: max(0, min(len(common), shortest - 1))]

@@ -123,7 +123,12 @@ def lay_out(
     spans = []
     for example, mine in zip(examples, places, strict=True):
         last = len(example.context) - prefix_length - 1
-        spans.append(tuple(_span(choice, mine, last, length) for choice in example.choices))
+        spans.append(
+            tuple(
+                _span(choice, size.tokens, mine, last, length)
+                for choice, size in zip(example.choices, example.sizes, strict=True)
+            )
+        )
     return Layout(tuple(rows), tuple(spans))
 
 
@@ -136,7 +141,11 @@ def row_sizes(
 
 
 def _span(
-    choice: Tokens, places: Sequence[tuple[int, int, Tokens]], last: int, length: int
+    choice: Tokens,
+    scored: int,
+    places: Sequence[tuple[int, int, Tokens]],
+    last: int,
+    length: int,
 ) -> Span:
     """The context's last position predicts the first token, each branch token the next one."""
     read = choice[:-1]
@@ -145,4 +154,4 @@ def _span(
         row * length + last,
         *(row * length + column + offset for offset in range(len(read))),
     )
-    return Span(positions, choice)
+    return Span(positions[-scored:], choice[-scored:])

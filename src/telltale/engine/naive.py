@@ -42,18 +42,22 @@ class NaiveEngine:
                 layer_tokens = 0
                 for position in batch.examples:
                     example = self.examples[position]
-                    logliks = [self._loglik(path, example.context, c) for c in example.choices]
+                    logliks = [
+                        self._loglik(path, example.context, choice, size.tokens)
+                        for choice, size in zip(example.choices, example.sizes, strict=True)
+                    ]
                     outcomes.append(judge(position, example, logliks, self.scoring))
                     layer_tokens += path.depth * sum(
                         len(example.context) + len(choice) - 1 for choice in example.choices
                     )
                 yield Measurement(batch, path, tuple(outcomes), layer_tokens)
 
-    def _loglik(self, path: LayerPath, context: Tokens, choice: Tokens) -> float:
+    def _loglik(self, path: LayerPath, context: Tokens, choice: Tokens, scored: int) -> float:
+        """The total log-likelihood of a choice's last ``scored`` tokens."""
         device = self.model.device
         tokens = torch.tensor([[*context, *choice[:-1]]], device=device)
         hidden = self.model.run_path(path, self.model.prepare(tokens))
-        logits = self.model.logits(hidden[0])[len(context) - 1 :]
-        predicted_at = torch.arange(len(choice), device=device)
-        logliks = token_logliks(logits, predicted_at, torch.tensor(choice, device=device))
+        logits = self.model.logits(hidden[0])[-scored:]
+        targets = torch.tensor(choice[-scored:], device=device)
+        logliks = token_logliks(logits, torch.arange(scored, device=device), targets)
         return float(sum(logliks.tolist()))

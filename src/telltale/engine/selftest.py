@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from telltale.engine.choosing import Choosing
-from telltale.engine.encode import EncodedExample
+from telltale.engine.encode import ChoiceSize, EncodedExample
 from telltale.engine.generating import continuation, last_logits
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore
@@ -117,7 +117,7 @@ class _Trial:
     def _continued_logits(self, capabilities: Capabilities) -> list[list[float]]:
         """The logits after each of a few given tokens, going on from keys and values."""
         dictation = _Dictation([example.choices[0] for example in self.examples])
-        prompts = [replace(example, choices=(), choice_bytes=()) for example in self.examples]
+        prompts = [replace(example, choices=(), sizes=()) for example in self.examples]
         engine = self._engine(prompts, dictation, capabilities)
         list(engine([self.whole], [Batch(tuple(range(len(prompts))))]))
         return dictation.logits
@@ -148,7 +148,8 @@ class _Trial:
     def _example(self, length: int, branch: int) -> EncodedExample:
         choices = tuple(self._tokens(100 * (i + 1), branch - i % 2) for i in range(self.choices))
         context = self.prefix + self._tokens(7, length)
-        return EncodedExample(context, choices, tuple(map(len, choices)), answer=0)
+        sizes = tuple(ChoiceSize(len(choice), 0, 0) for choice in choices)
+        return EncodedExample(context, choices, sizes, answer=0)
 
     def _tokens(self, start: int, length: int) -> tuple[int, ...]:
         """Tokens spread over the vocabulary, the same on every machine."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 REGEX = "regex:"
+MARK = "####"
 # A sign counts where it does not stand between two terms: 3 in "10-3", -3 in "is -3" and "$-3".
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)\].])[-\u2212])?[$€£]?(?P<sign2>(?<=[$€£])[-\u2212])?"
@@ -71,6 +72,18 @@ def last_number(text: str) -> str | None:
     return f"-{value}" if is_negative else value
 
 
+def number(text: str) -> str | None:
+    """The first number after ``####``, as worked answers of GSM8K end, else the last number."""
+    found = _marked(text)
+    return last_number(text if found is None else found[0])
+
+
+def _marked(text: str) -> re.Match[str] | None:
+    """The number that four marks announce; what is written after it is no answer."""
+    place = text.find(MARK)
+    return None if place < 0 else _NUMBER.search(text, place + len(MARK))
+
+
 def is_number(text: str) -> bool:
     """Whether a text is one number and nothing else, as a right answer must be."""
     return _NUMBER.fullmatch(text.strip()) is not None
@@ -115,9 +128,15 @@ def _regex(pattern: str) -> Extraction:
     return Extraction(f"{REGEX}{pattern}", find, 256, ("\nQuestion:",))
 
 
+def _is_marked(text: str) -> bool:
+    """Whether a number after the mark is followed by what no number goes on with."""
+    found = _marked(text)
+    return found is not None and re.match(r"\.?\s", text[found.end() :]) is not None
+
+
 EXTRACTIONS = {
     "exact": Extraction("exact", exact, 32, ("\n",)),
-    "number": Extraction("number", last_number, 256, ("\nQuestion:",)),
+    "number": Extraction("number", number, 256, ("\nQuestion:",), _is_marked),
 }
 WAYS = "exact, letter, number, math or regex:PATTERN"
 

@@ -1,7 +1,9 @@
 r"""Prompt templates: a row's fields in braces, ``\n`` for a line break, ``{{`` for a brace.
 
 A template can name fields and nothing else: no attributes, indices or format specifications, so a
-template or a data file can reach nothing of the program.
+template or a data file can reach nothing of the program. Two names are not fields of a row:
+``{options}``, the choices as lettered lines, and ``{choice}``, each choice in its turn: then what
+comes after it is what is scored (partial evaluation, as WinoGrande is asked).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from telltale.errors import DataError, InputError
 from telltale.tasks.answers import LETTERS
-from telltale.tasks.task import Example, Protocol
+from telltale.tasks.task import Example, Protocol, Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from telltale.tasks.rows import Row
 
 PASSAGE = r"{passage}\n"
+OPTIONS = "{options}"
+CHOICE = "{choice}"
+BLANK = "_"  # stands for the choice where a question is shown without one
 TEMPLATES = {  # by protocol, and by whether choices are offered as lettered lines
     (Protocol.LOGLIK, False): r"Question: {question}\nAnswer:",
     (Protocol.TEXT, False): r"Question: {question}\nAnswer:",
@@ -46,12 +51,19 @@ def with_options(row: Row) -> Row:
     return replace(row, fields=fields, choices=letters)
 
 
-def examples_from_rows(rows: Sequence[Row], template: str) -> tuple[Example, ...]:
+def examples_from_rows(
+    rows: Sequence[Row], template: str, description: str = ""
+) -> tuple[Example, ...]:
     """Render every row.
 
+    Args:
+        rows: the labelled questions.
+        template: the prompt.
+        description: another template, for what is read before everything else.
+
     Raises:
-        InputError: the template is malformed, or names no field of the rows.
-        DataError: a row lacks a field that the template names, or its prompt is empty.
+        InputError: a template is malformed, or the prompt names no field of the rows.
+        DataError: a row lacks a field that a template names, or its prompt is empty.
     """
     pieces = _parse(template)
     if not any(field for _, field in pieces):
@@ -60,6 +72,7 @@ def examples_from_rows(rows: Sequence[Row], template: str) -> tuple[Example, ...
             f"the prompt template {template!r} names no field, so every prompt would be the same; "
             f"the rows have {available}"
         )
+    of_description = _parse(description)
     return tuple(
         Example(
             id=row.id,
@@ -67,9 +80,21 @@ def examples_from_rows(rows: Sequence[Row], template: str) -> tuple[Example, ...
             choices=row.choices,
             answer=row.answer,
             passage=row.fields.get("passage", ""),
+            description=_text(of_description, row),
+            requests=_requests(pieces, row) if CHOICE in template else (),
         )
         for row in rows
     )
+
+
+def _requests(pieces: Sequence[tuple[str, str | None]], row: Row) -> tuple[Request, ...]:
+    """One request a choice: the prompt up to the choice, and what comes after it."""
+    place = [field for _, field in pieces].index("choice") + 1
+    before, after = pieces[:place], pieces[place:]
+    rest = _text(after, row)
+    if not rest.strip():
+        raise DataError(row.where, "nothing comes after the {choice}, so nothing can be scored")
+    return tuple(Request(_text(before, row, choice), rest) for choice in row.choices)
 
 
 def _parse(template: str) -> list[tuple[str, str | None]]:
@@ -93,19 +118,23 @@ def _parse(template: str) -> list[tuple[str, str | None]]:
 
 
 def _render(pieces: Sequence[tuple[str, str | None]], row: Row) -> str:
-    text = "".join(
-        literal + (_field(row.fields, field, row.where) if field else "")
-        for literal, field in pieces
-    )
+    text = _text(pieces, row)
     if not text.strip():
         raise DataError(row.where, "the prompt is empty; fill the row's fields or leave it out")
     return text
 
 
-def _field(fields: Mapping[str, str], name: str, where: str) -> str:
+def _text(pieces: Sequence[tuple[str, str | None]], row: Row, choice: str = BLANK) -> str:
+    fields = {"choice": choice, **row.fields}
+    return "".join(
+        literal + (_field(fields, field, row) if field else "") for literal, field in pieces
+    )
+
+
+def _field(fields: Mapping[str, str], name: str, row: Row) -> str:
     if name not in fields:
-        available = ", ".join(f"{{{field}}}" for field in fields)
+        available = ", ".join(f"{{{field}}}" for field in row.fields)
         raise DataError(
-            where, f"no field {name!r} for the prompt template; the row has {available}"
+            row.where, f"no field {name!r} for the prompt template; the row has {available}"
         )
     return fields[name]

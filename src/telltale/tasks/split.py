@@ -32,6 +32,12 @@ class Split:
     held_out: tuple[int, ...]
 
 
+def texts_of(example: Example) -> list[tuple[str, str]]:
+    """What two examples have in common if they belong together, without regard to white space."""
+    texts = {"context": example.context, "passage": example.passage}
+    return [(kind, " ".join(text.split())) for kind, text in texts.items() if text]
+
+
 def check_answers_differ(examples: Sequence[Example]) -> None:
     """Refuse examples that all have the same answer.
 
@@ -100,10 +106,7 @@ def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:
 
     first_with: dict[tuple[str, str], int] = {}
     for index, example in enumerate(examples):
-        keys = [("context", _words(example.context))]
-        if example.passage:
-            keys.append(("passage", _words(example.passage)))
-        for key in keys:
+        for key in texts_of(example):
             parents[root(index)] = root(first_with.setdefault(key, index))
     members: dict[int, list[int]] = {}
     for index in range(len(examples)):
@@ -114,11 +117,6 @@ def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:
 
     groups = [sorted(group, key=shuffled) for group in members.values()]
     return sorted(groups, key=lambda group: shuffled(group[0]))
-
-
-def _words(text: str) -> str:
-    """A text without regard to its white space."""
-    return " ".join(text.split())
 
 
 def _fill(groups: list[list[int]], size: int) -> tuple[list[int], list[list[int]]]:

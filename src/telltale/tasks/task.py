@@ -8,22 +8,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Protocol as Interface
 
 from telltale.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from telltale.measure import ChoiceOutcome, Outcome
+
+SEPARATOR = "\n\n"  # after each example that is shown before a question in plain text
+
+
+class Shot(NamedTuple):
+    """An example with its answer, shown before the question."""
+
+    question: str
+    answer: str
+
+
+class Request(NamedTuple):
+    """What is read, and what after it is scored; nothing after it where text is generated."""
+
+    context: str
+    continuation: str
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One question as the model reads it.
 
-    ``context`` is the rendered prompt; a choice is scored as `Task.delimiter` and its text after
-    it. Where text is generated, ``choices`` are the answers that could be read from it: letters, or
-    the right answer alone. Examples that share a ``passage`` always stay on the same side of a
-    split.
+    ``context`` is the question's own prompt, by which it is known. ``description`` and ``shots``
+    are read before it. A choice is scored as `Task.delimiter` and its text after it, unless
+    ``requests`` say otherwise, one for each choice. Where text is generated, ``choices`` are the
+    answers that could be read from it: letters, or the right answer alone. Examples that share a
+    ``passage`` always stay on the same side of a split.
     """
 
     id: str
@@ -31,6 +51,9 @@ class Example:
     choices: tuple[str, ...]
     answer: int
     passage: str = ""
+    description: str = ""
+    shots: tuple[Shot, ...] = ()
+    requests: tuple[Request, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -43,19 +66,17 @@ class Scoring(StrEnum):
 
     LOGLIK = "loglik"
     LOGLIK_PER_TOKEN = "loglik-per-token"
+    LOGLIK_PER_CHARACTER = "loglik-per-character"
 
-    def choose(self, logliks: Sequence[float], tokens: Sequence[int]) -> int:
-        """The index of the winning choice; the first of equals.
-
-        Args:
-            logliks: the total log-likelihood of each choice, in nats.
-            tokens: how many tokens each choice has.
-        """
-        if self is Scoring.LOGLIK_PER_TOKEN:
-            merits = [loglik / count for loglik, count in zip(logliks, tokens, strict=True)]
-        else:
-            merits = list(logliks)
+    def choose(self, choices: Sequence[ChoiceOutcome]) -> int:
+        """The index of the winning choice; the first of equals."""
+        merits = [choice.loglik / self._size(choice) for choice in choices]
         return max(range(len(merits)), key=merits.__getitem__)
+
+    def _size(self, choice: ChoiceOutcome) -> int:
+        if self is Scoring.LOGLIK_PER_TOKEN:
+            return choice.tokens
+        return choice.characters if self is Scoring.LOGLIK_PER_CHARACTER else 1
 
 
 class Protocol(StrEnum):
@@ -80,9 +101,30 @@ class Generation:
     stop: tuple[str, ...]
 
 
+class Scorer(Interface):
+    """Another judge of what a model did than `Scoring` and `Generation.extract`.
+
+    A call gives the outcome with its own ``answer`` and ``score``, the latter in [0, 1]; it must
+    depend on nothing but the example and what was measured. ``identity`` holds all that decides
+    what it says, as JSON values.
+    """
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides what it says."""
+        ...
+
+    def __call__(self, example: Example, outcome: Outcome) -> Outcome:
+        """The outcome as it is to be judged."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Labelled examples and how they are scored: by ``generation``, or by ``scoring``."""
+    """Labelled examples and how they are scored: by ``generation``, or by ``scoring``.
+
+    Where there is a ``scorer`` it has the last word.
+    """
 
     name: str
     examples: tuple[Example, ...]
@@ -90,6 +132,31 @@ class Task:
     scoring: Scoring = Scoring.LOGLIK
     delimiter: str = " "
     generation: Generation | None = None
+    scorer: Scorer | None = None
+
+    def requests(self, example: Example) -> tuple[Request, ...]:
+        """What is read and scored: one request for each choice, or one that text goes on from."""
+        before = example.description + "".join(
+            shot.question + self.delimiter + shot.answer + SEPARATOR for shot in example.shots
+        )
+        if example.requests:
+            return tuple(Request(before + context, rest) for context, rest in example.requests)
+        if self.generation is not None:
+            return (Request(before + example.context, ""),)
+        return tuple(
+            Request(before + example.context, self.delimiter + choice) for choice in example.choices
+        )
+
+    def turns(self, example: Example) -> list[dict[str, str]]:
+        """A chat's turns: those of the shots, then the question; the first has the description."""
+        turns = [
+            {"role": role, "content": content}
+            for shot in example.shots
+            for role, content in (("user", shot.question), ("assistant", shot.answer))
+        ]
+        turns.append({"role": "user", "content": example.context})
+        turns[0]["content"] = example.description + turns[0]["content"]
+        return turns
 
     @property
     def protocol(self) -> Protocol:
@@ -100,15 +167,16 @@ class Task:
 
     def settings(self) -> dict[str, Any]:
         """All that decides how an example is asked and scored, as JSON values."""
-        if self.generation is None:
-            return {
-                "protocol": self.protocol.value,
-                "scoring": self.scoring.value,
-                "delimiter": self.delimiter,
-            }
-        return {
+        settings: dict[str, Any] = {
             "protocol": self.protocol.value,
-            "extract": self.generation.extract,
-            "max_new_tokens": self.generation.max_new_tokens,
-            "stop": list(self.generation.stop),
+            "shots": max((len(example.shots) for example in self.examples), default=0),
         }
+        if self.generation is None:
+            settings |= {"scoring": self.scoring.value, "delimiter": self.delimiter}
+        else:
+            settings |= {
+                "extract": self.generation.extract,
+                "max_new_tokens": self.generation.max_new_tokens,
+                "stop": list(self.generation.stop),
+            }
+        return settings | ({"scorer": self.scorer.identity} if self.scorer else {})
