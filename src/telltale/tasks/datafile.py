@@ -6,28 +6,28 @@ choice, the same in the whole file. Where a file has no choices and few differen
 classification, and the choices of every row are the answers that occur; where it has many, they
 are free text, which a model is to generate.
 
-Reads text and nothing else: no value of a file is ever executed.
+The same rules make rows of a data set of the hub.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from telltale.errors import DataError, InputError
-from telltale.files import read_text
 from telltale.tasks.rows import Row
+from telltale.tasks.textfiles import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-LONGEST_FIELD = 2**31 - 1  # the csv module's own bound, 128 KiB, is less than a long passage
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
 ROWS_PER_LABEL = 5  # fewer rows a label than this, and answers are taken for free text
 MOST_LABELS = 200  # ... and with more labels than this too
 CHOICE_COLUMN = re.compile(r"choice_([1-9][0-9]*)")
@@ -93,124 +93,72 @@ def read_data_file(
         DataError: a row cannot be used (its file and line are named).
         InputError: the file is absent, empty, of another format, or has no such field.
     """
-    raw, problems = _read_records(path, skip_bad_rows=skip_bad_rows)
+    records, problems = read_records(path, path.name, skip_bad_rows=skip_bad_rows)
+    found = rows_from_records(records, path.name, fields, skip_bad_rows=skip_bad_rows)
+    return replace(found, skipped=(*problems, *found.skipped))
+
+
+def rows_from_records(
+    raw: Sequence[tuple[str, Mapping[str, Any]]],
+    source: str,
+    fields: Fields = DEFAULT_FIELDS,
+    *,
+    skip_bad_rows: bool = False,
+    allow_equal_choices: bool = False,
+    remedy: str = "mend the row or use --skip-bad-rows",
+) -> DataFile:
+    """Understand records as rows.
+
+    Args:
+        raw: each record, and where it is for a person.
+        source: what the records are of, such as a file's name.
+        fields: the names the records use.
+        skip_bad_rows: leave out records that cannot be used and say so, instead of refusing all.
+        allow_equal_choices: take a row of which two choices are the right answer.
+        remedy: what a person can do where an answer is none of the choices.
+
+    Raises:
+        DataError: a record cannot be used.
+        InputError: there are none, or no such field.
+    """
     if not raw:
-        raise InputError(f"{path.name} holds no rows; give one labelled example a line")
-    names = _Names.found_in([values for _, values in raw], fields, path.name)
+        raise InputError(f"{source} holds no rows; give one labelled example a line")
+    names = _Names.found_in([values for _, values in raw], fields, source)
     if fields.answer_form is AnswerForm.FREE:
         names = replace(names, choices=None, choice_columns=())
-    records: list[_Record] = []
-    rows: list[Row] = []
-
-    def bad(problem: DataError) -> None:
-        if not skip_bad_rows:
-            raise problem
-        problems.append(str(problem))
-
-    for where, values in raw:
-        try:
-            records.append(_record(where, values, names))
-        except DataError as problem:
-            bad(problem)
+    problems: list[str] | None = [] if skip_bad_rows else None
+    records = _good(raw, lambda place: _record(*place, names), problems)
     labels = tuple(sorted({record.answer for record in records}))
     are_labels = len(labels) <= min(MOST_LABELS, len(records) // ROWS_PER_LABEL)
     is_free = fields.answer_form is AnswerForm.FREE or not (names.has_choices or are_labels)
     form = None if is_free or not names.has_choices else _answer_form(records, fields.answer_form)
-    for number, record in enumerate(records):
-        try:
-            rows.append(_row(number, record, names, None if is_free else labels, form))
-        except DataError as problem:
-            bad(problem)
+
+    def row(numbered: tuple[int, _Record]) -> Row:
+        made = _row(*numbered, names, None if is_free else labels, form, remedy)
+        if not allow_equal_choices:
+            _check_one_is_right(made)
+        return made
+
+    rows = _good(list(enumerate(records)), row, problems)
+    skipped = tuple(problems or ())
     if not rows:
-        raise InputError(f"{path.name} holds no usable row; the first problem: {problems[0]}")
-    return DataFile(rows=tuple(rows), skipped=tuple(problems))
+        raise InputError(f"{source} holds no usable row; the first problem: {skipped[0]}")
+    return DataFile(rows=tuple(rows), skipped=skipped)
 
 
-# From bytes to records
-
-
-def _read_records(
-    path: Path, *, skip_bad_rows: bool
-) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
-    readers: dict[str, Callable[[str, str], Any]] = {
-        ".jsonl": _json_lines,
-        ".ndjson": _json_lines,
-        ".json": _json_lines,
-        ".csv": lambda text, name: _separated(text, name, ","),
-        ".tsv": lambda text, name: _separated(text, name, "\t"),
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(
-            f"{path.name} is of no known format; give a file ending in {', '.join(readers)}"
-        )
-    text = read_text(path)
-    records: list[tuple[str, dict[str, Any]]] = []
-    problems: list[str] = []
-    for item in reader(text, path.name):
-        if not isinstance(item, DataError):
-            records.append(item)
-        elif skip_bad_rows:
-            problems.append(str(item))
-        else:
-            raise item
-    return records, problems
-
-
-def _json_lines(text: str, name: str) -> list[tuple[str, dict[str, Any]] | DataError]:
-    items: list[tuple[str, dict[str, Any]] | DataError] = []
-    # Only "\n" ends a line: str.splitlines would also cut at characters that JSON text may hold.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
+def _good(
+    items: Sequence[Given], make: Callable[[Given], Made], problems: list[str] | None
+) -> list[Made]:
+    """What is made of the items; where ``problems`` are gathered, without those that have one."""
+    made: list[Made] = []
+    for item in items:
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as problem:
-            reason = problem.msg if isinstance(problem, json.JSONDecodeError) else str(problem)
-            items.append(DataError(where, f"not a JSON object ({reason}); write one object a line"))
-            continue
-        if isinstance(value, dict):
-            items.append((where, value))
-        else:
-            items.append(
-                DataError(where, f"a JSON {type(value).__name__}, not an object; write one a line")
-            )
-    return items
-
-
-def _separated(
-    text: str, name: str, delimiter: str
-) -> list[tuple[str, dict[str, Any]] | DataError]:
-    csv.field_size_limit(LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    items: list[tuple[str, dict[str, Any]] | DataError] = []
-    header: list[str] | None = None
-    line = 1
-    try:
-        for cells in reader:
-            where = f"{name}, line {line}"
-            line = reader.line_num + 1
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = [cell.strip() for cell in cells]
-                if len(set(header)) != len(header):
-                    raise InputError(f"{where}: the header names a column twice; rename one")
-            elif len(cells) != len(header):
-                items.append(
-                    DataError(where, f"{len(cells)} cells where the header has {len(header)}")
-                )
-            else:
-                items.append((where, dict(zip(header, cells, strict=True))))
-    except csv.Error as problem:
-        items.append(
-            DataError(f"{name}, line {line}", f"not readable ({problem}); close every quote")
-        )
-    return items
-
-
-# From records to rows
+            made.append(make(item))
+        except DataError as problem:
+            if problems is None:
+                raise
+            problems.append(str(problem))
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +249,7 @@ def _row(
     names: _Names,
     labels: tuple[str, ...] | None,
     form: AnswerForm | None,
+    remedy: str,
 ) -> Row:
     """A row; without ``labels`` its answer is free text, without ``form`` it is one of them."""
     choices: tuple[str, ...]
@@ -318,14 +267,8 @@ def _row(
         choices = record.choices
         found = _interpret(record, form)
         if found is None:
-            raise DataError(record.where, _not_an_answer(record, form))
+            raise DataError(record.where, f"{_not_an_answer(record, form)}; {remedy}")
         answer = found
-        if choices.count(choices[answer]) > 1:
-            raise DataError(
-                record.where,
-                f"two choices are {choices[answer]!r} and one of them is the answer; make them "
-                "differ, or leave such rows out with --skip-bad-rows",
-            )
     fields = {
         name: text
         for name, value in record.values.items()
@@ -338,6 +281,16 @@ def _row(
         fields.pop("passage", None)
     identity = _as_text(record.values.get("id")) or str(number)
     return Row(id=identity, fields=fields, choices=choices, answer=answer, where=record.where)
+
+
+def _check_one_is_right(row: Row) -> None:
+    right = row.choices[row.answer]
+    if row.choices.count(right) > 1:
+        raise DataError(
+            row.where,
+            f"two choices are {right!r} and one of them is the answer; make them differ, or leave "
+            "such rows out with --skip-bad-rows",
+        )
 
 
 def _as_text(value: object) -> str | None:
@@ -399,4 +352,4 @@ def _not_an_answer(record: _Record, form: AnswerForm) -> str:
         AnswerForm.TEXT: "the text of a choice",
     }
     shown = record.answer if len(record.answer) < 40 else record.answer[:40] + "..."
-    return f"answer {shown!r} is not {allowed[form]}; mend the row or use --skip-bad-rows"
+    return f"answer {shown!r} is not {allowed[form]}"
