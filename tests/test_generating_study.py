@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from telltale.measure import Measurement
     from telltale.study import Result
+    from telltale.tasks import Task
 
 ROWS = 60
+ASKING = ("protocol", "prompt", "extract", "stop", "max_new_tokens", "shots")
 DATED = (
     "{{ bos_token }}It is {{ strftime_now('%d %B') }}.\n{% for message in messages %}"
     "{{ message.content }}\n{% endfor %}{% if add_generation_prompt %}So:{% endif %}"
@@ -88,12 +90,16 @@ def search(models: dict[str, Path], kind: str, out: Path, **changes: Any) -> Res
         "held_out": 30,
         "tolerance": 1,
         "max_removed": 1,
-        "protocol": "text",
-        "max_new_tokens": 4,
         "text": out.parent / "page.txt",
         **changes,
     }
-    return telltale.search(str(models[kind]), data=file, out=out, **settings)
+    asking = {name: settings.pop(name) for name in ASKING if name in settings}
+    task = asked(file, **asking)
+    return telltale.search(str(models[kind]), task, out=out, **settings)
+
+
+def asked(file: Path, **changes: Any) -> Task:
+    return telltale.load_task(data=file, **{"protocol": "text", "max_new_tokens": 4, **changes})
 
 
 class Interrupting(Watcher):
@@ -134,10 +140,8 @@ def test_a_result_counts_what_was_written(
         # All rows are in one of the sets, so the counts must add up to a recount of every text.
         found = telltale.evaluate(
             str(models[kind]),
-            data=folder.parent / f"{kind}.jsonl",
+            asked(folder.parent / f"{kind}.jsonl"),
             remove=result[name]["removed"],
-            protocol="text",
-            max_new_tokens=4,
         )
         texts = found["examples"]
         assert len(texts) == ROWS
@@ -263,7 +267,7 @@ def test_a_chat_that_names_another_day_is_another_study(
     assert search(models, "letters", tmp_path / "s", **chat, watcher=again).document == found
     assert again.fresh == 0
     Day.number = 4
-    with pytest.raises(InputError, match=r"differs in: the prompts as the chat template renders"):
+    with pytest.raises(InputError, match=r"differs in: the prompts as the model reads them"):
         search(models, "letters", tmp_path / "s", **chat)
     assert read_study(tmp_path / "s").document == found
     # Plain text names no day.

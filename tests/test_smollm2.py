@@ -12,7 +12,7 @@ from telltale.engine.naive import NaiveEngine
 from telltale.engine.shared import Capabilities
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.paths import LayerPath
-from telltale.tasks import Asking, Scoring, built_in_rows, make_task
+from telltale.tasks import Asking, Scoring, capitals, make_task
 from telltale.workbench import Workbench
 from tests.pypi import model_or_skip
 
@@ -31,7 +31,7 @@ def smollm2() -> ModelSource:
 
 
 def bench_of(source: ModelSource, count: int) -> Workbench:
-    task = make_task("capitals", built_in_rows("capitals"))
+    task = make_task("capitals", capitals.rows())
     return Workbench(source, task, task.examples[:count], "cpu")
 
 
@@ -54,7 +54,7 @@ def test_the_engine_for_use_agrees_with_the_oracle_on_a_real_model(smollm2: Mode
 
 
 def test_it_writes_in_a_chat_what_the_library_generates(smollm2: ModelSource) -> None:
-    task = make_task("capitals", built_in_rows("capitals"), Asking("chat", max_new_tokens=10))
+    task = make_task("capitals", capitals.rows(), Asking("chat", max_new_tokens=10))
     # Without a way to end early, so that every token is compared.
     plain = replace(task, generation=replace(task.generation, extract="exact"))  # type: ignore[type-var]
     bench = Workbench(smollm2, plain, task.examples[:6], "cpu")

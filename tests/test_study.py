@@ -29,9 +29,14 @@ if TYPE_CHECKING:
     from telltale.study import Result
 
 
+ASKING = ("prompt", "scoring", "protocol", "shots")
+
+
 def search(model: Path, out: Path, **changes: Any) -> Result:
     settings = {"limit": 40, "held_out": 30, "tolerance": 0.2, "max_removed": 3, **changes}
-    return telltale.search(str(model), "capitals", out=out, **settings)
+    asking = {name: settings.pop(name) for name in ASKING if name in settings}
+    task = telltale.load_task("capitals", **asking)
+    return telltale.search(str(model), task, out=out, **settings)
 
 
 class Counting(Watcher):
@@ -201,7 +206,7 @@ def test_a_study_of_another_format_is_refused(tmp_path: Path) -> None:
     with open_records(tmp_path / "s", write=True) as records:
         records.set_facts({"format": 99})
     with (
-        pytest.raises(InputError, match="format 99, this one reads 2"),
+        pytest.raises(InputError, match="format 99, this one reads 3"),
         open_records(tmp_path / "s", write=False),
     ):
         pass

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from telltale.models.layered import LayeredModel
-from telltale.tasks import built_in_rows
+from telltale.tasks import boolean_expressions, capitals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,8 +90,8 @@ def tokenizer(*, adds_bos: bool = False) -> PreTrainedTokenizerFast:
     inner.decoder = decoders.ByteLevel()
     texts = [
         f"{row.fields['question']} {' '.join(row.choices)}"
-        for name in ("capitals", "boolean_expressions")
-        for row in built_in_rows(name)
+        for task in (capitals, boolean_expressions)
+        for row in task.rows()
     ]
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,

@@ -9,7 +9,7 @@
 Importing this package imports no torch; the first call does.
 """
 
-from telltale.api import evaluate, export, search
+from telltale.api import evaluate, export, load_task, preview, search
 from telltale.errors import (
     DataError,
     InputError,
@@ -28,5 +28,7 @@ __all__ = [
     "UnsupportedModelError",
     "evaluate",
     "export",
+    "load_task",
+    "preview",
     "search",
 ]

