@@ -24,6 +24,7 @@ from telltale.options import (
     ModelSettings,
     RevisionOption,
     SeedOption,
+    TrustOption,
     takes_groups,
 )
 from telltale.plain import PlainFormatter, printable
@@ -217,6 +218,7 @@ def tasks(
         typer.Option("--model", metavar="MODEL", help="Show tokens as this model reads them."),
     ] = None,
     revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """List the tasks known by name; with TASK describe one, or show its questions."""
     from telltale.screen import console
@@ -235,7 +237,7 @@ def tasks(
             3 if show is None else show,
             model=model,
             revision=revision,
-            trust_remote_code=given["trust_remote_code"],
+            trust_remote_code=trust_remote_code,
         )
         questions(chosen, shown, console())
 

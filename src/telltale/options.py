@@ -227,10 +227,7 @@ RevisionOption = Annotated[
 ]
 TrustOption = Annotated[
     bool,
-    typer.Option(
-        "--trust-remote-code",
-        help="Run Python files that the model, or a harness's YAML file, brings with it.",
-    ),
+    typer.Option("--trust-remote-code", help="Run Python files that the model brings with it."),
 ]
 
 
@@ -255,7 +252,6 @@ def task_options(
     passage_field: PassageField = DEFAULT_FIELDS.passage,
     answer_form: AnswerFormOption = "auto",
     skip_bad_rows: SkipOption = False,
-    trust_remote_code: TrustOption = False,
 ) -> Task:
     """The task that is meant. See `telltale.load_task`."""
     if answer_form not in list(AnswerForm):
@@ -279,7 +275,6 @@ def task_options(
         max_new_tokens=max_new_tokens,
         fields=Fields(*names, AnswerForm(answer_form)),
         skip_bad_rows=skip_bad_rows,
-        trust_remote_code=trust_remote_code,
     )
 
 

@@ -369,7 +369,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @functools.cache
 def ours(file: str, shots: int | None, limit: int | None, metric: str | None = None) -> Task:
-    return harness_task(file, shots=shots, limit=limit, metric=metric, trust=True)
+    return harness_task(file, shots=shots, limit=limit, metric=metric)
 
 
 @pytest.mark.parametrize(("shots", "limit"), [(None, None), (0, None), (3, None), (3, 4), (5, 9)])
@@ -430,7 +430,7 @@ def test_mutual_information_reads_each_choice_alone_too(tmp_path: Path) -> None:
 
 
 def test_a_blank_is_known_by_what_its_sentences_share(tmp_path: Path) -> None:
-    task = harness_task(blank(tmp_path).write(), trust=True)
+    task = harness_task(blank(tmp_path).write())
     assert task.examples[0].context == (
         "The cup of test did not fit the red one because the ... was too big."
     )
@@ -616,7 +616,7 @@ def test_a_task_that_has_no_shots_says_so(tmp_path: Path) -> None:
             None,
             "right answer of example 2 is 7, none of its 4 choices",
         ),
-        ({"metric_list": [{"metric": "colourfulness"}]}, None, "--trust-remote-code"),
+        ({"metric_list": [{"metric": "colourfulness"}]}, None, "has no metric 'colourfulness'; mend"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(
@@ -677,7 +677,7 @@ def test_no_file_and_no_examples_are_told(tmp_path: Path) -> None:
     made = choice(tmp_path, process_docs="!function utils.none")
     made.python = "def none(docs):\n    return docs.select([])\n"
     with pytest.raises(InputError, match="has no examples; check its splits"):
-        harness_task(made.write(), trust=True)
+        harness_task(made.write())
     made = choice(tmp_path / "empty")
     made.rows["test"] = []
     with pytest.raises(InputError, match='"test" corresponds to no data'):
@@ -712,40 +712,6 @@ def test_a_missing_harness_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         harness_task("arc_easy")
 
 
-# Trust
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "process_results: !function utils.judge",
-        "doc_to_text: !!python/name:os.system",
-        "doc_to_text: !<!function> utils.judge",
-        "%TAG !x! !fun\n---\ndoc_to_text: !x!ction utils.judge",
-        "include: other.yaml",
-        "metadata: {deep: [{in: !function utils.judge}]}",
-        "dataset_path: pandas",
-        "dataset_kwargs: {trust_remote_code: true}",
-        "metric_list: [{metric: acc, hf_evaluate: true}]",
-        "metric_list: [{metric: somebody/metric}]",
-    ],
-)
-def test_a_file_that_runs_python_must_be_trusted(tmp_path: Path, line: str) -> None:
-    (tmp_path / "utils.py").write_text("raise SystemExit('it was run')")
-    (tmp_path / "other.yaml").write_text("doc_to_choice: !function utils.judge\n")
-    (tmp_path / "made.yaml").write_text(f"{line}\ntask: made\noutput_type: multiple_choice\n")
-    with pytest.raises(InputError, match=r"runs Python .*give --trust-remote-code"):
-        harness_task(str(tmp_path / "made.yaml"))
-
-
-def test_templates_of_a_file_that_is_not_trusted_reach_no_python(tmp_path: Path) -> None:
-    template = "{{question}} {{question.__class__.__mro__}}"
-    file = choice(tmp_path, doc_to_text=template).write()
-    with pytest.raises(InputError, match=r"unsafe.*--trust-remote-code"):
-        harness_task(file)
-    assert "object" in harness_task(file, trust=True).examples[0].context
-
-
 @pytest.mark.parametrize(
     "python", ["raise SystemExit", "import nowhere_at_all", "def f(:", "x = 1"]
 )
@@ -753,14 +719,14 @@ def test_a_user_s_python_that_fails_is_told(tmp_path: Path, python: str) -> None
     made = blank(tmp_path)
     made.python = python
     with pytest.raises(InputError, match="cannot be used") as caught:
-        harness_task(made.write(), trust=True)
+        harness_task(made.write())
     assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_left_beside_a_file(tmp_path: Path) -> None:
     file = blank(tmp_path).write()
     before = sorted(tmp_path.rglob("*"))
-    harness_task(file, trust=True)
+    harness_task(file)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -779,20 +745,20 @@ def own_metric(folder: Path, body: str) -> Made:
 
 def test_a_user_s_own_metric_is_taken(tmp_path: Path) -> None:
     body = "doc.pop('choices'); return {'own': float(results[0][0] > results[1][0])}"
-    task = harness_task(own_metric(tmp_path, body).write(), trust=True)
+    task = harness_task(own_metric(tmp_path, body).write())
     assert [one.score for one in judged(task, 3)] == [one.score for one in judged(task, 3)]
     assert {one.score for seed in range(4) for one in judged(task, seed)} == {0.0, 1.0}
 
 
 def test_a_metric_that_fails_while_measuring_is_told(tmp_path: Path) -> None:
     body = "return {'own': 1.0 if results[0][0] == -1.0 else [][0]}"
-    task = harness_task(own_metric(tmp_path, body).write(), trust=True)
+    task = harness_task(own_metric(tmp_path, body).write())
     assert task.scorer is not None
     bad = Outcome(0, tuple(ChoiceOutcome(-9.0, 1, 1, 1) for _ in range(4)), 0, 0.0)
     with pytest.raises(MeasurementError, match="own failed on example '2'"):
         task.scorer(task.examples[2], bad)
     body = "return {'own': 1.0 if results[0][0] == -1.0 else 7}"
-    task = harness_task(own_metric(tmp_path / "b", body).write(), trust=True)
+    task = harness_task(own_metric(tmp_path / "b", body).write())
     assert task.scorer is not None
     with pytest.raises(MeasurementError, match="own is 7 for example '2', not a number from 0"):
         task.scorer(task.examples[2], bad)
@@ -801,12 +767,12 @@ def test_a_metric_that_fails_while_measuring_is_told(tmp_path: Path) -> None:
 def test_a_metric_that_only_some_examples_have_is_refused(tmp_path: Path) -> None:
     body = "return {'own': 1.0} if doc['answer'] != 2 else {}"
     with pytest.raises(InputError, match=r"own is not given for every example \(example 2\)"):
-        harness_task(own_metric(tmp_path, body).write(), trust=True)
+        harness_task(own_metric(tmp_path, body).write())
 
 
 def test_identity_is_of_what_decides_a_score(tmp_path: Path) -> None:
     def identity(made: Made, **options: Any) -> dict[str, Any]:
-        task = harness_task(made.write(), trust=True, **options)
+        task = harness_task(made.write(), **options)
         assert task.scorer is not None
         sha256_of_json(task.settings())
         return task.scorer.identity
@@ -910,7 +876,7 @@ def test_the_rest_of_the_program_is_left_as_it_was(
     made = blank(tmp_path)
     made.python += "\nimport random\nprint('loud', random.random())\n"
     before = random.getstate(), str(np.random.get_state()), logging.root.manager.disable, utils.env
-    task = harness_task(made.write(), shots=2, trust=True)
+    task = harness_task(made.write(), shots=2)
     judged(task, 0)
     after = random.getstate(), str(np.random.get_state()), logging.root.manager.disable, utils.env
     assert after == before
@@ -935,7 +901,7 @@ def test_choices_shuffled_while_they_are_made_are_shuffled_as_the_harness_does(
     file = made.write()
     asked, _, _ = own_run(file, shots=2)
     random.seed(5)
-    task = harness_task(file, shots=2, trust=True)
+    task = harness_task(file, shots=2)
     assert [request for example in task.examples for request in example.requests] == asked
 
 

@@ -43,13 +43,11 @@ def harness_task(
     shots: int | None = None,
     limit: int | None = None,
     metric: str | None = None,
-    trust: bool = False,
 ) -> Task:
     """A task of lm-evaluation-harness.
 
     A YAML file of the harness is code as much as data: ``!function`` runs the Python that it names,
-    which is how the harness means it. Such a file is refused unless it is trusted, and the
-    templates of one that is not trusted reach no Python.
+    which is how the harness means it.
 
     Args:
         name: the task's name, as ``lm-eval ls tasks`` has it, or a YAML file's path.
@@ -57,7 +55,6 @@ def harness_task(
         limit: ask only so many, the first.
         metric: the metric that is the score, such as ``acc_norm`` or
             ``exact_match,flexible-extract``; by default the task's first.
-        trust: run the Python that a YAML file names.
 
     Raises:
         InputError: there is no such task, its data cannot be had, it cannot be asked this way, or
@@ -66,7 +63,7 @@ def harness_task(
     for option, value, least in (("--shots", shots, 0), ("--limit", limit, 1)):
         if value is not None and value < least:
             raise InputError(f"{option} {value} makes no sense; give {least} or more")
-    source = find(name, trust=trust)
+    source = find(name)
     label = source.label
     with quietly(source.templates), blaming(label, reads_data=True):
         task = source.make()

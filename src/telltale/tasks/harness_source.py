@@ -2,8 +2,8 @@
 
 The harness makes its own task objects; here they are made quietly, with its own default seeds, and
 only after what telltale cannot ask was refused, so that nothing is downloaded in vain. A YAML file
-of the harness can run Python in several ways; from a file that is not trusted only its data and its
-templates are taken, and these are rendered in Jinja's sandbox. Knows no model.
+of the harness is code as much as data: naming one runs the Python that it names, as ``lm-eval run``
+does. Knows no model.
 """
 
 from __future__ import annotations
@@ -68,12 +68,11 @@ class Source:
         return task
 
 
-def find(name: str, *, trust: bool) -> Source:
+def find(name: str) -> Source:
     """What a user's name of a task stands for.
 
     Args:
         name: a task's name, or a YAML file's path: one that ends in .yaml or .yml.
-        trust: run the Python that a file names.
 
     Raises:
         InputError: there is no such task, the harness is not installed, or telltale cannot ask it.
@@ -90,13 +89,13 @@ def find(name: str, *, trust: bool) -> Source:
                 raise InputError(f"{label}: there is no such file; give the path of a task's YAML")
             # Nothing beside it is indexed: what a task includes, it names.
             manager = TaskManager(include_defaults=False)
-            config = _config_of_file(label, path.resolve(), trust)
+            config = _config_of_file(path.resolve())
         else:
             manager = _own_tasks()
             config = _config_of_name(label, name, manager)
         _check(label, config)
     spec = str(path.resolve()) if is_file else name
-    return Source(label, spec, manager, _templates(sandboxed=is_file and not trust))
+    return Source(label, spec, manager, _templates())
 
 
 def check_installed() -> None:
@@ -190,9 +189,7 @@ def blaming(label: str, *, reads_data: bool) -> Iterator[None]:
             told = problem.__cause__
         modules = {kind.__module__.partition(".")[0] for kind in type(problem).__mro__}
         of_data = isinstance(problem, OSError) or not modules.isdisjoint(_DATA_LIBRARIES)
-        if type(problem).__name__ == "SecurityError":
-            remedy = "let it run Python with --trust-remote-code if you trust it"
-        elif reads_data and of_data:
+        if reads_data and of_data:
             remedy = "check its dataset_path and data_files, and the network"
         else:
             remedy = "mend the task, or see what `lm-eval run` says of it"
@@ -207,18 +204,11 @@ def _own_tasks() -> Any:
     return TaskManager()
 
 
-def _templates(*, sandboxed: bool) -> Any:
+def _templates() -> Any:
     """An environment that renders as the harness's own does, and compiles each template once."""
-    from jinja2.sandbox import SandboxedEnvironment
     from lm_eval import utils
 
-    own = utils.env
-    templates: Any = own.overlay()
-    if sandboxed:
-        templates = SandboxedEnvironment(
-            undefined=own.undefined, keep_trailing_newline=own.keep_trailing_newline
-        )
-        templates.filters.update(own.filters)
+    templates: Any = utils.env.overlay()
     templates.from_string = functools.cache(templates.from_string)
     return templates
 
@@ -237,66 +227,11 @@ def _config_of_name(label: str, name: str, manager: Any) -> dict[str, Any]:
     return dict(entry.cfg or {})
 
 
-def _config_of_file(label: str, path: Path, trust: bool) -> dict[str, Any]:
-    """What a file says, its includes merged and its functions not imported.
-
-    Raises:
-        InputError: it would run Python, and is not trusted.
-    """
+def _config_of_file(path: Path) -> dict[str, Any]:
+    """What a file says, its includes merged and its functions not imported yet."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    code = None if trust else _code_in_files(path, set())
-    config: dict[str, Any] = {} if code else load_yaml(path, resolve_func=False)
-    code = code or (None if trust else _code_in(config))
-    if code:
-        raise InputError(
-            f"{label} runs Python ({printable(code)}); read it, and give --trust-remote-code if "
-            "you trust it"
-        )
-    return config
-
-
-def _code_in_files(path: Path, seen: set[Path]) -> str | None:
-    """The first tag in a file or its includes that stands for code.
-
-    What the installed harness's own files name is trusted as it is.
-    """
-    import lm_eval
-    import yaml
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    path = path.expanduser().resolve()
-    if path in seen or path.is_relative_to(Path(lm_eval.__file__).resolve().parent):
-        return None
-    seen.add(path)
-    for event in yaml.parse(path.read_bytes(), Loader=yaml.SafeLoader):
-        tag = getattr(event, "tag", None)
-        if tag is not None and (not tag.startswith("tag:yaml.org,2002:") or "python" in tag):
-            return f"{tag} {getattr(event, 'value', '')} in {path.name}".replace("  ", " ")
-    includes = load_yaml(path, resolve_func=False, recursive=False).get("include", [])
-    for include in includes if isinstance(includes, list) else [includes]:
-        found = _code_in_files(path.parent / include, seen)
-        if found:
-            return found
-    return None
-
-
-def _code_in(config: dict[str, Any]) -> str | None:
-    """What else in a configuration makes the harness or its libraries run code."""
-    from lm_eval.api import metrics  # noqa: F401 - fills the registry
-    from lm_eval.api.registry import metric_registry
-
-    if (config.get("dataset_kwargs") or {}).get("trust_remote_code"):
-        return "dataset_kwargs: trust_remote_code"
-    if config.get("dataset_path") == "pandas":
-        return "dataset_path: pandas, which reads pickles"
-    if config.get("process_results") is None:
-        # Of what is no mapping the harness makes no metric.
-        entries = [one for one in config.get("metric_list") or () if isinstance(one, dict)]
-        for entry in entries:
-            if entry.get("metric") not in metric_registry or entry.get("hf_evaluate"):
-                return f"metric: {entry.get('metric')}, which is not the harness's own"
-    return None
+    return dict(load_yaml(path, resolve_func=False))
 
 
 def _check(label: str, config: dict[str, Any]) -> None:
@@ -321,11 +256,30 @@ def _check(label: str, config: dict[str, Any]) -> None:
         )
     if config.get("doc_to_image") or config.get("doc_to_audio"):
         raise InputError(f"{label} shows pictures or sounds; give a task of text alone")
+    if (metric := _unknown_metric(config)) is not None:
+        raise InputError(
+            f"{label}: the harness has no metric {printable(metric)!r}; mend its metric_list"
+        )
     if config.get("unsafe_code"):
         raise InputError(
             f"{label} runs the code that a model writes, which telltale does not do; give another "
             "task"
         )
+
+
+def _unknown_metric(config: dict[str, Any]) -> str | None:
+    """The first metric that the harness would look for in vain, or on the hub without saying so."""
+    from lm_eval.api import metrics  # noqa: F401 - fills the registry
+    from lm_eval.api.registry import metric_registry
+
+    if config.get("process_results") is not None:
+        return None
+    listed = config.get("metric_list")
+    for entry in listed if isinstance(listed, list) else []:
+        own = entry.get("metric") if isinstance(entry, dict) else None
+        if isinstance(own, str) and own not in metric_registry and not entry.get("hf_evaluate"):
+            return own
+    return None
 
 
 def _one_of(label: str, kind: str, members: list[str]) -> InputError:

