@@ -78,7 +78,9 @@ def search(
     cuts = _cuts(truncate)
     chosen = load_task(task) if isinstance(task, str) else task
     check_answers_differ(chosen.examples)
-    split = split_examples(chosen.examples, limit=limit, held_out=held_out, seed=seed)
+    split = split_examples(
+        chosen.examples, limit=limit, held_out=held_out, seed=seed, shares=dict(chosen.shares)
+    )
     greedy = GreedyRemoval(tolerance, max_removed, frozenset(protect))
     folder = Path(out)
 

@@ -30,7 +30,8 @@ TaskArgument = Annotated[
     typer.Argument(
         metavar="TASK",
         help="A task that `telltale tasks` lists, harness:NAME or harness:FILE.yaml of "
-        "lm-evaluation-harness, hf:DATASET[:CONFIG] of the hub; or use --data.",
+        "lm-evaluation-harness, hf:DATASET[:CONFIG] of the hub; several as one objective with "
+        "weights, arc_easy=2,boolq; or use --data.",
     ),
 ]
 DataOption = Annotated[

@@ -616,7 +616,11 @@ def test_a_task_that_has_no_shots_says_so(tmp_path: Path) -> None:
             None,
             "right answer of example 2 is 7, none of its 4 choices",
         ),
-        ({"metric_list": [{"metric": "colourfulness"}]}, None, "has no metric 'colourfulness'; mend"),
+        (
+            {"metric_list": [{"metric": "colourfulness"}]},
+            None,
+            "has no metric 'colourfulness'; mend",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(

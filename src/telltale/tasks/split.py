@@ -7,6 +7,7 @@ order of the file nor a random-number library decides.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from telltale.errors import InputError
 from telltale.files import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from telltale.tasks.task import Example
 
@@ -60,6 +61,7 @@ def split_examples(
     limit: int | None = None,
     held_out: int | None = None,
     seed: int = 0,
+    shares: Mapping[str, float] | None = None,
 ) -> Split:
     """Choose the two sets.
 
@@ -68,6 +70,7 @@ def split_examples(
         limit: the size of the search set; by default 500, but never more than half.
         held_out: the size of the held-out set at most; by default what is left, up to 1,000.
         seed: another seed gives another split.
+        shares: where the examples are of several tasks, each task's part of both sets.
 
     Raises:
         InputError: a size below 20 was asked for, or there are too few examples for both sets.
@@ -77,11 +80,16 @@ def split_examples(
             raise InputError(
                 f"{name} {size} is too small to choose layers by; give at least {SMALLEST_SET}"
             )
-    search_size = min(DEFAULT_SEARCH_SIZE, len(examples) // 2) if limit is None else limit
+    shares = shares or {"": 1.0}
+    search_size = limit
+    if search_size is None:
+        search_size = min(DEFAULT_SEARCH_SIZE, most_of(examples, shares) // 2)
     held_out_size = DEFAULT_HELD_OUT_SIZE if held_out is None else held_out
     groups = _groups(examples, seed)
-    search, rest = _fill(groups, search_size)
-    kept_out, _ = _fill(rest, held_out_size)
+    search, rest = _fill(groups, examples, counts_of(search_size, shares))
+    left = [examples[index] for group in rest for index in group]
+    held_out_size = min(held_out_size, most_of(left, shares))
+    kept_out, _ = _fill(rest, examples, counts_of(held_out_size, shares))
     if len(search) < max(SMALLEST_SET, limit or 0) or len(kept_out) < SMALLEST_SET:
         raise InputError(_too_few(len(examples), len(groups), search_size))
     for indices in (search, kept_out):
@@ -119,14 +127,41 @@ def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:
     return sorted(groups, key=lambda group: shuffled(group[0]))
 
 
-def _fill(groups: list[list[int]], size: int) -> tuple[list[int], list[list[int]]]:
-    """Take whole groups until ``size`` is reached; what the last one has too many stays unused."""
+def _fill(
+    groups: list[list[int]], examples: Sequence[Example], counts: Mapping[str, int]
+) -> tuple[list[int], list[list[int]]]:
+    """Take groups until each part has its count; what a group has too many stays unused."""
+    room = dict(counts)
     taken: list[int] = []
-    for position, group in enumerate(groups):
-        if len(taken) >= size:
-            return taken, groups[position:]
-        taken.extend(group[: size - len(taken)])
-    return taken, []
+    rest: list[list[int]] = []
+    for group in groups:
+        if not any(room[examples[index].part] for index in group):
+            rest.append(group)
+            continue
+        for index in group:
+            if room[examples[index].part]:
+                room[examples[index].part] -= 1
+                taken.append(index)
+    return taken, rest
+
+
+def most_of(examples: Sequence[Example], shares: Mapping[str, float]) -> int:
+    """How many examples there can be of which each part is its share."""
+    there = Counter(example.part for example in examples)
+    most = min(int(there[part] / share) for part, share in shares.items())
+    # Counts are rounded, so that one more may have too many of some part.
+    while any(there[part] < count for part, count in counts_of(most, shares).items()):
+        most -= 1
+    return most
+
+
+def counts_of(size: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """How many examples of each part there are among so many, by largest remainders."""
+    counts = {part: int(size * share) for part, share in shares.items()}
+    remainders = sorted(shares, key=lambda part: counts[part] - size * shares[part])
+    for part in remainders[: size - sum(counts.values())]:
+        counts[part] += 1
+    return counts
 
 
 def _too_few(examples: int, groups: int, search_size: int) -> str:

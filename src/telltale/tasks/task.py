@@ -43,7 +43,8 @@ class Example:
     are read before it. A choice is scored as `Task.delimiter` and its text after it, unless
     ``requests`` say otherwise, one for each choice. Where text is generated, ``choices`` are the
     answers that could be read from it: letters, or the right answer alone. Examples that share a
-    ``passage`` always stay on the same side of a split.
+    ``passage`` always stay on the same side of a split. ``part`` is the task that an example of
+    several tasks together is from.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Example:
     description: str = ""
     shots: tuple[Shot, ...] = ()
     requests: tuple[Request, ...] = ()
+    part: str = ""
 
     @property
     def digest(self) -> str:
@@ -123,7 +125,8 @@ class Scorer(Interface):
 class Task:
     """Labelled examples and how they are scored: by ``generation``, or by ``scoring``.
 
-    Where there is a ``scorer`` it has the last word.
+    Where there is a ``scorer`` it has the last word. ``shares`` are those of several tasks together
+    in every set of examples; they add up to 1.
     """
 
     name: str
@@ -133,6 +136,7 @@ class Task:
     delimiter: str = " "
     generation: Generation | None = None
     scorer: Scorer | None = None
+    shares: tuple[tuple[str, float], ...] = ()
 
     def requests(self, example: Example) -> tuple[Request, ...]:
         """What is read and scored: one request for each choice, or one that text goes on from."""
@@ -179,4 +183,8 @@ class Task:
                 "max_new_tokens": self.generation.max_new_tokens,
                 "stop": list(self.generation.stop),
             }
-        return settings | ({"scorer": self.scorer.identity} if self.scorer else {})
+        if self.scorer is not None:
+            settings["scorer"] = self.scorer.identity
+        if self.shares:
+            settings["shares"] = dict(self.shares)
+        return settings

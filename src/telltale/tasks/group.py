@@ -1,0 +1,107 @@
+"""Several tasks as one objective: their examples together, each task with its share of them.
+
+A share is a share of the examples in every set, so that accuracy over the examples is the weighted
+mean of the tasks' accuracies, and whatever holds of a mean over examples holds of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from telltale.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from telltale.measure import Outcome
+    from telltale.tasks.task import Example, Scorer, Task
+
+SEPARATOR = "/"  # between a task's name and its example's id
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScorer:
+    """Judges each example as its own task does; a task without a scorer keeps what was measured."""
+
+    scorers: Mapping[str, Scorer | None]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Every task's own."""
+        return {name: one.identity if one else None for name, one in self.scorers.items()}
+
+    def __call__(self, example: Example, outcome: Outcome) -> Outcome:
+        """See `telltale.tasks.task.Scorer`."""
+        scorer = self.scorers[example.part]
+        own = replace(example, id=example.id.removeprefix(example.part + SEPARATOR), part="")
+        return outcome if scorer is None else scorer(own, outcome)
+
+
+def members(given: str) -> list[tuple[str, float]]:
+    """The tasks and weights of ``arc_easy=2,boolq``; a weight is 1 where none is given.
+
+    Raises:
+        InputError: a weight is no positive number, or a task is named twice.
+    """
+    found: list[tuple[str, float]] = []
+    for part in given.split(","):
+        name, equals, weight = part.strip().rpartition("=")
+        name = name if equals else weight
+        try:
+            value = float(weight) if equals else 1.0
+        except ValueError:
+            value = math.nan
+        if not (name and math.isfinite(value) and value > 0):
+            raise InputError(
+                f"{part.strip()!r} in {given!r} is no task with a weight; give several tasks like "
+                "arc_easy=2,boolq"
+            )
+        if name in dict(found):
+            raise InputError(f"{given!r} names {name} twice; give it one weight")
+        found.append((name, value))
+    return found
+
+
+def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
+    """One task of several.
+
+    Raises:
+        InputError: they are not asked in the same way.
+    """
+    first = tasks[0]
+    for other in tasks[1:]:
+        if _way(other) != _way(first):
+            raise InputError(
+                f"{first.name} and {other.name} are not asked in the same way ({_way(first)} and "
+                f"{_way(other)}), so they cannot be one objective; give the same --protocol, "
+                "--scoring, --extract, --stop and --max-new-tokens for both"
+            )
+    total = sum(weights)
+    scorers = {task.name: task.scorer for task in tasks}
+    return replace(
+        first,
+        name=",".join(
+            f"{task.name}={weight:g}" for task, weight in zip(tasks, weights, strict=True)
+        ),
+        examples=tuple(
+            replace(example, id=f"{task.name}{SEPARATOR}{example.id}", part=task.name)
+            for task in tasks
+            for example in task.examples
+        ),
+        template=" | ".join(dict.fromkeys(task.template for task in tasks)),
+        scorer=GroupScorer(scorers) if any(scorers.values()) else None,
+        shares=tuple(
+            (task.name, weight / total) for task, weight in zip(tasks, weights, strict=True)
+        ),
+    )
+
+
+def _way(task: Task) -> str:
+    """How a task is asked, in words; shots may differ."""
+    settings = {key: value for key, value in task.settings().items() if key not in _OWN}
+    return ", ".join(f"{key} {value!r}" for key, value in settings.items())
+
+
+_OWN = ("shots", "scorer")
