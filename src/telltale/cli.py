@@ -48,7 +48,6 @@ app = typer.Typer(
 @takes_groups
 def search(
     model: ModelArgument,
-    task: LoadTask,
     out: Annotated[
         Path,
         typer.Option(
@@ -90,11 +89,12 @@ def search(
         str, typer.Option("--protect", metavar="0,1,29", help="Layers that always stay.")
     ] = "",
     seed: SeedOption = 0,
-    *,
-    settings: ModelSettings,
     resume_anyway: Annotated[
         bool, typer.Option("--resume-anyway", help="Go on although libraries have changed.")
     ] = False,
+    *,
+    task: LoadTask,
+    settings: ModelSettings,
 ) -> None:
     """Find the layers that a task does not need, with evidence on unseen examples.
 
@@ -132,7 +132,6 @@ def search(
 @takes_groups
 def evaluate(
     model: ModelArgument,
-    task: LoadTask,
     remove: Annotated[
         str, typer.Option("--remove", metavar="3,17", help="Layers to leave out, from 0.")
     ] = "",
@@ -144,6 +143,7 @@ def evaluate(
         int | None, typer.Option("--limit", metavar="N", help="Use the first N examples.")
     ] = None,
     *,
+    task: LoadTask,
     settings: ModelSettings,
 ) -> None:
     """Measure a model on a task, whole or with layers left out."""
@@ -206,7 +206,6 @@ def export(
 @app.command()
 @takes_groups
 def tasks(
-    task: LoadTask,
     show: Annotated[
         int | None,
         typer.Option(
@@ -219,6 +218,8 @@ def tasks(
     ] = None,
     revision: RevisionOption = None,
     trust_remote_code: TrustOption = False,
+    *,
+    task: LoadTask,
 ) -> None:
     """List the tasks known by name; with TASK describe one, or show its questions."""
     from telltale.screen import console

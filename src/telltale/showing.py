@@ -22,11 +22,13 @@ OPEN, CLOSE, BETWEEN = "⟦", "⟧", "|"  # around what is scored, and between i
 def task_table(tasks: list[NamedTask], out: Console) -> None:
     """Every task with its size, licence and source."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("task", "examples", "what is asked", "licence", "source"):
-        table.add_column(heading, justify="right" if heading == "examples" else "left")
+    table.add_column("task", no_wrap=True)
+    table.add_column("examples", justify="right", no_wrap=True)
+    for heading in ("what is asked", "licence", "source"):
+        table.add_column(heading, overflow="fold")
     for task in tasks:
         size = f"{task.sizes[task.split]:,} {task.split}"
-        table.add_row(task.name, size, task.summary, task.licence, task.home)
+        table.add_row(task.name, size, task.summary, task.licence, _short(task.home))
     out.print(table)
     out.print("telltale tasks NAME --show 3 prints questions as a model sees them.")
 
@@ -41,6 +43,11 @@ def task_summary(task: NamedTask, out: Console) -> None:
     for protocol, template in task.templates.items():
         out.print(f"Prompt, {protocol}: {template}")
     out.print(f"telltale tasks {task.name} --show 3 prints questions as a model sees them.")
+
+
+def _short(home: str) -> str:
+    """An address without its scheme; a data set of the hub as telltale takes it."""
+    return home.replace("https://huggingface.co/datasets/", "hf:").removeprefix("https://")
 
 
 def _shots(task: NamedTask) -> str:
