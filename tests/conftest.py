@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from tests import tiny
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Tiny models gain nothing from threads, and lose much where the cores are busy.
 torch.set_num_threads(1)
@@ -38,3 +43,19 @@ def shared_tasks() -> Path:
     if not SHARED_TASKS.is_dir():
         pytest.skip(f"no task data at {SHARED_TASKS}")
     return SHARED_TASKS
+
+
+@pytest.fixture(scope="session")
+def own_datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The datasets library, where it is installed, keeps nothing where the user's cache is."""
+    if importlib.util.find_spec("datasets") is None:
+        yield
+        return
+    from datasets import config
+
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("datasets")
+        patch.setattr(config, "HF_DATASETS_CACHE", folder)
+        patch.setattr(config, "HF_MODULES_CACHE", str(folder / "modules"))
+        patch.setattr(config, "DOWNLOADED_DATASETS_PATH", folder / "downloads")
+        yield

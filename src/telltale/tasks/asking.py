@@ -144,6 +144,7 @@ def make_task(
         way.scoring,
         generation=way.generation,
         scorer=asking.scorer,
+        shots=asking.shots or 0,
     )
     shot_answer = known.shot_answer if known else None
 

@@ -92,6 +92,7 @@ def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
         ),
         template=" | ".join(dict.fromkeys(task.template for task in tasks)),
         scorer=GroupScorer(scorers) if any(scorers.values()) else None,
+        shots=max(task.shots for task in tasks),
         shares=tuple(
             (task.name, weight / total) for task, weight in zip(tasks, weights, strict=True)
         ),

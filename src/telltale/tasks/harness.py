@@ -96,6 +96,7 @@ def harness_task(
         scoring=Scoring.LOGLIK_PER_CHARACTER if per_character else Scoring.LOGLIK,
         generation=generation,
         scorer=scorer,
+        shots=task.config.num_fewshot,
     )
 
 

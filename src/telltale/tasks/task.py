@@ -125,7 +125,8 @@ class Scorer(Interface):
 class Task:
     """Labelled examples and how they are scored: by ``generation``, or by ``scoring``.
 
-    Where there is a ``scorer`` it has the last word. ``shares`` are those of several tasks together
+    Where there is a ``scorer`` it has the last word. ``shots`` is how many examples are shown before
+    each question, by the examples' ``shots`` or within their ``requests``. ``shares`` are those of several tasks together
     in every set of examples; they add up to 1.
     """
 
@@ -136,6 +137,7 @@ class Task:
     delimiter: str = " "
     generation: Generation | None = None
     scorer: Scorer | None = None
+    shots: int = 0
     shares: tuple[tuple[str, float], ...] = ()
 
     def requests(self, example: Example) -> tuple[Request, ...]:
@@ -173,7 +175,7 @@ class Task:
         """All that decides how an example is asked and scored, as JSON values."""
         settings: dict[str, Any] = {
             "protocol": self.protocol.value,
-            "shots": max((len(example.shots) for example in self.examples), default=0),
+            "shots": self.shots,
         }
         if self.generation is None:
             settings |= {"scoring": self.scoring.value, "delimiter": self.delimiter}
