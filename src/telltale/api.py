@@ -73,10 +73,11 @@ def search(
         MeasurementError: measuring failed; the same call goes on from what was measured.
     """
     from telltale.searches import GreedyRemoval
+    from telltale.tasks.shots import without_shown
     from telltale.tasks.split import check_answers_differ, split_examples
 
     cuts = _cuts(truncate)
-    chosen = load_task(task) if isinstance(task, str) else task
+    chosen = without_shown(load_task(task) if isinstance(task, str) else task)
     check_answers_differ(chosen.examples)
     split = split_examples(
         chosen.examples, limit=limit, held_out=held_out, seed=seed, shares=dict(chosen.shares)

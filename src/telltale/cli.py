@@ -229,7 +229,7 @@ def tasks(
     given = task.keywords
     if show is None and given["task"] is None and given["data"] is None:
         task_table(list(NAMED.values()), console())
-    elif show is None and given["task"] is not None and ":" not in given["task"]:
+    elif show is None and given["task"] is not None and not {":", ","} & set(given["task"]):
         task_summary(named_task(given["task"]), console())
     else:
         chosen = task()

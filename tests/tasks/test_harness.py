@@ -32,6 +32,7 @@ from lm_eval.tasks import TaskManager
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.tasks.harness import _stops, harness_task
+from telltale.tasks.shots import without_shown
 from telltale.workbench import Workbench
 from tests import tiny
 
@@ -511,44 +512,39 @@ def repeated(folder: Path, copies: int = 6) -> Made:
     return made
 
 
-def test_no_shot_is_one_of_the_questions(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_harness_s_shots_are_kept_and_no_set_has_one_of_them(tmp_path: Path) -> None:
     file = repeated(tmp_path).write()
-    caplog.set_level(logging.INFO)
     task = harness_task(file, shots=4)
-    asked = {" ".join(example.context.split()) for example in task.examples}
+    asked, _, _ = own_run(file, shots=4)
+    assert [request for example in task.examples for request in example.requests] == asked
+    shown = set()
     for example in task.examples:
-        context = example.requests[0].context
-        *shots, last = context.split("\n\n")
-        assert " ".join(last.split()) in asked
+        *shots, _ = example.requests[0].context.split("\n\n")
         assert len(shots) == 4
-        for shot in shots:
-            assert " ".join(shot.rpartition("Answer:")[0].split()) + " Answer:" not in asked
-    assert "Left 6 examples out" in caplog.text
-    # The others are shown as the harness would, had it never known those.
-    clean = repeated(tmp_path / "clean")
-    clean.rows["train"] = clean.rows["train"][6:]
-    asked_clean, _, _ = own_run(clean.write(), shots=4)
-    assert [request for example in task.examples for request in example.requests] == asked_clean
+        shown |= {" ".join(shot.rpartition("Answer:")[0].split()) for shot in shots}
+    marked = {example.id for example in task.examples if example.is_shown}
+    assert marked
+    for example in task.examples:
+        question = " ".join(example.context.rpartition("Answer:")[0].split())
+        assert (example.id in marked) == (question in shown)
+    assert not any(example.is_shown for example in without_shown(task).examples)
 
 
-def test_the_harness_s_own_shots_stay_where_none_is_asked(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    harness_task(choice(tmp_path).write(), shots=4)
-    assert caplog.text == ""
+def test_nothing_is_marked_where_no_shot_is_asked(tmp_path: Path) -> None:
+    task = harness_task(choice(tmp_path).write(), shots=4)
+    assert without_shown(task) == task
+    assert not any(
+        example.is_shown for example in harness_task(repeated(tmp_path).write()).examples
+    )
 
 
-def test_shots_of_one_s_own_are_shown_and_checked(tmp_path: Path) -> None:
-    own = questions("own", 3)
+def test_shots_of_one_s_own_are_shown_and_marked(tmp_path: Path) -> None:
+    own = [*questions("own", 1), *questions("test", 2)]
     file = choice(tmp_path, training_split=None, fewshot_config={"samples": own}).write()
     asked, _, _ = own_run(file, shots=2)
     task = harness_task(file, shots=2)
     assert [request for example in task.examples for request in example.requests] == asked
-    own = [*own[:1], *questions("test", 2)]
-    file = choice(tmp_path, training_split=None, fewshot_config={"samples": own}).write()
-    with pytest.raises(InputError, match="1 examples to show that are not among its questions"):
-        harness_task(file, shots=2)
+    assert {example.id for example in task.examples if example.is_shown} == {"0", "1"}
 
 
 @pytest.mark.parametrize("config", [{"fewshot_split": "test"}, {"training_split": None}])

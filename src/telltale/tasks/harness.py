@@ -1,15 +1,15 @@
 """Tasks of lm-evaluation-harness: its prompts, its shots, its metrics, our engine.
 
 The harness builds every request itself, with its own default seeds, so that a model reads exactly
-what ``lm-eval run --num_fewshot K`` would send it. One thing is otherwise: a shot that is also
-among the questions is never shown, and then all shots are drawn anew without such ones. Knows no
+what ``lm-eval run --num_fewshot K`` would send it. Where it shows what it also asks, as some data
+sets have the same question in two splits, the question is marked, and no search uses it. Knows no
 model.
 """
 
 from __future__ import annotations
 
-import logging
 import os.path
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from telltale.tasks.task import Example, Generation, Request, Scoring, Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-LOG = logging.getLogger(__name__)
 PREFIX = "harness:"
 DEFAULT_MAX_NEW_TOKENS = 256  # as the harness's own backend for Hugging Face models has it
 # Settings of generation that mean nothing, or nothing with this value, where no sample is drawn.
@@ -68,8 +67,9 @@ def harness_task(
     with quietly(source.templates), blaming(label, reads_data=True):
         task = source.make()
         _set_shots(label, task, shots)
-        removed = _build(label, task, limit)
+        shown_ids = _build(task, limit)
         examples, docs = _examples(label, task)
+        examples = tuple(replace(one, is_shown=one.id in shown_ids) for one in examples)
         scorer = make_scorer(
             label,
             task,
@@ -81,13 +81,6 @@ def harness_task(
         _check_sizes(label, examples, scorer.metric)
         generation = None if compares else _generation(label, task)
         template = task.config.doc_to_text
-    if removed:
-        LOG.info(
-            "Left %d examples out of those that %s shows, since they are among its questions; "
-            "its shots are not quite the harness's own",
-            removed,
-            label,
-        )
     per_character = compares and scorer.metric == "acc_norm"
     return Task(
         name=f"{PREFIX}{printable(str(task.config.task))}",
@@ -143,34 +136,15 @@ def _split_of_shots(task: Any) -> str | None:
     return next((one for one in splits if one is not None), None)
 
 
-def _build(label: str, task: Any, limit: int | None) -> int:
-    """Have the harness build its requests, with no shot that is one of the questions.
-
-    Returns:
-        How many examples were taken out of those that could be shown.
-
-    Raises:
-        InputError: too few are left to show.
-    """
+def _build(task: Any, limit: int | None) -> set[str]:
+    """Have the harness build its requests; the ids of the questions that it also shows."""
     drawn = _requests_built(task, limit)
-    asked: set[str] = set()
-    if drawn:
-        asked = {text for one in _docs(task) for text in _texts(task, one)}
-    if not any(_texts(task, one) & asked for one in drawn):
-        return 0
-    shown = list(task.sampler.df)
-    pool = [one for one in shown if not _texts(task, one) & asked]
-    count = task.config.num_fewshot
-    if len(pool) < count:
-        raise InputError(
-            f"{label} has {len(pool)} examples to show that are not among its questions, and "
-            f"{count} are wanted; give fewer --shots"
-        )
-    task.sampler.replace_df(pool)
-    drawn = _requests_built(task, limit)
-    if any(_texts(task, one) & asked for one in drawn):
-        raise InputError(f"{label} shows some of its own questions; give --shots 0")
-    return len(shown) - len(pool)
+    shown_texts = {text for one in drawn for text in _texts(task, one)}
+    return {
+        str(number)
+        for number, of_doc in _by_doc(task)
+        if shown_texts and not shown_texts.isdisjoint(_texts(task, next(iter(of_doc)).doc))
+    }
 
 
 def _requests_built(task: Any, limit: int | None) -> list[Any]:

@@ -256,14 +256,14 @@ def _check(label: str, config: dict[str, Any]) -> None:
         )
     if config.get("doc_to_image") or config.get("doc_to_audio"):
         raise InputError(f"{label} shows pictures or sounds; give a task of text alone")
-    if (metric := _unknown_metric(config)) is not None:
-        raise InputError(
-            f"{label}: the harness has no metric {printable(metric)!r}; mend its metric_list"
-        )
     if config.get("unsafe_code"):
         raise InputError(
             f"{label} runs the code that a model writes, which telltale does not do; give another "
             "task"
+        )
+    if (metric := _unknown_metric(config)) is not None:
+        raise InputError(
+            f"{label}: the harness has no metric {printable(metric)!r}; mend its metric_list"
         )
 
 
@@ -277,7 +277,10 @@ def _unknown_metric(config: dict[str, Any]) -> str | None:
     listed = config.get("metric_list")
     for entry in listed if isinstance(listed, list) else []:
         own = entry.get("metric") if isinstance(entry, dict) else None
-        if isinstance(own, str) and own not in metric_registry and not entry.get("hf_evaluate"):
+        if not isinstance(own, str) or own in metric_registry or entry.get("hf_evaluate"):
+            continue
+        # A function that is not imported yet is the path of its file and its name.
+        if not Path(f"{own.rpartition('.')[0]}.py").is_file():
             return own
     return None
 

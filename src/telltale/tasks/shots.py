@@ -2,12 +2,13 @@
 
 All questions are shown the same ones, so that what stands before every question is read once; or,
 where shots go by a field such as a subject, all questions with its value. No shot is ever one
-of the questions that are asked, nor shares a passage with one, wherever it came from: what counts
-is the text, without regard to white space.
+of the questions that a search uses, nor shares a passage with one, wherever it came from: what
+counts is the text, without regard to white space.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from telltale.tasks.rows import Row
-    from telltale.tasks.task import Example, Shot
+    from telltale.tasks.task import Example, Shot, Task
+
+LOG = logging.getLogger(__name__)
 
 
 class Pool(NamedTuple):
@@ -60,8 +63,8 @@ def give_shots_by_value(
 ) -> tuple[Example, ...]:
     """The examples, each with the first of the shots whose value is its own.
 
-    What has a text in common with any of these shots is left out: a set that was made to be shown
-    has none to spare.
+    A set that was made to be shown has none to spare, so that what has a text in common with any of
+    these shots is marked instead.
 
     Raises:
         InputError: there are not so many to show.
@@ -72,10 +75,26 @@ def give_shots_by_value(
         shown[value] = _chosen(alike, count, set(), f"{origin} ({value})")
     taken = {text for of_value in shown.values() for text in _texts(of_value)}
     return tuple(
-        replace(example, shots=tuple(candidate.shot for candidate in shown[value]))
+        replace(
+            example,
+            shots=tuple(candidate.shot for candidate in shown[value]),
+            is_shown=not taken.isdisjoint(texts_of(example)),
+        )
         for example, _, value in asked
-        if taken.isdisjoint(texts_of(example))
     )
+
+
+def without_shown(task: Task) -> Task:
+    """The task without the questions that are also shown before others."""
+    asked = tuple(example for example in task.examples if not example.is_shown)
+    if len(asked) < len(task.examples):
+        LOG.info(
+            "%s: %d of %d examples are also shown as shots, and are in no set",
+            task.name,
+            len(task.examples) - len(asked),
+            len(task.examples),
+        )
+    return replace(task, examples=asked)
 
 
 def give_own_shots(asked: Sequence[Candidate], count: int, seed: int) -> tuple[Example, ...]:

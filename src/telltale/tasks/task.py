@@ -44,7 +44,8 @@ class Example:
     ``requests`` say otherwise, one for each choice. Where text is generated, ``choices`` are the
     answers that could be read from it: letters, or the right answer alone. Examples that share a
     ``passage`` always stay on the same side of a split. ``part`` is the task that an example of
-    several tasks together is from.
+    several tasks together is from. ``is_shown`` says that it is also a shot before others: a
+    harness asks it all the same, and a search must not.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Example:
     shots: tuple[Shot, ...] = ()
     requests: tuple[Request, ...] = ()
     part: str = ""
+    is_shown: bool = False
 
     @property
     def digest(self) -> str:
@@ -125,9 +127,9 @@ class Scorer(Interface):
 class Task:
     """Labelled examples and how they are scored: by ``generation``, or by ``scoring``.
 
-    Where there is a ``scorer`` it has the last word. ``shots`` is how many examples are shown before
-    each question, by the examples' ``shots`` or within their ``requests``. ``shares`` are those of several tasks together
-    in every set of examples; they add up to 1.
+    Where there is a ``scorer`` it has the last word. ``shots`` is how many examples are shown
+    before each question, by the examples' ``shots`` or within their ``requests``. ``shares`` are
+    those of several tasks together in every set of examples; they add up to 1.
     """
 
     name: str
