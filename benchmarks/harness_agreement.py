@@ -218,8 +218,7 @@ def compared(ours: dict[str, Any], theirs: dict[str, Any], task: Any) -> dict[st
         pairs = list(zip(mine["loglikelihoods"], logliks, strict=True))
         worst = max([worst, *(abs(a - b) for a, b in pairs)])
         answers += mine["answer"] == argmax(logliks)
-        # The harness takes WinoGrande's choices to be what stands before the blank, and the name.
-        sizes = [len(text) for text in norm_texts(example)]
+        sizes = [len(choice) for choice in example.choices]
         per_character = [a / size for (a, _), size in zip(pairs, sizes, strict=True)]
         norm = argmax(per_character)
         norm_answers += norm == argmax([b / s for (_, b), s in zip(pairs, sizes, strict=True)])
@@ -237,13 +236,6 @@ def compared(ours: dict[str, Any], theirs: dict[str, Any], task: Any) -> dict[st
         and answers == norm_answers == count
         and all(a == b for a, b in right.values()),
     }
-
-
-def norm_texts(example: Any) -> list[str]:
-    """The texts by whose length the harness divides."""
-    if example.requests:
-        return [request.context for request in example.requests]
-    return list(example.choices)
 
 
 def argmax(values: list[float]) -> int:

@@ -164,7 +164,7 @@ def test_what_comes_after_the_choice_is_scored() -> None:
         Request(f"{shot}Ann met Bob as Bob", " left."),
     )
     assert task.examples[0].context == "Ann met Bob as _ left."
-    assert task.examples[0].choices == ("Ann", "Bob")
+    assert task.examples[0].choices == ("Ann met Bob as Ann", "Ann met Bob as Bob")
 
 
 def test_a_choice_that_ends_the_prompt_leaves_nothing_to_score() -> None:

@@ -68,9 +68,16 @@ def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
     """One task of several.
 
     Raises:
-        InputError: they are not asked in the same way.
+        InputError: they are not asked in the same way, or two have one name.
     """
     first = tasks[0]
+    names = [task.name for task in tasks]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(
+            f"two of the tasks are named {repeated}, so their examples could not be told apart; "
+            "give one of them another name"
+        )
     for other in tasks[1:]:
         if _way(other) != _way(first):
             raise InputError(

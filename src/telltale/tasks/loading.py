@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from telltale.errors import InputError
+from telltale.errors import DataError, InputError
 from telltale.tasks.asking import Asking, make_task
 from telltale.tasks.datafile import DEFAULT_FIELDS, Fields, read_data_file
 from telltale.tasks.group import group, members
@@ -140,11 +140,16 @@ def _named(name: str, data_dir: Path | None, split: str | None, asking: Asking) 
     if asking.shots and known.shots_split is not None:
         of = known if known.shots_task is None else named_task(known.shots_task)
         if (of, known.shots_split) != (known, split or known.split):
-            pool = Pool(
-                read_split(of, known.shots_split, data_dir),
-                f"the {known.shots_split} split of {of.name}",
-                known.shots_by,
-            )
+            origin = f"the {known.shots_split} split of {of.name}"
+            try:
+                shown = read_split(of, known.shots_split, data_dir)
+            except DataError:
+                raise
+            except InputError as problem:
+                raise InputError(
+                    f"--shots {asking.shots} shows examples of {origin}: {problem}"
+                ) from None
+            pool = Pool(shown, origin, known.shots_by)
     return make_task(name, rows, asking, known=known, pool=pool)
 
 

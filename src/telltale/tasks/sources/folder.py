@@ -30,8 +30,8 @@ def find(task: NamedTask, split: str, data_dir: Path) -> Found:
     if split not in splits:
         there = ", ".join(splits) or "none"
         raise InputError(
-            f"{folder} holds no {split}{SUFFIX} for the split {split!r} of {task.name}; name one "
-            f"that is there: {there}"
+            f"{folder} holds no {split}{SUFFIX} for the split {split!r} of {task.name}; add it, or "
+            f"name one that is there: {there}"
         )
     records, _ = read_records(splits[split], f"{task.folder}/{split}{SUFFIX}")
     return Found([(where, dict(record)) for where, record in records], str(splits[split]))
