@@ -1,4 +1,4 @@
-"""A stand-in for the hub's data sets, and programs that speak to it in a process of their own."""
+"""A stand-in for the hub, and programs that speak to it in a process of their own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ GATED = b"gated"  # for a data set's files, where its owner asks for consent fir
 class Hub(http.server.BaseHTTPRequestHandler):
     """Speaks as much of the hub as is asked."""
 
-    datasets: ClassVar[Mapping[str, Mapping[str, bytes] | bytes]] = {}
+    # The files of each model, by its name, and of each data set, by datasets/ and its name.
+    repositories: ClassVar[Mapping[str, Mapping[str, bytes] | bytes]] = {}
 
     def log_message(self, *_: object) -> None:
         pass
@@ -35,8 +36,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(self.path.split("?")[0])
-        name = next((name for name in self.datasets if f"/datasets/{name}" in path), "")
-        files = self.datasets.get(name)
+        name = next((name for name in self.repositories if f"/{name}" in path), "")
+        files = self.repositories.get(name)
         if path == "/":
             self.answer(b"")
         elif files is None:
@@ -46,7 +47,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         elif path.startswith("/api/"):
             self.answer(json.dumps(about(name, files, tree="/tree/" in path)).encode())
         else:
-            file = path.removeprefix(f"/datasets/{name}/resolve/").partition("/")[2]
+            file = path.removeprefix(f"/{name}/resolve/").partition("/")[2]
             if file in files:
                 self.answer(files[file])
             else:
@@ -70,9 +71,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(datasets: Mapping[str, Mapping[str, bytes] | bytes]) -> Iterator[str]:
-    """The address of a server of data sets, each its files."""
-    handler = type("WithData", (Hub,), {"datasets": datasets})
+def serving(
+    datasets: Mapping[str, Mapping[str, bytes] | bytes],
+    models: Mapping[str, Mapping[str, bytes]] | None = None,
+) -> Iterator[str]:
+    """The address of a server of data sets and models, each its files."""
+    named = {f"datasets/{name}": files for name, files in datasets.items()}
+    handler = type("WithData", (Hub,), {"repositories": {**named, **(models or {})}})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -81,14 +86,15 @@ def serving(datasets: Mapping[str, Mapping[str, bytes] | bytes]) -> Iterator[str
 
 
 def about(name: str, files: Mapping[str, bytes], *, tree: bool) -> Any:
-    """What the hub's API says of a data set, or of its files."""
+    """What the hub's API says of a model or a data set, or of its files."""
     if tree:
         return [
             {"type": "file", "path": path, "size": len(content), "oid": "0" * 40}
             for path, content in files.items()
         ]
     siblings = [{"rfilename": path} for path in files]
-    return {"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}
+    known = {"id": name.removeprefix("datasets/"), "sha": COMMIT, "siblings": siblings}
+    return {**known, "tags": [], "private": False}
 
 
 def elsewhere(
@@ -104,6 +110,7 @@ def elsewhere(
             "HF_ENDPOINT": endpoint,
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_XET": "1",
+            "TELLTALE_HOME": str(home / "telltale"),
             **environment,
         },
         check=False,

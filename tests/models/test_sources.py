@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import os
 import shutil
-import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +21,11 @@ from telltale.models import gguf, pypi
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
 from telltale.models.source import resolve_model
 from tests import tiny
+from tests.hub import CLOSED, COMMIT, elsewhere, serving
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def test_a_folder_is_known_by_its_bytes_and_named_without_its_path(
@@ -300,85 +297,32 @@ def test_what_a_killed_conversion_left_is_removed_after_a_day(tmp_path: Path) ->
 # The hub, by a stand-in that answers as it does
 
 
+PROGRAM = """
+import json, sys
+from telltale.errors import TelltaleError
+from telltale.models.source import resolve_model
+
+try:
+    s = resolve_model({given!r})
+except TelltaleError as problem:
+    sys.exit(str(problem))
+files = sorted(p.name for p in s.folder.iterdir())
+print(json.dumps([s.name, s.revision, s.sha256, files]))
+"""
+
+
 @pytest.fixture
 def hub(tiny_folder: Path) -> Iterator[str]:
-    """A server with one model, ``org/tiny``, that speaks as much of the hub as is asked."""
-
-    class Hub(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            path = self.path.split("?")[0]
-            if path.startswith("/api/models/org/tiny"):
-                files = [file.name for file in tiny_folder.iterdir()] + ["pytorch_model.bin"]
-                tree = [{"type": "file", "path": name, "size": 1, "oid": name} for name in files]
-                info = {
-                    "id": "org/tiny",
-                    "modelId": "org/tiny",
-                    "sha": COMMIT,
-                    "siblings": [{"rfilename": name} for name in files],
-                    "tags": [],
-                    "private": False,
-                    "downloads": 0,
-                }
-                self.answer(json.dumps(tree if "/tree/" in path else info).encode())
-            elif path.startswith("/org/tiny/resolve/"):
-                self.answer((tiny_folder / path.rsplit("/", 1)[1]).read_bytes())
-            else:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RepoNotFound")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        def answer(self, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hash(body) & 0xFFFFFFFF:08x}"')
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    """A server with one model, ``org/tiny``, which has its weights as a pickle too."""
+    files = {file.name: file.read_bytes() for file in tiny_folder.iterdir()}
+    with serving({}, {"org/tiny": {**files, "pytorch_model.bin": b"pickle"}}) as endpoint:
+        yield endpoint
 
 
 def resolve_elsewhere(given: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Resolve a hub id in a process of its own, since the hub's address is read at import."""
-    program = (
-        "import sys, json\n"
-        "from telltale.errors import TelltaleError\n"
-        "from telltale.models.source import resolve_model\n"
-        "try:\n"
-        "    s = resolve_model(sys.argv[1])\n"
-        "except TelltaleError as problem:\n"
-        "    sys.exit(str(problem))\n"
-        "files = sorted(p.name for p in s.folder.iterdir())\n"
-        "print(json.dumps([s.name, s.revision, s.sha256, files]))"
-    )
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", program, given],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-        timeout=100,
-    )
+    """Resolve a hub id in a process of its own."""
+    program = PROGRAM.replace("{given!r}", repr(given))
+    return elsewhere(program, endpoint, home, HF_HUB_DISABLE_PROGRESS_BARS="1")
 
 
 def test_a_hub_model_is_fetched_without_its_pickles_and_with_its_commit(
@@ -391,7 +335,7 @@ def test_a_hub_model_is_fetched_without_its_pickles_and_with_its_commit(
     assert sha256 == resolve_model(str(tiny_folder)).sha256
     assert "pytorch_model.bin" not in files
     # With the hub gone, what is in its cache is used.
-    again = resolve_elsewhere("org/tiny", "http://127.0.0.1:9", tmp_path)
+    again = resolve_elsewhere("org/tiny", CLOSED, tmp_path)
     assert json.loads(again.stdout)[2] == sha256
 
 
@@ -402,7 +346,7 @@ def test_a_model_that_the_hub_has_not_is_refused(hub: str, tmp_path: Path) -> No
 
 
 def test_a_hub_that_cannot_be_reached_is_an_input_error(tmp_path: Path) -> None:
-    done = resolve_elsewhere("org/tiny", "http://127.0.0.1:9", tmp_path)
+    done = resolve_elsewhere("org/tiny", CLOSED, tmp_path)
     assert done.returncode == 1
     assert "cannot get the model 'org/tiny'" in done.stderr
     assert "\n" not in done.stderr.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 
 import telltale
 from telltale.errors import InputError
-from telltale.evaluation import first_examples
 from telltale.measure import Generated, Outcome
-from telltale.tasks import Example, Generation, Task
+from telltale.tasks import Example, Generation, Shot, Task
 from telltale.tasks.group import group, members
 from telltale.tasks.scorer import python_scorer
-from telltale.tasks.split import counts_of, most_of, split_examples, texts_of
+from telltale.tasks.shots import without_shown
+from telltale.tasks.split import counts_of, first_examples, most_of, split_examples, texts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +101,20 @@ def test_tasks_asked_in_different_ways_are_no_group() -> None:
     written = task("b", 50, generation=Generation(False, "exact", 5, ()))
     with pytest.raises(InputError, match=r"a and b are not asked in the same way.*'text'"):
         group([task("a", 50), written], [1, 1])
+
+
+def test_two_tasks_of_one_name_are_no_group() -> None:
+    with pytest.raises(InputError, match=r"two of the tasks are named a, .*another name"):
+        group([task("a", 50), task("b", 50), task("a", 60)], [1, 1, 1])
+
+
+def test_what_one_task_shows_another_asks_in_no_set_of_a_search() -> None:
+    shot = Shot("x  7", "no")
+    shows = task("a", 50)
+    shows = replace(shows, examples=tuple(replace(one, shots=(shot,)) for one in shows.examples))
+    both = group([shows, task("b", 50, same="x")], [1, 1])
+    assert [example.id for example in both.examples if example.is_shown] == ["b/7"]
+    assert len(without_shown(both).examples) == 99
 
 
 def test_each_example_is_judged_by_its_own_task() -> None:

@@ -87,13 +87,21 @@ def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
             )
     total = sum(weights)
     scorers = {task.name: task.scorer for task in tasks}
+    # What one task shows, another may ask.
+    shots = {shot for task in tasks for example in task.examples for shot in example.shots}
+    shown = {_folded(shot.question) for shot in shots}
     return replace(
         first,
         name=",".join(
             f"{task.name}={weight:g}" for task, weight in zip(tasks, weights, strict=True)
         ),
         examples=tuple(
-            replace(example, id=f"{task.name}{SEPARATOR}{example.id}", part=task.name)
+            replace(
+                example,
+                id=f"{task.name}{SEPARATOR}{example.id}",
+                part=task.name,
+                is_shown=example.is_shown or _folded(example.context) in shown,
+            )
             for task in tasks
             for example in task.examples
         ),
@@ -104,6 +112,10 @@ def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
             (task.name, weight / total) for task, weight in zip(tasks, weights, strict=True)
         ),
     )
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _way(task: Task) -> str:

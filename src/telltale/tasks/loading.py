@@ -105,6 +105,11 @@ def load_task(
     place = None if data_dir is None else Path(data_dir)
     tasks = []
     for name, _ in named:
+        if not name.startswith(HUB) and (fields != DEFAULT_FIELDS or skip_bad_rows):
+            raise InputError(
+                f"names of fields, --answer-form and --skip-bad-rows are for --data and hf:, and "
+                f"{name} knows its own; leave them out"
+            )
         if name.startswith(HARNESS):
             _refuse(name, asking, data_dir=data_dir, split=split)
             tasks.append(_of_harness(name, shots, metric))

@@ -17,7 +17,7 @@ from telltale.files import sha256_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from telltale.tasks.task import Example
+    from telltale.tasks.task import Example, Task
 
 SMALLEST_SET = 20
 FEWEST_DIFFERENT = 10  # of a set; the others may recur
@@ -100,6 +100,21 @@ def split_examples(
                 f"search or judge by; give at least {FEWEST_DIFFERENT} different ones for each set"
             )
     return Split(search=tuple(search), held_out=tuple(kept_out))
+
+
+def first_examples(task: Task, limit: int | None) -> tuple[Example, ...]:
+    """The first so many; of several tasks together, of each its share."""
+    if not task.shares:
+        return task.examples[:limit]
+    shares = dict(task.shares)
+    most = most_of(task.examples, shares)
+    room = counts_of(most if limit is None else min(limit, most), shares)
+    chosen = []
+    for example in task.examples:
+        if room[example.part]:
+            room[example.part] -= 1
+            chosen.append(example)
+    return tuple(chosen)
 
 
 def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:

