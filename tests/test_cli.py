@@ -212,26 +212,27 @@ def test_help_and_import_are_quick_and_bring_no_torch() -> None:
 def test_control_c_prints_how_to_go_on_and_the_same_command_does(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    arguments = search_arguments(tiny_folder, tmp_path / "s")
-    command = [sys.executable, "-m", "telltale", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
-    first = process.stderr.readline()
-    while first and not first.startswith("round 1"):  # before it is told where the rows are from
-        first = process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert first.startswith("round 1")
+    for attempt in range(5):  # on a busy machine the search may end before it is interrupted
+        arguments = search_arguments(tiny_folder, tmp_path / f"s{attempt}", "--tolerance", "1")
+        command = [sys.executable, "-m", "telltale", *arguments]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any(line.startswith("round 1") for line in lines)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        if process.returncode != 0:
+            break
     assert process.returncode == 130
     assert "Traceback" not in err
     assert f"telltale search {tiny_folder} capitals" in err
     going_on = start_command(arguments)
     going_on.join()
     assert going_on.exitcode == 0
-    alone = start_command(search_arguments(tiny_folder, tmp_path / "alone"))
+    alone = start_command(search_arguments(tiny_folder, tmp_path / "alone", "--tolerance", "1"))
     alone.join()
-    assert result_of(tmp_path / "s") == result_of(tmp_path / "alone")
+    assert result_of(tmp_path / f"s{attempt}") == result_of(tmp_path / "alone")
 
 
 def test_a_reader_that_stops_reading_is_no_error() -> None:

@@ -1,6 +1,7 @@
 """BoolQ: yes-or-no questions about a passage of Wikipedia.
 
-SuperGLUE's copy, which lm-evaluation-harness reads, begins each passage with the article's title.
+SuperGLUE's copy, which lm-evaluation-harness reads, begins each passage with the article's title;
+a folder's copy is read as it is.
 """
 
 from __future__ import annotations
