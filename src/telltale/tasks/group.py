@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
+from telltale.tasks.split import folded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +90,7 @@ def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
     scorers = {task.name: task.scorer for task in tasks}
     # What one task shows, another may ask.
     shots = {shot for task in tasks for example in task.examples for shot in example.shots}
-    shown = {_folded(shot.question) for shot in shots}
+    shown = {folded(shot.question) for shot in shots}
     return replace(
         first,
         name=",".join(
@@ -100,7 +101,7 @@ def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
                 example,
                 id=f"{task.name}{SEPARATOR}{example.id}",
                 part=task.name,
-                is_shown=example.is_shown or _folded(example.context) in shown,
+                is_shown=example.is_shown or folded(example.context) in shown,
             )
             for task in tasks
             for example in task.examples
@@ -112,10 +113,6 @@ def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
             (task.name, weight / total) for task, weight in zip(tasks, weights, strict=True)
         ),
     )
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _way(task: Task) -> str:

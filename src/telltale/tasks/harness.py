@@ -18,6 +18,7 @@ from telltale.plain import printable
 from telltale.tasks.harness_scorer import asks_twice, make_scorer
 from telltale.tasks.harness_source import CHOICES, blaming, find, quietly
 from telltale.tasks.scorer import shown
+from telltale.tasks.split import folded
 from telltale.tasks.task import Example, Generation, Request, Scoring, Task
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _texts(task: Any, doc: Any) -> set[str]:
             read = [choices[one] if choices and isinstance(one, int) else one for one in parts]
         except Exception:  # what is only shown may lack what questions have, and the reverse
             continue
-        texts.add(" ".join(" ".join(map(str, read)).split()))
+        texts.add(folded(" ".join(map(str, read))))
     return texts
 
 

@@ -36,7 +36,12 @@ class Split:
 def texts_of(example: Example) -> list[tuple[str, str]]:
     """What two examples have in common if they belong together, without regard to white space."""
     texts = {"context": example.context, "passage": example.passage}
-    return [(kind, " ".join(text.split())) for kind, text in texts.items() if text]
+    return [(kind, folded(text)) for kind, text in texts.items() if text]
+
+
+def folded(text: str) -> str:
+    """A text without regard to its white space."""
+    return " ".join(text.split())
 
 
 def check_answers_differ(examples: Sequence[Example]) -> None:
