@@ -5,6 +5,7 @@ Heavy imports happen inside, so that ``import telltale`` and ``telltale --help``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from telltale.checkpoints.export import Exported
+    from telltale.objectives import Objective
     from telltale.preview import Preview
     from telltale.study import Result
     from telltale.tasks import Task
@@ -30,9 +32,15 @@ def search(
     out: str | Path,
     limit: int | None = None,
     held_out: int | None = None,
+    final: int | None = None,
+    objective: str | Objective | None = None,
+    guards: Mapping[str, float] | Iterable[tuple[Task | str, float]] = (),
     tolerance: float = 0.08,
     max_removed: int | None = None,
     protect: Iterable[int] = (),
+    max_loss: float = 0.03,
+    confidence: float = 0.95,
+    paper: bool = False,
     truncate: str = "no",
     device: str = "auto",
     dtype: str = "auto",
@@ -52,9 +60,18 @@ def search(
         out: the study's folder; one that holds the same study is gone on with.
         limit: the size of the search set; by default 500 but at most half of the examples.
         held_out: the size of the held-out set at most; by default what is left, up to 1,000.
+        final: the size of a third set, looked at once, for the model recommended.
+        objective: what candidates are ranked by: ``accuracy``, ``likelihood``, ``margin``, or a
+            `telltale.objectives.Objective`; by default `telltale.objectives.default_objective`.
+        guards: tasks at which a candidate may lose no more than a share of the examples, such as
+            ``{"arc_easy": 0.01}``.
         tolerance: how far below the whole model's accuracy a model may fall to be kept, in [0, 1].
         max_removed: the most layers to remove.
         protect: layers that always stay.
+        max_loss: what the model called ``fastest_safe`` may lose, a share of the examples.
+        confidence: that of intervals, and of what is certified.
+        paper: the published method to the letter: candidates are ranked by accuracy, and nothing
+            is guarded.
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
             them.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -72,7 +89,8 @@ def search(
         UnsupportedModelError: the architecture cannot be driven layer by layer.
         MeasurementError: measuring failed; the same call goes on from what was measured.
     """
-    from telltale.searches import GreedyRemoval
+    from telltale.objectives import check_objective, default_objective, objective_named
+    from telltale.settings import Settings
     from telltale.tasks.shots import without_shown
     from telltale.tasks.split import check_answers_differ, split_examples
 
@@ -80,9 +98,26 @@ def search(
     chosen = without_shown(load_task(task) if isinstance(task, str) else task)
     check_answers_differ(chosen.examples)
     split = split_examples(
-        chosen.examples, limit=limit, held_out=held_out, seed=seed, shares=dict(chosen.shares)
+        chosen.examples,
+        limit=limit,
+        held_out=held_out,
+        final=final,
+        seed=seed,
+        shares=dict(chosen.shares),
     )
-    greedy = GreedyRemoval(tolerance, max_removed, frozenset(protect))
+    guarded = list(guards.items() if isinstance(guards, Mapping) else guards)
+    if paper and (guarded or objective not in (None, "accuracy")):
+        raise InputError(
+            "--paper is the published method: it ranks by accuracy and guards nothing; leave out "
+            "--objective and --guard"
+        )
+    objective = "accuracy" if paper else objective
+    if objective is None:
+        ranks = default_objective(chosen)
+    else:
+        ranks = objective_named(objective) if isinstance(objective, str) else objective
+    check_objective(ranks, chosen)
+    settings = Settings(ranks, tolerance, max_removed, frozenset(protect), max_loss, confidence)
     folder = Path(out)
 
     from telltale.records import check_study_folder
@@ -92,15 +127,28 @@ def search(
     from telltale.elsewhere import page_from
     from telltale.models.load import choose_device, choose_dtype
     from telltale.models.source import resolve_model
-    from telltale.question import Question
+    from telltale.question import Question, guard_by
     from telltale.study import run_study
 
     page = None if text is None else page_from(Path(text))
     choose_dtype(dtype, choose_device(device))
     source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
-    question = Question(source, chosen, split, seed=seed, device=device, dtype=dtype, cuts=cuts)
+    question = Question(
+        source,
+        chosen,
+        split,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        cuts=cuts,
+        guards=tuple(
+            guard_by(load_task(task) if isinstance(task, str) else task, most_loss, chosen, seed)
+            for task, most_loss in guarded
+        ),
+        reads_references=chosen.generation is not None and ranks.fewest_choices > 0,
+    )
     return run_study(
-        question, greedy, folder, watcher=watcher, page=page, resume_anyway=resume_anyway
+        question, settings, folder, watcher=watcher, page=page, resume_anyway=resume_anyway
     )
 
 
@@ -184,7 +232,8 @@ def export(
 
     Args:
         study: the study's folder.
-        pick: ``best``, ``bsba``, or how many layers are removed on the study's path.
+        pick: ``best``, ``bsba``, ``confirmed_best``, ``fastest_safe``, or how many layers are
+            removed on the study's path.
         to: the folder to write; must not exist, or be empty.
         dtype: float32, bfloat16 or float16; by default what the model's files hold.
         device: where the verification runs.

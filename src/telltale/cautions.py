@@ -5,36 +5,53 @@ A caution never changes a result. Each names what was seen and what to do.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from telltale.stats import wilson
+from telltale.stats import one_sided, two_sided, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from telltale.measure import Outcome
     from telltale.paths import LayerPath
-    from telltale.result import NamedModel
+    from telltale.result import PathModel
     from telltale.tasks import Example
 
 WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere
+USUAL_CHANGE = 0.15  # of answers, between the whole model and one that lacks a few layers
 MUCH_CUT_OFF = 0.05  # of texts; more may explain a difference
 MUCH_UNREAD = 0.05  # of texts without an answer; the same
 NAMES = {
     "baseline": "the whole model",
     "best": "BEST",
     "bsba": "BSBA",
+    "fastest_safe": "the fastest safe model",
     "evaluated": "the model",
 }
 
 
+def advice(held_out: int, max_loss: float, confidence: float) -> str:
+    """What can be seen with so many held-out examples, before anything is measured."""
+    seen = two_sided(confidence) * math.sqrt(USUAL_CHANGE / held_out)
+    # A model that loses nothing is certified four times in five with so many.
+    wanted = USUAL_CHANGE * ((one_sided(confidence) + one_sided(0.8)) / max_loss) ** 2
+    certify = f"to certify a loss of at most {100 * max_loss:g} points takes about {wanted:,.0f}"
+    return (
+        f"With {held_out:,} held-out examples a difference under about {100 * seen:.1f} points "
+        f"cannot be seen{f', and {certify}' if max_loss else ''}, if "
+        f"{100 * USUAL_CHANGE:.0f} answers in a hundred change"
+    )
+
+
 def cautions(
-    models: Mapping[str, NamedModel],
+    models: Mapping[str, PathModel],
     outcomes: Mapping[str, Sequence[Outcome]],
     examples: Sequence[Example],
     *,
     truncated: int = 0,
+    final: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Every caution about a study.
 
@@ -43,6 +60,7 @@ def cautions(
         outcomes: theirs on the held-out set, each in the order of ``examples``.
         examples: the held-out set.
         truncated: how many prompts lost their beginning.
+        final: what the final set said of the model that was recommended when it was looked at.
     """
     first_names: dict[LayerPath, str] = {}
     for name, model in models.items():
@@ -56,6 +74,8 @@ def cautions(
         *(line for name in names for line in cut_off(name, outcomes[name])),
         *([cut_prompts(truncated)] if truncated else []),
         *(line for name in names for line in hurt_elsewhere(name, models)),
+        *(line for name in names for line in worse_at_a_guard(name, models)),
+        *final_of_another(models, final),
     ]
 
 
@@ -116,7 +136,7 @@ def never_answered(
     ]
 
 
-def too_few_held_out(models: Mapping[str, NamedModel]) -> list[str]:
+def too_few_held_out(models: Mapping[str, PathModel]) -> list[str]:
     """Whether the held-out set could not have shown the gain that the search set claims."""
     best = models["best"]
     claimed = best.kept.accuracy - models["baseline"].kept.accuracy
@@ -162,7 +182,7 @@ def cut_prompts(truncated: int) -> str:
     return f"{words} longer than the model takes and lost {its} beginning"
 
 
-def hurt_elsewhere(name: str, models: Mapping[str, NamedModel]) -> list[str]:
+def hurt_elsewhere(name: str, models: Mapping[str, PathModel]) -> list[str]:
     """Whether a shallower model reads ordinary text much worse."""
     rise = models[name].perplexity / models["baseline"].perplexity - 1
     if not rise > WORST_RISE:
@@ -171,6 +191,28 @@ def hurt_elsewhere(name: str, models: Mapping[str, NamedModel]) -> list[str]:
         f"{NAMES[name]} is hurt elsewhere: its perplexity on ordinary text is {100 * rise:.0f}% "
         f"higher than the whole model's (past {100 * WORST_RISE:.0f}% this is said); use it for "
         "this task only"
+    ]
+
+
+def worse_at_a_guard(name: str, models: Mapping[str, PathModel]) -> list[str]:
+    """Guards at which a model is shown to be worse, on examples that kept no candidate out."""
+    return [
+        f"{NAMES[name]} is worse at {guard}: {100 * found.gain:+.1f} points on {found.examples} "
+        "examples that the guard's search set does not hold; give a smaller --guard"
+        for guard, found in models[name].guards.items()
+        if found.gain_interval.high < 0
+    ]
+
+
+def final_of_another(models: Mapping[str, PathModel], final: Mapping[str, Any] | None) -> list[str]:
+    """Whether the final set was spent on a model that is not among those named now."""
+    if final is None or any(
+        list(model.kept.removed) == final["removed"] for model in models.values()
+    ):
+        return []
+    return [
+        "the final set was looked at once, for a model that is no longer one of those named; "
+        "for fresh examples give another --seed and another --out"
     ]
 
 

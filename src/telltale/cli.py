@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import math
 import os
 import shlex
 import sys
 from contextlib import suppress
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +29,10 @@ from telltale.options import (
     takes_groups,
 )
 from telltale.plain import PlainFormatter, printable
+from telltale.tasks.loading import load_task
+
+if TYPE_CHECKING:
+    from telltale.tasks import Task
 
 INTERRUPTED = 130
 KEPT = "what a search has measured is kept, and the same command goes on"
@@ -74,6 +79,34 @@ def search(
             show_default=False,
         ),
     ] = None,
+    final: Annotated[
+        int | None,
+        typer.Option(
+            "--final",
+            metavar="M",
+            help="Seal M more examples, looked at once, for the model recommended.",
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective",
+            metavar="accuracy|likelihood|margin",
+            help="What candidates are ranked by.  [default: likelihood; accuracy where the model "
+            "writes]",
+            show_default=False,
+        ),
+    ] = None,
+    guard: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--guard",
+            metavar="TASK:SHARE",
+            help="Keep no model that loses more than this at another task: arc_easy:0.01 is one "
+            "point; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     tolerance: Annotated[
         float,
         typer.Option(
@@ -88,6 +121,26 @@ def search(
     protect: Annotated[
         str, typer.Option("--protect", metavar="0,1,29", help="Layers that always stay.")
     ] = "",
+    max_loss: Annotated[
+        float,
+        typer.Option(
+            "--max-loss",
+            metavar="SHARE",
+            help="What the fastest safe model may lose on held-out examples: 0.03 is 3 points.",
+        ),
+    ] = 0.03,
+    confidence: Annotated[
+        float,
+        typer.Option(
+            "--confidence", metavar="SHARE", help="That of intervals and of what is certified."
+        ),
+    ] = 0.95,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper", help="The published method to the letter: ranks by accuracy, unguarded."
+        ),
+    ] = False,
     seed: SeedOption = 0,
     resume_anyway: Annotated[
         bool, typer.Option("--resume-anyway", help="Go on although libraries have changed.")
@@ -98,10 +151,12 @@ def search(
 ) -> None:
     """Find the layers that a task does not need, with evidence on unseen examples.
 
-    Layers are removed one at a time, always the one whose absence leaves the highest accuracy on
-    the search set (TALE, arXiv 2510.22767). Two models are named: BEST, the most accurate, and
-    BSBA, the shallowest that is at least as accurate as the whole model. Only they are then
-    measured on held-out examples. Writes DIR/result.json.
+    Layers are removed one at a time, always the one whose absence leaves the model best on the
+    search set (TALE, arXiv 2510.22767). Every model on that path is then measured on held-out
+    examples. Named are BEST, the most accurate on the search set; BSBA, the shallowest of those at
+    least as accurate as the whole model there; and what the held-out set has shown: whether BEST
+    gains, and the shallowest model that loses no more than --max-loss. Writes DIR/result.json and
+    DIR/report.html.
     """
     from telltale.screen import ScreenWatcher, console, summary
 
@@ -112,9 +167,15 @@ def search(
             out=out,
             limit=limit,
             held_out=held_out,
+            final=final,
+            objective=objective,
+            guards=_guards(guard or [], task.keywords["data_dir"]),
             tolerance=tolerance,
             max_removed=max_removed,
             protect=_layers(protect, "--protect"),
+            max_loss=max_loss,
+            confidence=confidence,
+            paper=paper,
             seed=seed,
             resume_anyway=resume_anyway,
             watcher=watcher,
@@ -123,8 +184,8 @@ def search(
     screen = console()
     summary(result.document, result.held_out_looks, screen)
     screen.print(f"Written to {out / 'result.json'}")
-    if any(done["accepted"] for done in result.document["rounds"]):
-        pick = next((name for name in ("best", "bsba") if result.document[name]["removed"]), "1")
+    pick = _worth_exporting(result.document)
+    if pick is not None:
         screen.print(f"Next: telltale export {shlex.quote(str(out))} --pick {pick} --to FOLDER")
 
 
@@ -174,8 +235,8 @@ def export(
         str,
         typer.Option(
             "--pick",
-            metavar="best|bsba|N",
-            help="BEST, BSBA, or the model with the first N layers of the path removed.",
+            metavar="best|bsba|confirmed_best|fastest_safe|N",
+            help="A model by its name, or the one with the first N layers of the path removed.",
         ),
     ] = "best",
     dtype: Annotated[
@@ -276,6 +337,33 @@ def _layers(text: str, option: str) -> tuple[int, ...]:
             f"{option} {text!r} is not a list of layers; give indices counted from 0, such as 3,17"
         )
     return tuple(int(part) for part in parts)
+
+
+def _guards(given: list[str], data_dir: Path | None) -> list[tuple[Task, float]]:
+    """The tasks and shares of ``arc_easy:0.01``; a task may be a file of one's own."""
+    found = []
+    for one in given:
+        name, colon, share = one.rpartition(":")
+        try:
+            most_loss = float(share) if colon else math.nan
+        except ValueError:
+            most_loss = math.nan
+        if not (name and math.isfinite(most_loss)):
+            raise InputError(
+                f"--guard {one!r} names no task with a share of its examples; give it like "
+                "arc_easy:0.01"
+            )
+        is_file = Path(name).is_file()
+        task = load_task(data=name) if is_file else load_task(name, data_dir=data_dir)
+        found.append((task, most_loss))
+    return found
+
+
+def _worth_exporting(result: dict[str, Any]) -> str | None:
+    """What to export next, by its name or depth; None where nothing was removed."""
+    names = ("confirmed_best", "fastest_safe", "best", "bsba")
+    removing = (name for name in names if result[name] and result[name]["removed"])
+    return next(removing, "1" if len(result["path"]) > 1 else None)
 
 
 def main(arguments: list[str] | None = None) -> None:

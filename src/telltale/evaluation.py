@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.cautions import evaluation_cautions
 from telltale.elsewhere import Page, built_in_page, perplexities
+from telltale.evidence import generation_counts
 from telltale.measure import in_halves, outcomes_by_path
 from telltale.paths import LayerPath
-from telltale.result import generation_counts
 from telltale.stats import wilson
 from telltale.tasks.split import first_examples
 from telltale.watcher import Watcher

@@ -7,7 +7,7 @@ An outcome depends on the model, the path and the example, never on its companio
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from telltale.errors import MeasurementError, TelltaleError
@@ -29,6 +29,10 @@ class Batch:
     def id(self) -> str:
         """Identity by content."""
         return sha256_of_json(self.examples)[:16]
+
+    def shifted(self, by: int) -> Batch:
+        """The batch of the examples that are so many positions further on."""
+        return Batch(tuple(position + by for position in self.examples))
 
     def halves(self) -> tuple[Batch, Batch]:
         """The two batches that replace this one where it does not fit in memory."""
@@ -68,7 +72,7 @@ class Outcome:
 
     Where choices were compared, ``choices`` holds each of them and ``answer`` is the index of the
     one taken. Where text was generated, ``generated`` holds it and ``answer`` is what was read from
-    it, None where nothing could be.
+    it, None where nothing could be; ``choices`` then holds the reference answer, if it was read.
     """
 
     example: int
@@ -101,6 +105,7 @@ class BatchTooLargeError(MeasurementError):
             "close other programs, use --dtype bfloat16 or shorten the examples"
         )
         self.batch = batch
+        self.device = device
 
 
 class Measure(Protocol):
@@ -118,6 +123,28 @@ class Measure(Protocol):
     ) -> Iterator[Measurement]:
         """Measure every path on every batch."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shifted:
+    """Measures as another measure does, which counts its examples from a later position on."""
+
+    measure: Measure
+    by: int
+
+    def __call__(
+        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    ) -> Iterator[Measurement]:
+        """See `Measure`."""
+        try:
+            for found in self.measure(paths, [batch.shifted(-self.by) for batch in batches]):
+                outcomes = tuple(
+                    replace(outcome, example=outcome.example + self.by)
+                    for outcome in found.outcomes
+                )
+                yield replace(found, batch=found.batch.shifted(self.by), outcomes=outcomes)
+        except BatchTooLargeError as problem:
+            raise BatchTooLargeError(problem.batch.shifted(self.by), problem.device) from problem
 
 
 def in_halves(
@@ -156,16 +183,8 @@ def accuracy(outcomes: Iterable[Outcome]) -> float:
     return sum(scores) / len(scores)
 
 
-def accuracies(
-    measure: Measure, paths: Sequence[LayerPath], batches: Sequence[Batch]
-) -> dict[LayerPath, float]:
-    """Every path's accuracy over all the examples of ``batches``."""
-    found = outcomes_by_path(measure(paths, batches))
-    return {path: accuracy(found[path].values()) for path in paths}
-
-
 # One measurement's outcomes as bytes, little-endian. For each example: its position, score, number
-# of choices and whether text was generated; then either the answer's index and the choices, or the
+# of choices and whether text was generated; the choices; then either the answer's index, or the
 # text's tokens, why it ended, whether it has an answer, and text and answer with their lengths.
 _OUTCOME = struct.Struct("<IdI?")
 _ANSWER = struct.Struct("<I")
@@ -180,11 +199,9 @@ def pack_outcomes(outcomes: Iterable[Outcome]) -> bytes:
         generated = outcome.generated
         head = (outcome.example, outcome.score, len(outcome.choices), generated is not None)
         parts.append(_OUTCOME.pack(*head))
+        parts += [_CHOICE.pack(c.loglik, c.tokens, c.characters, c.bytes) for c in outcome.choices]
         if generated is None:
             parts.append(_ANSWER.pack(outcome.answer))
-            parts += [
-                _CHOICE.pack(c.loglik, c.tokens, c.characters, c.bytes) for c in outcome.choices
-            ]
         else:
             text = generated.text.encode()
             answer = b"" if outcome.answer is None else str(outcome.answer).encode()
@@ -218,12 +235,12 @@ def unpack_outcomes(data: bytes) -> tuple[Outcome, ...]:
 def _unpack_one(data: bytes) -> tuple[Outcome, bytes]:
     """The first outcome, and the bytes after it."""
     (example, score, count, is_generated), rest = _take(_OUTCOME, data)
+    choices = []
+    for _ in range(count):
+        choice, rest = _take(_CHOICE, rest)
+        choices.append(ChoiceOutcome(*choice))
     if not is_generated:
         (answer,), rest = _take(_ANSWER, rest)
-        choices = []
-        for _ in range(count):
-            choice, rest = _take(_CHOICE, rest)
-            choices.append(ChoiceOutcome(*choice))
         return Outcome(example, tuple(choices), answer, score), rest
     (tokens, cut_off, has_answer, text_size, answer_size), rest = _take(_GENERATED, rest)
     if len(rest) < text_size + answer_size:
@@ -231,7 +248,8 @@ def _unpack_one(data: bytes) -> tuple[Outcome, bytes]:
     text, answer_text = rest[:text_size].decode(), rest[text_size:][:answer_size].decode()
     generated = Generated(text, tokens, cut_off)
     answer = answer_text if has_answer else None
-    return Outcome(example, (), answer, score, generated), rest[text_size + answer_size :]
+    outcome = Outcome(example, tuple(choices), answer, score, generated)
+    return outcome, rest[text_size + answer_size :]
 
 
 def _take(form: struct.Struct, data: bytes) -> tuple[tuple[Any, ...], bytes]:

@@ -1,31 +1,38 @@
 """What a study asks: all that changes an outcome, and nothing else.
 
-Two studies with the same identity measure the same numbers. The search's own settings (tolerance,
-maximum, protected layers) are not here: they choose among outcomes and change none.
+Two studies with the same identity measure the same numbers. The search's own settings (objective,
+tolerance, maximum, protected layers) are not here: they choose among outcomes and change none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from telltale.errors import InputError
 from telltale.files import sha256_of
+from telltale.tasks.shots import without_shown
+from telltale.tasks.split import SMALLEST_SET, clusters_of, split_examples, texts_of
 from telltale.workbench import Workbench
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from telltale.models.source import ModelSource
     from telltale.tasks import Example, Task
     from telltale.tasks.split import Split
 
+SEARCH, HELD_OUT, FINAL = "search", "held-out", "final"
 # How a difference is told to a person; what is not here is told by its own name.
 SPOKEN = {
     "model_sha256": "the model's bytes",
     "tokenizer_sha256": "the tokenizer's bytes",
-    "search_sha256": "the search set (data, prompt, --limit or --seed)",
-    "held_out_sha256": "the held-out set (data, prompt, --held-out or --seed)",
+    "search_sha256": "the search set (data, prompt, --limit, --final or --seed)",
+    "held_out_sha256": "the held-out set (data, prompt, --held-out, --final or --seed)",
+    "final_sha256": "the final set (data, prompt, --final or --seed)",
+    "guards": "--guard",
+    "references": "whether reference answers are read (--objective)",
     "device": "the kind of device",
     "asking": "how the task is asked and scored",
     "prompts_sha256": "the prompts as the model reads them (has the chat template named the date, "
@@ -34,9 +41,25 @@ SPOKEN = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A task at which a model may lose no more than ``most_loss``, on examples of its own.
+
+    Its search set keeps candidates out; its held-out set says how the models found do there.
+    """
+
+    task: Task
+    split: Split
+    most_loss: float
+
+
 @dataclass(frozen=True)
 class Question:
-    """A model, a task's two sets of examples, and how they are measured."""
+    """A model, a task's sets of examples, and how they are measured.
+
+    ``reads_references`` says that where text is generated, the log-likelihood of the reference
+    answer is read too.
+    """
 
     source: ModelSource
     task: Task
@@ -45,58 +68,148 @@ class Question:
     device: str = "auto"
     dtype: str = "auto"
     cuts: bool = False
+    guards: tuple[Guard, ...] = ()
+    reads_references: bool = False
 
     @cached_property
-    def examples(self) -> tuple[Example, ...]:
-        """The study's examples: the search set first, then the held-out set."""
-        order = (*self.split.search, *self.split.held_out)
-        return tuple(self.task.examples[index] for index in order)
+    def sets(self) -> dict[str, tuple[Example, ...]]:
+        """Every set of examples by its role; a study counts them through, in this order."""
+        sets = {
+            SEARCH: _chosen(self.task, self.split.search),
+            HELD_OUT: _chosen(self.task, self.split.held_out),
+        }
+        if self.split.final:
+            sets[FINAL] = _chosen(self.task, self.split.final)
+        for guard in self.guards:
+            sets[guard_role(guard)] = _chosen(guard.task, guard.split.search)
+            sets[guard_role(guard, HELD_OUT)] = _chosen(guard.task, guard.split.held_out)
+        return sets
 
-    @property
-    def search_positions(self) -> range:
-        """Where the search set is among the examples."""
-        return range(len(self.split.search))
+    @cached_property
+    def positions(self) -> dict[str, range]:
+        """Where each set is among the study's examples."""
+        found: dict[str, range] = {}
+        start = 0
+        for role, examples in self.sets.items():
+            found[role] = range(start, start + len(examples))
+            start += len(examples)
+        return found
 
-    @property
-    def held_out_positions(self) -> range:
-        """Where the held-out set is among the examples."""
-        return range(len(self.split.search), len(self.examples))
+    @cached_property
+    def clusters(self) -> dict[int, int]:
+        """For each example, by position, the first of its set that it belongs together with."""
+        return {
+            self.positions[role][index]: self.positions[role][cluster]
+            for role, examples in self.sets.items()
+            for index, cluster in enumerate(clusters_of(examples))
+        }
 
     def workbench(self, known_capabilities: list[bool] | None = None) -> Workbench:
-        """What measures this question."""
+        """What measures this question, but for its guards."""
         return Workbench(
             source=self.source,
             task=self.task,
-            examples=self.examples,
+            examples=tuple(example for role in self._own_roles() for example in self.sets[role]),
             device_name=self.device,
             dtype_name=self.dtype,
             seed=self.seed,
             cuts=self.cuts,
             known_capabilities=known_capabilities,
+            reads_references=self.reads_references,
         )
+
+    def _own_roles(self) -> list[str]:
+        return [role for role in (SEARCH, HELD_OUT, FINAL) if role in self.sets]
+
+    def guard_workbench(
+        self, guard: Guard, beside: Workbench, known_capabilities: list[bool] | None = None
+    ) -> Workbench:
+        """What measures a guard, with the model of another workbench."""
+        examples = (*self.sets[guard_role(guard)], *self.sets[guard_role(guard, HELD_OUT)])
+        return beside.with_task(guard.task, examples, known_capabilities)
 
     def identity(self) -> dict[str, Any]:
         """All that changes an outcome, as JSON values."""
         bench = self.workbench()
-        return {
+        identity = {
             "model_sha256": self.source.sha256,
             "tokenizer_sha256": self.source.tokenizer_sha256,
             "trust_remote_code": self.source.trust_remote_code,
-            "search_sha256": _digest([self.examples[i] for i in self.search_positions]),
-            "held_out_sha256": _digest([self.examples[i] for i in self.held_out_positions]),
+            "search_sha256": _digest(self.sets[SEARCH]),
+            "held_out_sha256": _digest(self.sets[HELD_OUT]),
             "asking": self.task.settings(),
             "prompts_sha256": sha256_of(*bench.rendered_prompts()),
             "truncate": "left" if self.cuts else "no",
             "dtype": str(bench.dtype).removeprefix("torch."),
             "device": bench.device.type,
             "batches": bench.batch_settings,
+            "references": self.reads_references,
         }
+        if FINAL in self.sets:
+            identity["final_sha256"] = _digest(self.sets[FINAL])
+        if self.guards:
+            identity["guards"] = [self._guard_identity(guard, bench) for guard in self.guards]
+        return identity
+
+    def _guard_identity(self, guard: Guard, bench: Workbench) -> dict[str, Any]:
+        own = self.guard_workbench(guard, bench)
+        return {
+            "task": guard.task.name,
+            "asking": guard.task.settings(),
+            "prompts_sha256": sha256_of(*own.rendered_prompts()),
+            "examples_sha256": _digest(own.examples),
+            "batches": own.batch_settings,
+        }
+
+
+GUARD_SIZE = 200  # of each of a guard's two sets at most
+
+
+def guard_by(task: Task, most_loss: float, searched: Task, seed: int) -> Guard:
+    """A guard on some of a task's examples, none of which the search has.
+
+    Raises:
+        InputError: the loss is no share, the task is the one that is searched, or it has too few
+            examples that the search does not have.
+    """
+    if not 0 <= most_loss < 1:
+        raise InputError(
+            f"--guard {task.name}:{most_loss:g} makes no sense; give a share of the examples from "
+            f"0 to below 1, such as {task.name}:0.01 for one point"
+        )
+    taken = {text for example in searched.examples for text in texts_of(example)}
+    own = [
+        example for example in without_shown(task).examples if taken.isdisjoint(texts_of(example))
+    ]
+    if len(own) < 2 * SMALLEST_SET:
+        raise InputError(
+            f"--guard {task.name} has {len(own)} examples that the search does not have; give "
+            f"another task, or one with at least {2 * SMALLEST_SET}"
+        )
+    task = replace(task, examples=tuple(own))
+    split = split_examples(
+        own,
+        limit=min(GUARD_SIZE, len(own) // 2),
+        held_out=GUARD_SIZE,
+        seed=seed,
+        shares=dict(task.shares),
+    )
+    return Guard(task, split, most_loss)
+
+
+def guard_role(guard: Guard, part: str = SEARCH) -> str:
+    """The role of a guard's examples."""
+    return f"guard {guard.task.name} {part}"
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two identities, in words."""
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return [SPOKEN.get(name, name) for name in names]
+
+
+def _chosen(task: Task, indices: Iterable[int]) -> tuple[Example, ...]:
+    return tuple(task.examples[index] for index in indices)
 
 
 def _digest(examples: Sequence[Example]) -> str:

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from telltale.measure import Batch, Measurement
+from telltale.objectives import values_by
 from telltale.paths import LayerPath
 from telltale.records import Records, open_records
-from telltale.searches import GreedyRemoval, Round
+from telltale.settings import admits_by, settings_from
+from telltale.tasks import Scoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from telltale.searches import Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ def read_study(folder: Path) -> StoredStudy:
 
 def _rounds_so_far(records: Records) -> tuple[Round, ...]:
     """The rounds that the search finished: it is run again on what the records hold."""
-    plan, settings = records.fact("plan"), records.fact("search")
+    plan, chosen_by, asked = (records.fact(name) for name in ("plan", "search", "asked"))
+    settings = None if chosen_by is None else settings_from(chosen_by)
     if plan is None or settings is None:
         return ()
 
@@ -61,11 +66,21 @@ def _rounds_so_far(records: Records) -> tuple[Round, ...]:
                     raise _NotMeasuredError
                 yield Measurement(batch, path, outcomes)
 
-    rounds: list[Round] = []
-    search = GreedyRemoval(
-        settings["tolerance"], settings["max_removed"], frozenset(settings["protected"])
+    def batches(role: str) -> list[Batch]:
+        return [Batch(tuple(examples)) for examples in plan["batches"][role]]
+
+    start = LayerPath.whole(plan["layers"])
+    guards = [
+        admits_by(batches(f"guard {guard['task']} search"), guard["most_loss"], measure, start)
+        for guard in asked["guards"]
+    ]
+    scoring = Scoring(asked["task"].get("scoring", Scoring.LOGLIK))
+    right = {example.position: example.answer for example in records.examples()}
+    search = settings.search(
+        values_by(settings.objective, scoring, right),
+        lambda path: all(admits(path) for admits in guards),
     )
-    batches = [Batch(tuple(examples)) for examples in plan["search_batches"]]
+    rounds: list[Round] = []
     with suppress(_NotMeasuredError):
-        search(measure, batches, LayerPath.whole(plan["layers"]), rounds.append)
+        search(measure, batches("search"), start, rounds.append)
     return tuple(rounds)

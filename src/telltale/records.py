@@ -17,7 +17,7 @@ import time
 import zlib
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 FILE = "study.sqlite"
 LOCK = ".lock"
-FORMAT = 3
+FORMAT = 4
 PATIENCE_S = 60  # while another process checks the file or keeps a measurement
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, seal INTEGER NOT NULL);
 CREATE TABLE examples (
-    position INTEGER PRIMARY KEY, role TEXT NOT NULL, id TEXT NOT NULL,
-    context TEXT NOT NULL, choices TEXT NOT NULL, answer, seal INTEGER NOT NULL
+    position INTEGER PRIMARY KEY, role TEXT NOT NULL, id TEXT NOT NULL, context TEXT NOT NULL,
+    choices TEXT NOT NULL, answer INTEGER NOT NULL, cluster INTEGER NOT NULL, seal INTEGER NOT NULL
 );
 CREATE TABLE measurements (
     batch TEXT NOT NULL, removed TEXT NOT NULL, outcomes BLOB NOT NULL, seal INTEGER NOT NULL,
@@ -58,7 +58,7 @@ CREATE TABLE runs (
 """
 SEALED = {
     "facts": "name, value",
-    "examples": "position, role, id, context, choices, answer",
+    "examples": "position, role, id, context, choices, answer, cluster",
     "measurements": "batch, removed, outcomes",
     "splits": "batch, halves",
     "speeds": "removed, tokens_per_second",
@@ -94,6 +94,22 @@ class Cost:
     seconds: float
 
 
+class StoredExample(NamedTuple):
+    """An example as the file has it, for whoever reads the study without its data.
+
+    ``role`` is the set it is in. Examples of one set that share a context or a passage have the
+    same ``cluster``.
+    """
+
+    position: int
+    role: str
+    id: str
+    context: str
+    choices: tuple[str, ...]
+    answer: int
+    cluster: int
+
+
 class Records:
     """An open study file. Use `open_records` to get one."""
 
@@ -117,15 +133,22 @@ class Records:
                 [(name, json.dumps(value)) for name, value in facts.items()],
             )
 
-    def set_examples(
-        self, rows: Iterable[tuple[int, str, str, str, str, int | str | None]]
-    ) -> None:
-        """Keep the text of every example: position, role, id, context, choices, answer."""
+    def set_examples(self, examples: Iterable[StoredExample]) -> None:
+        """Keep the text of every example."""
+        rows = [(*one[:4], json.dumps(one.choices), *one[5:]) for one in examples]
         with self._db:
             self._db.executemany(
-                "INSERT OR REPLACE INTO examples VALUES (?, ?, ?, ?, ?, ?, 0)", rows
+                "INSERT OR REPLACE INTO examples VALUES (?, ?, ?, ?, ?, ?, ?, 0)", rows
             )
             self._db.execute(f"UPDATE examples SET seal = seal_of({SEALED['examples']})")
+
+    def examples(self) -> list[StoredExample]:
+        """Every example that was kept, by its position."""
+        rows = self._db.execute(f"SELECT {SEALED['examples']} FROM examples ORDER BY position")
+        return [
+            StoredExample(position, role, name, context, tuple(json.loads(choices)), *rest)
+            for position, role, name, context, choices, *rest in rows
+        ]
 
     # Measurements
 

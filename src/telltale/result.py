@@ -1,4 +1,4 @@
-"""What a finished search says: the numbers of ``result.json``, and one plain sentence.
+"""What a finished search says: the numbers of ``result.json``, and its verdict in plain words.
 
 Made of outcomes alone. The document holds no path and no time outside ``cost``, so equal studies
 give equal documents. ``VERSION`` rises when the meaning of a field changes.
@@ -9,47 +9,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from telltale.measure import accuracy
-from telltale.stats import Interval, paired_gain, wilson
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
-    from telltale.measure import Outcome
-    from telltale.paths import LayerPath
-    from telltale.searches import Kept, Removal, Round
+    from telltale.evidence import Comparison
+    from telltale.searches import Kept, Round
 
 VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """A model on examples that the search never saw, and against the whole model on the same.
-
-    ``counts`` is what `generation_counts` gives.
-    """
-
-    accuracy: float
-    interval: Interval
-    gain: float
-    gain_interval: Interval
-    examples: int
-    counts: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class NamedModel:
-    """BEST, BSBA or the whole model, with its evidence.
+class PathModel:
+    """A model on the search's path, with its evidence.
 
     ``search_counts`` is what `generation_counts` gives on the search set. ``perplexity`` is a
-    token's, on text that has nothing to do with the task.
+    token's, on text that has nothing to do with the task. ``guards`` are its comparisons on each
+    guard's own held-out examples.
     """
 
     kept: Kept
     parameters: int
-    held_out: HeldOut
+    held_out: Comparison
     search_counts: Mapping[str, int]
     perplexity: float
+    tokens_per_second: float
+    guards: Mapping[str, Comparison]
 
     def document(self) -> dict[str, Any]:
         """Its part of ``result.json``."""
@@ -57,72 +41,131 @@ class NamedModel:
             "removed": list(self.kept.removed),
             "layers": self.kept.path.depth,
             "parameters": self.parameters,
-            "search": {"accuracy": self.kept.accuracy, **self.search_counts},
-            "held_out": {
-                "accuracy": self.held_out.accuracy,
-                "interval": list(self.held_out.interval),
-                "gain": self.held_out.gain,
-                "gain_interval": list(self.held_out.gain_interval),
-                **self.held_out.counts,
+            "search": {
+                "accuracy": self.kept.accuracy,
+                "objective": self.kept.value,
+                **self.search_counts,
             },
+            "held_out": self.held_out.document(),
+            "loses_at_most": self.held_out.loses_at_most,
             "text_perplexity": self.perplexity,
+            **({"guards": self._guards()} if self.guards else {}),
+        }
+
+    def _guards(self) -> dict[str, Any]:
+        return {
+            name: {**one.document(), "loses_at_most": one.loses_at_most, "examples": one.examples}
+            for name, one in self.guards.items()
         }
 
 
-def held_out_evidence(whole: Mapping[int, Outcome], shallower: Mapping[int, Outcome]) -> HeldOut:
-    """Compare two models on the same examples."""
-    order = sorted(whole)
-    before = [whole[example].score for example in order]
-    after = [shallower[example].score for example in order]
-    gain, gain_interval = paired_gain(before, after)
-    # The whole model against itself has no gain for certain, whatever the number of examples.
-    certain = whole is shallower
-    return HeldOut(
-        accuracy=accuracy(shallower.values()),
-        interval=wilson(sum(after), len(after)),
-        gain=gain,
-        gain_interval=Interval(0.0, 0.0) if certain else gain_interval,
-        examples=len(order),
-        counts=generation_counts(shallower.values()),
-    )
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The models of a finished search, by the names that it gives them.
+
+    ``path`` has every model kept, the whole one first, each a layer shallower. ``confirmed_best``
+    and ``fastest_safe`` are None where nothing is shown.
+    """
+
+    path: Sequence[PathModel]
+    best: PathModel
+    bsba: PathModel
+    confirmed_best: PathModel | None
+    fastest_safe: PathModel | None
+
+    @property
+    def baseline(self) -> PathModel:
+        """The whole model."""
+        return self.path[0]
+
+    @property
+    def recommended(self) -> str | None:
+        """By what name the model to take is known; None where it is the whole one."""
+        if self.confirmed_best is not None:
+            return "confirmed_best"
+        return "fastest_safe" if self.fastest_safe is not None else None
+
+    @property
+    def named(self) -> dict[str, PathModel]:
+        """The models that have a name, the whole one first."""
+        names = {
+            "baseline": self.baseline,
+            "best": self.best,
+            "bsba": self.bsba,
+            "fastest_safe": self.fastest_safe,
+        }
+        return {name: model for name, model in names.items() if model is not None}
+
+    def documents(self) -> dict[str, Any]:
+        """Their part of ``result.json``."""
+        confirmed, safe = self.confirmed_best, self.fastest_safe
+        return {
+            "baseline": self.baseline.document(),
+            "best": self.best.document(),
+            "bsba": self.bsba.document(),
+            "confirmed_best": None if confirmed is None else confirmed.document(),
+            "fastest_safe": None if safe is None else safe.document(),
+            "recommended": self.recommended,
+            "path": [model.document() for model in self.path],
+        }
 
 
-def generation_counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    """How many texts held no answer, and how many the token limit cut off; nothing for choices."""
-    texts = [outcome for outcome in outcomes if outcome.generated is not None]
-    if not texts:
-        return {}
-    return {
-        "unparsable": sum(outcome.answer is None for outcome in texts),
-        "cut_off": sum(one.generated.cut_off for one in texts if one.generated is not None),
-    }
-
-
-def verdict(removal: Removal, best: HeldOut) -> str:
-    """Whether BEST's gain is shown, in one sentence."""
-    removed = sorted(removal.best.removed)
-    if not removed:
+def verdict(found: Findings, max_loss: float, confidence: float) -> str:
+    """Whether BEST's gain is shown, and how shallow the model may safely be."""
+    if len(found.path) == 1:
         return (
-            "Nothing is worth removing: every shallower model that was tried is less accurate on "
-            "the search set than the whole model."
+            "No layer should go: without any one of those that were tried the model falls below "
+            "what the search may keep."
         )
-    layers = f"layer{'s' if len(removed) > 1 else ''} {', '.join(map(str, removed))}"
-    where = f"on {best.examples} examples that the search never saw"
-    interval = f"95% interval {points(best.gain_interval.low)} to {points(best.gain_interval.high)}"
-    if best.gain_interval.low > 0:
+    return f"{_of_gain(found, confidence)} {_of_safety(found, max_loss, confidence)}"
+
+
+def _of_gain(found: Findings, confidence: float) -> str:
+    best = found.best
+    if not best.kept.removed:
         return (
-            f"The gain is shown: without {layers} the model is {points(best.gain)} points more "
+            "No gain is to be had: every shallower model that was tried is less accurate on the "
+            "search set than the whole model."
+        )
+    held_out = best.held_out
+    low, high = held_out.gain_interval
+    where = f"on {held_out.examples} examples that the search never saw"
+    interval = f"{100 * confidence:g}% interval {points(low)} to {points(high)}"
+    layers = f"without {_layers(best)}"
+    if found.confirmed_best is not None:
+        return (
+            f"The gain is shown: {layers} the model is {points(held_out.gain)} points more "
             f"accurate {where} ({interval})."
         )
-    if best.gain_interval.high < 0:
+    if high < 0:
         return (
-            f"A loss is shown: without {layers} the model is {points(best.gain)} points less "
+            f"A loss is shown: {layers} the model is {points(held_out.gain)} points less "
             f"accurate {where} ({interval})."
         )
     return (
-        f"No gain is shown: without {layers} the model's accuracy changes by {points(best.gain)} "
+        f"No gain is shown: {layers} the model's accuracy changes by {points(held_out.gain)} "
         f"points {where}, and the {interval} holds zero."
     )
+
+
+def _of_safety(found: Findings, max_loss: float, confidence: float) -> str:
+    safe, allowed = found.fastest_safe, f"{100 * max_loss:g}"
+    certainty = f"with {100 * confidence:g}% confidence"
+    if safe is None:
+        return (
+            f"No shallower model is certified to lose at most {allowed} points {certainty}: keep "
+            "the whole model, or hold out more examples."
+        )
+    return (
+        f"The shallowest model that is certified, {certainty}, to lose no more than {allowed} "
+        f"points lacks {_layers(safe)}: it loses at most "
+        f"{100 * max(safe.held_out.loses_at_most, 0):.1f}."
+    )
+
+
+def _layers(model: PathModel) -> str:
+    removed = sorted(model.kept.removed)
+    return f"layer{'s' if len(removed) > 1 else ''} {', '.join(map(str, removed))}"
 
 
 def points(share: float) -> str:
@@ -132,30 +175,11 @@ def points(share: float) -> str:
 
 def round_document(done: Round) -> dict[str, Any]:
     """A round's part of ``result.json``."""
-    return {
+    order = sorted(done.candidates)
+    document: dict[str, Any] = {
         "removed": done.removed,
         "accepted": done.accepted,
-        "candidates": {str(layer): done.candidates[layer] for layer in sorted(done.candidates)},
+        "candidates": {str(layer): done.candidates[layer] for layer in order},
+        "objective": {str(layer): done.values[layer] for layer in order},
     }
-
-
-def named_models(
-    removal: Removal,
-    searched: Mapping[LayerPath, Mapping[int, Outcome]],
-    held_out: Mapping[LayerPath, Mapping[int, Outcome]],
-    parameters: Mapping[LayerPath, int],
-    perplexities: Mapping[LayerPath, float],
-) -> dict[str, NamedModel]:
-    """The three models a search names, each with its evidence, all by path."""
-    whole = held_out[removal.start]
-    kept = {"baseline": removal.kept[0], "best": removal.best, "bsba": removal.bsba}
-    return {
-        name: NamedModel(
-            model,
-            parameters[model.path],
-            held_out_evidence(whole, held_out[model.path]),
-            generation_counts(searched[model.path].values()),
-            perplexities[model.path],
-        )
-        for name, model in kept.items()
-    }
+    return {**document, "guarded": list(done.guarded)} if done.guarded else document

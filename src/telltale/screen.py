@@ -29,6 +29,7 @@ PHASES = {
     "text": "ordinary text",
     "speed": "timing",
     "evaluation": "evaluating",
+    "final": "final set",
 }
 
 
@@ -82,8 +83,12 @@ class ScreenWatcher(Watcher):
         """Name the part on the live line."""
         self._phase = name
         self._progress.update(
-            self._bar, description=PHASES[name], total=None, left="", visible=True
+            self._bar, description=PHASES.get(name, name), total=None, left="", visible=True
         )
+
+    def advised(self, advice: str) -> None:
+        """Write it before the first round."""
+        self._console.print(f"{advice}.")
 
     def expect(self, measurements: int) -> None:
         """Start the bar anew."""

@@ -12,27 +12,33 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from telltale.cautions import cautions
+from telltale.cautions import advice, cautions
 from telltale.elsewhere import Page, built_in_page, perplexities, windows_of
 from telltale.errors import InputError
+from telltale.evidence import compare, generation_counts
 from telltale.files import sha256_of_json, write_json
 from telltale.ledger import note_look
-from telltale.measure import Batch, BatchTooLargeError, Measurement, outcomes_by_path
+from telltale.measure import Batch, Shifted, outcomes_by_path
+from telltale.objectives import values_by
 from telltale.paths import LayerPath, check_layers
-from telltale.question import differences
-from telltale.records import Records, open_records, removed_text
-from telltale.result import VERSION, NamedModel, named_models, round_document, verdict
+from telltale.question import FINAL, HELD_OUT, SEARCH, differences, guard_role
+from telltale.records import Records, StoredExample, open_records, removed_text
+from telltale.remembering import RememberingMeasure, with_halves
+from telltale.result import VERSION, Findings, PathModel, round_document, verdict
+from telltale.selection import confirmed_best, fastest_safe
+from telltale.settings import Settings, admits_by
 from telltale.throughput import tokens_per_second
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from telltale.engine.shared import SharedEngine
-    from telltale.measure import Outcome
+    from telltale.evidence import Comparison
+    from telltale.measure import Measurement, Outcome
     from telltale.question import Question
-    from telltale.searches import GreedyRemoval, Removal
+    from telltale.searches import Removal
     from telltale.tasks import Task
     from telltale.workbench import Workbench
 
@@ -46,7 +52,7 @@ class Result:
     """A finished study: its document, and what a summary shows beside it."""
 
     document: dict[str, Any]
-    models: dict[str, NamedModel]
+    findings: Findings
     held_out_looks: int | None
 
     @property
@@ -57,18 +63,18 @@ class Result:
 
 def run_study(
     question: Question,
-    search: GreedyRemoval,
+    settings: Settings,
     folder: Path,
     *,
     watcher: Watcher | None = None,
     page: Page | None = None,
     resume_anyway: bool = False,
 ) -> Result:
-    """Search, measure the named models on the held-out set, and write ``result.json``.
+    """Search, measure the models kept on the held-out set, and write ``result.json``.
 
     Args:
         question: what to measure.
-        search: how to choose.
+        settings: how to choose.
         folder: the study's folder; one that holds the same question is gone on with.
         watcher: is told how it goes on.
         page: the text on which to see how much the models are hurt elsewhere.
@@ -83,7 +89,7 @@ def run_study(
         _check_same_question(records, identity, folder)
         _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
         shown = page or built_in_page()
-        result = _Run(question, identity, search, records, watcher or Watcher(), shown).result()
+        result = _Run(question, identity, settings, records, watcher or Watcher(), shown).result()
     write_json(folder / RESULT_FILE, result.document)
     return result
 
@@ -120,60 +126,6 @@ def _check_versions(records: Records, task: Task, folder: Path, *, resume_anyway
     records.start_run(now)
 
 
-class RememberingMeasure:
-    """Measures only what the records do not hold, and keeps it there.
-
-    Args:
-        records: what is known.
-        workbench: makes the engine when something is missing.
-        watcher: is told of every measurement.
-        counted: whether the work counts as the search's cost.
-    """
-
-    def __init__(
-        self, records: Records, workbench: Workbench, watcher: Watcher, *, counted: bool
-    ) -> None:
-        self._records = records
-        self._workbench = workbench
-        self._watcher = watcher
-        self._counted = counted
-
-    def __call__(
-        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
-    ) -> Iterator[Measurement]:
-        """See `telltale.measure.Measure`."""
-        final = [half for batch in batches for half in self._records.halves(batch)]
-        self._watcher.expect(len(final) * len(paths))
-        missing: dict[tuple[LayerPath, ...], list[Batch]] = {}
-        for batch in final:
-            unknown = []
-            for path in paths:
-                outcomes = self._records.measured(batch, path)
-                if outcomes is None:
-                    unknown.append(path)
-                else:
-                    known = Measurement(batch, path, outcomes)
-                    self._watcher.measured(known, remembered=True)
-                    yield known
-            if unknown:
-                missing.setdefault(tuple(unknown), []).append(batch)
-        for unknown_paths, of_batches in missing.items():
-            yield from self._measure(unknown_paths, of_batches)
-
-    def _measure(
-        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
-    ) -> Iterator[Measurement]:
-        measure = self._workbench.measure
-        if self._counted:
-            self._records.begin()
-        for measurement in measure(paths, batches):
-            self._records.keep(measurement, counted=self._counted)
-            self._watcher.measured(measurement, remembered=False)
-            yield measurement
-        if self._counted:
-            self._records.end()
-
-
 class _Run:
     """One run of a study, with what its parts share."""
 
@@ -181,19 +133,27 @@ class _Run:
         self,
         question: Question,
         identity: dict[str, Any],
-        search: GreedyRemoval,
+        settings: Settings,
         records: Records,
         watcher: Watcher,
         page: Page,
     ) -> None:
         self.question = question
         self.identity = identity
-        self.search = search
+        self.settings = settings
         self.records = records
         self.watcher = watcher
         self.page = page
         plan = records.fact("plan")
         self.workbench = question.workbench(plan["capabilities"] if plan else None)
+        self.guard_benches = [
+            question.guard_workbench(guard, self.workbench, known)
+            for guard, known in zip(
+                question.guards,
+                plan["guard_capabilities"] if plan else [None] * len(question.guards),
+                strict=True,
+            )
+        ]
 
     @cached_property
     def plan(self) -> dict[str, Any]:
@@ -205,7 +165,7 @@ class _Run:
         capabilities = bench.capabilities  # also refuses a model whose layers cannot be left out
         model = bench.model
         whole = LayerPath.whole(model.depth)
-        check_layers(sorted(self.search.protected), model.depth)
+        check_layers(sorted(self.settings.protected), model.depth)
         windows_of(bench, self.page)  # a page that says nothing is refused before the search
         plan = {
             "layers": model.depth,
@@ -216,22 +176,27 @@ class _Run:
             ],
             "attention": model.attention,
             "capabilities": list(capabilities),
+            "guard_capabilities": [list(one.capabilities) for one in self.guard_benches],
             "token_prefix": len(bench.engine.token_prefix),
-            "search_tokens": sum(bench.encoded[i].tokens for i in question.search_positions),
+            "search_tokens": sum(bench.encoded[i].tokens for i in question.positions[SEARCH]),
             "truncated": sum(example.is_cut for example in bench.encoded),
-            "search_batches": [b.examples for b in bench.batches(question.search_positions)],
-            "held_out_batches": [b.examples for b in bench.batches(question.held_out_positions)],
+            "batches": {
+                role: [batch.examples for batch in self._canonical(role)]
+                for role in question.positions
+            },
         }
         self.records.set_examples(
-            (
+            StoredExample(
                 position,
-                "search" if position in question.search_positions else "held-out",
+                role,
                 example.id,
                 example.context,
-                json.dumps(example.choices),
+                example.choices,
                 example.answer,
+                question.clusters[position],
             )
-            for position, example in enumerate(question.examples)
+            for role, examples in question.sets.items()
+            for position, example in zip(question.positions[role], examples, strict=True)
         )
         # From here on the study has begun, and its folder is taken.
         self.records.set_facts({"identity": self.identity, "plan": plan, "asked": self._asked()})
@@ -240,6 +205,7 @@ class _Run:
     def _asked(self) -> dict[str, Any]:
         """What was asked, for whoever reads or exports the study later."""
         source, task = self.question.source, self.question.task
+        sizes = {role: len(positions) for role, positions in self.question.positions.items()}
         return {
             "model": {
                 "name": source.name,
@@ -255,46 +221,69 @@ class _Run:
                 **task.settings(),
                 "truncate": "left" if self.question.cuts else "no",
                 "seed": self.question.seed,
-                "search_examples": len(self.question.search_positions),
-                "held_out_examples": len(self.question.held_out_positions),
+                "search_examples": sizes[SEARCH],
+                "held_out_examples": sizes[HELD_OUT],
+                **({"final_examples": sizes[FINAL]} if FINAL in sizes else {}),
             },
+            "guards": [
+                {
+                    "task": guard.task.name,
+                    "most_loss": guard.most_loss,
+                    "search_examples": sizes[guard_role(guard)],
+                    "held_out_examples": sizes[guard_role(guard, HELD_OUT)],
+                }
+                for guard in self.question.guards
+            ],
         }
 
-    def _chosen_by(self) -> dict[str, Any]:
-        """The search's settings, which change no outcome."""
-        return {
-            "method": "greedy removal",
-            "tolerance": self.search.tolerance,
-            "max_removed": self.search.max_removed,
-            "protected": sorted(self.search.protected),
-        }
+    def _bench_of(self, role: str) -> tuple[Workbench, int]:
+        """What measures a set, and where among the study's examples its own begin."""
+        for guard, bench in zip(self.question.guards, self.guard_benches, strict=True):
+            if role in (guard_role(guard), guard_role(guard, HELD_OUT)):
+                return bench, self.question.positions[guard_role(guard)].start
+        return self.workbench, 0
+
+    def _canonical(self, role: str) -> list[Batch]:
+        bench, start = self._bench_of(role)
+        own = [position - start for position in self.question.positions[role]]
+        return [batch.shifted(start) for batch in bench.batches(own)]
 
     def batches(self, role: str) -> list[Batch]:
-        name = f"{role.replace('-', '_')}_batches"
-        return [Batch(tuple(examples)) for examples in self.plan[name]]
+        """A set's batches, as they were frozen."""
+        return [Batch(tuple(examples)) for examples in self.plan["batches"][role]]
+
+    def measure(self, role: str, watcher: Watcher, *, counted: bool = False) -> RememberingMeasure:
+        """What measures a set and remembers. Nothing is loaded before something is missing."""
+
+        def measured(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
+            bench, start = self._bench_of(role)
+            return iter(Shifted(bench.measure, start)(paths, batches))
+
+        return RememberingMeasure(self.records, measured, watcher, counted=counted)
 
     def fingerprint(self) -> str:
-        frozen = ("attention", "capabilities", "search_batches", "held_out_batches")
+        """All that decides the result but the settings."""
+        frozen = ("attention", "capabilities", "guard_capabilities", "batches")
         plan = json.loads(json.dumps({name: self.plan[name] for name in frozen}))
         return sha256_of_json({"identity": self.identity, **plan})
 
     def result(self) -> Result:
+        self.watcher.advised(
+            advice(
+                len(self.question.sets[HELD_OUT]), self.settings.max_loss, self.settings.confidence
+            )
+        )
         removal = self._searched()
         fingerprint = self.fingerprint()
-        paths = list(dict.fromkeys([removal.start, removal.best.path, removal.bsba.path]))
-        looks = self._note_look(fingerprint)
-        searched = self._outcomes("search", paths)
-        held_out = self._outcomes("held-out", paths)
-        models = named_models(
-            removal,
-            searched,
-            held_out,
-            {path: self._parameters(path) for path in paths},
-            self._perplexities(paths),
-        )
-        speeds = self._speeds(paths)
+        looks = self._note_look(fingerprint, HELD_OUT)
+        paths = [model.path for model in removal.kept]
+        searched = self._outcomes(SEARCH, paths)
+        held_out = self._outcomes(HELD_OUT, paths)
+        found = self._findings(removal, searched, held_out)
+        final = self._final(found, fingerprint)
         asked = self.records.fact("asked")
         model = {name: asked["model"][name] for name in ("name", "revision", "sha256")}
+        settings = self.settings
         document = {
             "version": VERSION,
             "model": {
@@ -306,51 +295,145 @@ class _Run:
             "task": asked["task"],
             "fingerprint": fingerprint,
             "search": self._chosen_by(),
-            **{name: named.document() for name, named in models.items()},
+            **found.documents(),
+            "final": final,
             "rounds": [round_document(done) for done in removal.rounds],
-            "verdict": verdict(removal, models["best"].held_out),
+            "verdict": verdict(found, settings.max_loss, settings.confidence),
             "text": {"name": self.page.name, "sha256": self.page.sha256},
-            "cautions": self._cautions(models, held_out),
-            "cost": self._cost(
-                {name: speeds[named.kept.path] for name, named in models.items()},
-                searched[removal.start],
-            ),
+            "cautions": self._cautions(found, held_out, final),
+            "cost": self._cost(found, searched[removal.start]),
         }
         self.records.set_facts({"result": document, "held_out_looks": looks})
-        return Result(document, models, looks)
+        return Result(document, found, looks)
+
+    def _chosen_by(self) -> dict[str, Any]:
+        guards = [
+            {"task": guard.task.name, "most_loss": guard.most_loss}
+            for guard in self.question.guards
+        ]
+        return {**self.settings.document(), **({"guards": guards} if guards else {})}
 
     def _searched(self) -> Removal:
         self.watcher.phase("search")
         start = LayerPath.whole(self.plan["layers"])
-        check_layers(sorted(self.search.protected), start.total)
+        check_layers(sorted(self.settings.protected), start.total)
         # Until it is finished, what was found with other settings is no longer this study's result.
         self.records.set_facts({"search": self._chosen_by(), "result": None})
-        measure = RememberingMeasure(self.records, self.workbench, self.watcher, counted=True)
-        while True:
-            try:
-                return self.search(measure, self.batches("search"), start, self.watcher.round_done)
-            except BatchTooLargeError as problem:
-                self._split(problem)
+        right = {
+            position: 0 if self.question.task.generation else example.answer
+            for position, example in zip(
+                self.question.positions[SEARCH], self.question.sets[SEARCH], strict=True
+            )
+        }
+        search = self.settings.search(
+            values_by(self.settings.objective, self.question.task.scoring, right),
+            self._admits(start),
+        )
+        measure = self.measure(SEARCH, self.watcher, counted=True)
+        return with_halves(
+            self.records,
+            lambda: search(measure, self.batches(SEARCH), start, self.watcher.round_done),
+        )
+
+    def _admits(self, start: LayerPath) -> Callable[[LayerPath], bool]:
+        """Whether the guards let a candidate pass."""
+        each = [
+            admits_by(
+                self.batches(guard_role(guard)),
+                guard.most_loss,
+                # Their few measurements are not the search's, and nothing to watch.
+                self.measure(guard_role(guard), Watcher(), counted=True),
+                start,
+            )
+            for guard in self.question.guards
+        ]
+        return lambda path: all(admits(path) for admits in each)
 
     def _outcomes(
         self, role: str, paths: Sequence[LayerPath]
     ) -> dict[LayerPath, dict[int, Outcome]]:
-        """The outcomes of some paths on the ``search`` or the ``held-out`` set."""
+        """The outcomes of some paths on a set."""
         # Those on the search set are remembered, and nothing to watch.
-        watcher = self.watcher if role == "held-out" else Watcher()
-        watcher.phase(role)
-        measure = RememberingMeasure(self.records, self.workbench, watcher, counted=False)
-        while True:
-            try:
-                return outcomes_by_path(measure(paths, self.batches(role)))
-            except BatchTooLargeError as problem:
-                self._split(problem)
+        watcher = Watcher() if role == SEARCH else self.watcher
+        watcher.phase("held-out" if role == HELD_OUT else role)
+        measure = self.measure(role, watcher)
+        return with_halves(
+            self.records, lambda: outcomes_by_path(measure(paths, self.batches(role)))
+        )
 
-    def _split(self, problem: BatchTooLargeError) -> None:
-        """Halve a batch for good; who measures begins again, so that all paths see the halves."""
-        if len(problem.batch.examples) == 1:
-            raise problem
-        self.records.split(problem.batch)
+    def _compared(
+        self, outcomes: Mapping[LayerPath, Mapping[int, Outcome]], start: LayerPath
+    ) -> dict[LayerPath, Comparison]:
+        clusters, confidence = self.question.clusters, self.settings.confidence
+        return {
+            path: compare(outcomes[start], of_path, clusters, confidence)
+            for path, of_path in outcomes.items()
+        }
+
+    def _findings(
+        self,
+        removal: Removal,
+        searched: Mapping[LayerPath, Mapping[int, Outcome]],
+        held_out: Mapping[LayerPath, Mapping[int, Outcome]],
+    ) -> Findings:
+        """Every model kept, with its evidence, and those that have a name."""
+        paths = [model.path for model in removal.kept]
+        compared = self._compared(held_out, removal.start)
+        guards = {
+            guard.task.name: self._compared(
+                self._outcomes(guard_role(guard, HELD_OUT), paths), removal.start
+            )
+            for guard in self.question.guards
+        }
+        perplexities = self._perplexities(paths)
+        speeds = self._speeds(paths)
+        models = {
+            model.path: PathModel(
+                model,
+                self._parameters(model.path),
+                compared[model.path],
+                generation_counts(searched[model.path].values()),
+                perplexities[model.path],
+                speeds[model.path],
+                {name: of_guard[model.path] for name, of_guard in guards.items()},
+            )
+            for model in removal.kept
+        }
+        confirmed = confirmed_best(removal, compared)
+        safe = fastest_safe(removal.kept, compared, self.settings.max_loss)
+        return Findings(
+            path=list(models.values()),
+            best=models[removal.best.path],
+            bsba=models[removal.bsba.path],
+            confirmed_best=None if confirmed is None else models[confirmed.path],
+            fastest_safe=None if safe is None else models[safe.path],
+        )
+
+    def _final(self, found: Findings, fingerprint: str) -> dict[str, Any] | None:
+        """The model recommended, on the set that no model was ever looked at before.
+
+        The set is looked at for one model in a study's life, and the look is noted before it.
+        """
+        if FINAL not in self.question.sets:
+            return None
+        sealed = self.records.fact("final")
+        if sealed is None:
+            model = found.confirmed_best or found.fastest_safe
+            if model is None:
+                return None
+            sealed = {"name": found.recommended, "removed": list(model.kept.removed)}
+            self.records.set_facts({"final": sealed})
+        self._note_look(fingerprint, FINAL)
+        start = LayerPath.whole(self.plan["layers"])
+        path = LayerPath.from_removed(sealed["removed"], start.total)
+        compared = self._compared(self._outcomes(FINAL, [start, path]), start)
+        return {
+            **sealed,
+            "layers": path.depth,
+            "baseline_accuracy": compared[start].accuracy,
+            **compared[path].document(),
+            "loses_at_most": compared[path].loses_at_most,
+        }
 
     def _perplexities(self, paths: Sequence[LayerPath]) -> dict[LayerPath, float]:
         self.watcher.phase("text")
@@ -365,20 +448,26 @@ class _Run:
 
     def _cautions(
         self,
-        models: Mapping[str, NamedModel],
+        found: Findings,
         held_out: Mapping[LayerPath, Mapping[int, Outcome]],
+        final: Mapping[str, Any] | None,
     ) -> list[str]:
-        positions = self.question.held_out_positions
+        positions = self.question.positions[HELD_OUT]
         outcomes = {
-            name: [held_out[named.kept.path][position] for position in positions]
-            for name, named in models.items()
+            name: [held_out[model.kept.path][position] for position in positions]
+            for name, model in found.named.items()
         }
-        examples = [self.question.examples[position] for position in positions]
-        return cautions(models, outcomes, examples, truncated=self.plan["truncated"])
+        return cautions(
+            found.named,
+            outcomes,
+            self.question.sets[HELD_OUT],
+            truncated=self.plan["truncated"],
+            final=final,
+        )
 
-    def _note_look(self, fingerprint: str) -> int | None:
-        held_out = [self.question.examples[i].digest for i in self.question.held_out_positions]
-        return note_look(sha256_of_json([fingerprint, self._chosen_by()]), held_out)
+    def _note_look(self, fingerprint: str, role: str) -> int | None:
+        looked_at = [example.digest for example in self.question.sets[role]]
+        return note_look(sha256_of_json([fingerprint, self._chosen_by()]), looked_at)
 
     def _parameters(self, path: LayerPath) -> int:
         of_layers: list[int] = self.plan["layer_parameters"]
@@ -390,13 +479,13 @@ class _Run:
         found = {path: speed for path, speed in known.items() if speed is not None}
         if len(found) < len(paths):
             engine: SharedEngine = self.workbench.engine
-            batches = self.batches("search")
+            batches = self.batches(SEARCH)
             batch = self.workbench.timed_part(self.records.halves(batches[len(batches) // 2])[0])
             found = tokens_per_second(engine, paths, batch)
             self.records.set_speeds(found)
         return found
 
-    def _cost(self, speeds: dict[str, float], whole: Mapping[int, Outcome]) -> dict[str, Any]:
+    def _cost(self, found: Findings, whole: Mapping[int, Outcome]) -> dict[str, Any]:
         cost = self.records.cost()
         # What the whole model reads and writes on the search set, each token once.
         written = sum(one.generated.tokens for one in whole.values() if one.generated)
@@ -408,5 +497,8 @@ class _Run:
             "batches_measured": cost.batches_begun,
             "seconds": cost.seconds,
             "search_tokens": search_tokens,
-            "tokens_per_second": speeds,
+            "tokens_per_second": {
+                name: model.tokens_per_second for name, model in found.named.items()
+            },
+            "path_tokens_per_second": [model.tokens_per_second for model in found.path],
         }

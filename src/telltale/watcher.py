@@ -10,10 +10,17 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """Is told how a study goes on. This one ignores it; a screen draws it."""
+    """Is told how a study goes on. This one ignores it; a screen draws it, a tracker keeps it."""
 
     def phase(self, name: str) -> None:
-        """A part of the study begins: ``search``, ``held-out``, ``text`` or ``speed``."""
+        """A part of the study begins.
+
+        That is ``search``, ``held-out``, ``guard NAME held-out``, ``text``, ``speed`` or ``final``;
+        of an evaluation ``evaluation`` or ``text``.
+        """
+
+    def advised(self, advice: str) -> None:
+        """Before anything is measured: what can be seen with so many examples."""
 
     def expect(self, measurements: int) -> None:
         """So many measurements are asked for next."""

@@ -52,8 +52,10 @@ class Workbench:
     """What measuring needs, each part on first use.
 
     ``task`` says how the examples, which are some of its own, are asked. ``cuts`` says that prompts
-    longer than the model takes lose their beginning. ``capabilities`` are found by trying them
-    unless they are given, as a study that goes on does.
+    longer than the model takes lose their beginning. ``reads_references`` says that where text is
+    generated, the log-likelihood of the right answer is read too. A workbench that is ``beside``
+    another has its model. ``capabilities`` are found by trying them unless they are given, as a
+    study that goes on does.
     """
 
     source: ModelSource
@@ -63,7 +65,25 @@ class Workbench:
     dtype_name: str = "auto"
     seed: int = 0
     cuts: bool = False
+    reads_references: bool = False
+    beside: Workbench | None = None
     known_capabilities: list[bool] | None = field(default=None)
+
+    def with_task(
+        self, task: Task, examples: Sequence[Example], known_capabilities: list[bool] | None = None
+    ) -> Workbench:
+        """A workbench for another task, with this one's model."""
+        return Workbench(
+            source=self.source,
+            task=task,
+            examples=examples,
+            device_name=self.device_name,
+            dtype_name=self.dtype_name,
+            seed=self.seed,
+            cuts=self.cuts,
+            beside=self,
+            known_capabilities=known_capabilities,
+        )
 
     @cached_property
     def device(self) -> torch.device:
@@ -78,11 +98,15 @@ class Workbench:
     @cached_property
     def model(self) -> LayeredModel:
         """The loaded model."""
+        if self.beside is not None:
+            return self.beside.model
         return load_model(self.source, self.device, self.dtype)
 
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
+        if self.beside is not None:
+            return self.beside.tokenizer
         return load_tokenizer(self.source)
 
     @cached_property

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RECIPE_FILE = "recipe.json"
 RECIPE_VERSION = 1
+PICKS = ("best", "bsba", "confirmed_best", "fastest_safe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +87,23 @@ def _picked(result: dict[str, Any], pick: str) -> tuple[int, ...]:
             "again with a larger --tolerance"
         )
     counts = f"1-{len(path)}" if len(path) > 1 else "1"
-    if pick in ("best", "bsba"):
+    if pick in PICKS:
+        if result[pick] is None:
+            raise InputError(
+                f"{pick} is no model of this study: its held-out examples show none; see "
+                f"telltale show, or pick best, bsba or a number of removed layers, {counts}"
+            )
         removed = tuple(result[pick]["removed"])
         if not removed:
             raise InputError(
-                f"{pick.upper()} is the whole model, with nothing removed; pick the number of "
+                f"{pick} is the whole model, with nothing removed; pick the number of "
                 f"layers to remove instead, {counts}, with --pick"
             )
         return removed
     if not pick.isdecimal() or not 1 <= int(pick) <= len(path):
         raise InputError(
-            f"--pick {pick} names no model of this study; give best, bsba or a number of removed "
-            f"layers, {counts}"
+            f"--pick {pick} names no model of this study; give {', '.join(PICKS)} or a number of "
+            f"removed layers, {counts}"
         )
     return tuple(path[: int(pick)])
 
@@ -125,8 +131,9 @@ def _recipe(
     verification: Verification,
 ) -> dict[str, Any]:
     """The small file that people share: what to remove from which model, and why one may."""
-    named = [name for name in ("best", "bsba") if tuple(result[name]["removed"]) == removed]
-    last = result["rounds"][len(removed) - 1]
+    named = [name for name in PICKS if result[name] and tuple(result[name]["removed"]) == removed]
+    model = result["path"][len(removed)]
+    final = result["final"]
     return {
         "version": RECIPE_VERSION,
         "telltale": version("telltale-llm"),
@@ -137,13 +144,16 @@ def _recipe(
         "named": named,
         "evidence": {
             "study": result["fingerprint"],
-            "search_accuracy": last["candidates"][str(last["removed"])],
+            "search_accuracy": model["search"]["accuracy"],
             "baseline_search_accuracy": result["baseline"]["search"]["accuracy"],
-            "held_out": result[named[0]]["held_out"] if named else None,
+            "held_out": model["held_out"],
+            "loses_at_most": model["loses_at_most"],
+            "confidence": result["search"]["confidence"],
+            "final": final if final and tuple(final["removed"]) == removed else None,
             "baseline_held_out": result["baseline"]["held_out"],
             "held_out_looked_at_by_other_searches": looks,
             "text": result["text"],
-            "text_perplexity": result[named[0]]["text_perplexity"] if named else None,
+            "text_perplexity": model["text_perplexity"],
             "baseline_text_perplexity": result["baseline"]["text_perplexity"],
             "cautions": result["cautions"],
             "verdict": result["verdict"],

@@ -13,23 +13,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round: every candidate's accuracy by the layer it leaves out, and the one chosen.
+    """One round: every candidate by the layer it leaves out, and the one chosen.
 
-    ``accepted`` is false in the last round where even the best candidate fell below the floor.
+    ``candidates`` are their accuracies, ``values`` what they were ranked by. ``accepted`` is false
+    in the last round where no candidate may be kept; ``removed`` is then the best of all.
+    ``guarded`` are those that would have been kept, had a guard not refused them.
     """
 
     removed: int
     accepted: bool
     candidates: Mapping[int, float]
+    values: Mapping[int, float]
+    guarded: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A model on the path: the layers removed, in order of removal, and its search accuracy."""
+    """A model on the path: the layers removed, in order of removal, and its worth.
+
+    ``accuracy`` and ``value``, what it was ranked by, are on the search set.
+    """
 
     removed: tuple[int, ...]
     path: LayerPath
     accuracy: float
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +46,13 @@ class Removal:
 
     start: LayerPath
     baseline: float
+    baseline_value: float
     rounds: tuple[Round, ...]
 
     @property
     def kept(self) -> tuple[Kept, ...]:
         """Every model that was kept, the one at the start first, each a layer shallower."""
-        models = [Kept((), self.start, self.baseline)]
+        models = [Kept((), self.start, self.baseline, self.baseline_value)]
         for done in self.rounds:
             if done.accepted:
                 last = models[-1]
@@ -52,6 +61,7 @@ class Removal:
                         (*last.removed, done.removed),
                         last.path.without(done.removed),
                         done.candidates[done.removed],
+                        done.values[done.removed],
                     )
                 )
         return tuple(models)

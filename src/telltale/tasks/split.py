@@ -27,10 +27,11 @@ DEFAULT_HELD_OUT_SIZE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Indices into a task's examples."""
+    """Indices into a task's examples; ``final`` is empty where no third set was asked for."""
 
     search: tuple[int, ...]
     held_out: tuple[int, ...]
+    final: tuple[int, ...] = ()
 
 
 def texts_of(example: Example) -> list[tuple[str, str]]:
@@ -65,22 +66,24 @@ def split_examples(
     *,
     limit: int | None = None,
     held_out: int | None = None,
+    final: int | None = None,
     seed: int = 0,
     shares: Mapping[str, float] | None = None,
 ) -> Split:
-    """Choose the two sets.
+    """Choose the two sets, and a third where one is asked for.
 
     Args:
         examples: all there are.
         limit: the size of the search set; by default 500, but never more than half.
         held_out: the size of the held-out set at most; by default what is left, up to 1,000.
+        final: the size of the set that is looked at once, at the end; by default there is none.
         seed: another seed gives another split.
         shares: where the examples are of several tasks, each task's part of both sets.
 
     Raises:
-        InputError: a size below 20 was asked for, or there are too few examples for both sets.
+        InputError: a size below 20 was asked for, or there are too few examples for all sets.
     """
-    for name, size in (("--limit", limit), ("--held-out", held_out)):
+    for name, size in (("--limit", limit), ("--held-out", held_out), ("--final", final)):
         if size is not None and size < SMALLEST_SET:
             raise InputError(
                 f"{name} {size} is too small to choose layers by; give at least {SMALLEST_SET}"
@@ -88,23 +91,26 @@ def split_examples(
     shares = shares or {"": 1.0}
     search_size = limit
     if search_size is None:
-        search_size = min(DEFAULT_SEARCH_SIZE, most_of(examples, shares) // 2)
+        most = most_of(examples, shares) - (final or 0)
+        search_size = max(min(DEFAULT_SEARCH_SIZE, most // 2), 0)
     held_out_size = DEFAULT_HELD_OUT_SIZE if held_out is None else held_out
     groups = _groups(examples, seed)
     search, rest = _fill(groups, examples, counts_of(search_size, shares))
+    sealed, rest = _fill(rest, examples, counts_of(final or 0, shares))
     left = [examples[index] for group in rest for index in group]
     held_out_size = min(held_out_size, most_of(left, shares))
     kept_out, _ = _fill(rest, examples, counts_of(held_out_size, shares))
-    if len(search) < max(SMALLEST_SET, limit or 0) or len(kept_out) < SMALLEST_SET:
-        raise InputError(_too_few(len(examples), len(groups), search_size))
-    for indices in (search, kept_out):
+    too_few = len(search) < max(SMALLEST_SET, limit or 0) or len(kept_out) < SMALLEST_SET
+    if too_few or len(sealed) < (final or 0):
+        raise InputError(_too_few(len(examples), len(groups), search_size, final or 0))
+    for indices in (search, kept_out, *([sealed] if final else [])):
         distinct = len({examples[index].digest for index in indices})
         if distinct < FEWEST_DIFFERENT:
             raise InputError(
                 f"{len(indices)} examples with {distinct} different ones among them are too few to "
                 f"search or judge by; give at least {FEWEST_DIFFERENT} different ones for each set"
             )
-    return Split(search=tuple(search), held_out=tuple(kept_out))
+    return Split(search=tuple(search), held_out=tuple(kept_out), final=tuple(sealed))
 
 
 def first_examples(task: Task, limit: int | None) -> tuple[Example, ...]:
@@ -124,6 +130,19 @@ def first_examples(task: Task, limit: int | None) -> tuple[Example, ...]:
 
 def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:
     """Examples that must stay together, in an order that the seed shuffles."""
+    members: dict[int, list[int]] = {}
+    for index, cluster in enumerate(clusters_of(examples)):
+        members.setdefault(cluster, []).append(index)
+
+    def shuffled(index: int) -> tuple[str, int]:
+        return sha256_of(str(seed), examples[index].digest), index
+
+    groups = [sorted(group, key=shuffled) for group in members.values()]
+    return sorted(groups, key=lambda group: shuffled(group[0]))
+
+
+def clusters_of(examples: Sequence[Example]) -> list[int]:
+    """A number for each example, equal for those that belong together."""
     parents = list(range(len(examples)))
 
     def root(index: int) -> int:
@@ -136,15 +155,7 @@ def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:
     for index, example in enumerate(examples):
         for key in texts_of(example):
             parents[root(index)] = root(first_with.setdefault(key, index))
-    members: dict[int, list[int]] = {}
-    for index in range(len(examples)):
-        members.setdefault(root(index), []).append(index)
-
-    def shuffled(index: int) -> tuple[str, int]:
-        return sha256_of(str(seed), examples[index].digest), index
-
-    groups = [sorted(group, key=shuffled) for group in members.values()]
-    return sorted(groups, key=lambda group: shuffled(group[0]))
+    return [root(index) for index in range(len(examples))]
 
 
 def _fill(
@@ -184,9 +195,15 @@ def counts_of(size: int, shares: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def _too_few(examples: int, groups: int, search_size: int) -> str:
+def _too_few(examples: int, groups: int, search_size: int, final: int) -> str:
     distinct = "" if groups == examples else f" with {groups} different contexts"
     most = max(examples - SMALLEST_SET, 0)
+    if final:
+        return (
+            f"{examples} examples{distinct} leave fewer than {SMALLEST_SET} to hold out beside a "
+            f"search set of {search_size} and a final set of {final}; lower --limit or --final, or "
+            "give more examples"
+        )
     if min(groups, examples) < 2 * SMALLEST_SET or most < SMALLEST_SET:
         return (
             f"{examples} examples{distinct} are too few: a search set and a held-out set of at "

@@ -74,8 +74,12 @@ class Scoring(StrEnum):
 
     def choose(self, choices: Sequence[ChoiceOutcome]) -> int:
         """The index of the winning choice; the first of equals."""
-        merits = [choice.loglik / self._size(choice) for choice in choices]
+        merits = self.merits(choices)
         return max(range(len(merits)), key=merits.__getitem__)
+
+    def merits(self, choices: Sequence[ChoiceOutcome]) -> list[float]:
+        """What the choices are compared by, in nats: in total, per token or per character."""
+        return [choice.loglik / self._size(choice) for choice in choices]
 
     def _size(self, choice: ChoiceOutcome) -> int:
         if self is Scoring.LOGLIK_PER_TOKEN:

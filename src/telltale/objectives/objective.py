@@ -1,0 +1,112 @@
+"""What an objective is, and how one is given the right answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from telltale.errors import InputError
+from telltale.objectives.accuracy import Accuracy
+from telltale.objectives.likelihood import Likelihood
+from telltale.objectives.margin import Margin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from telltale.measure import Outcome
+    from telltale.tasks import Scoring, Task
+
+LARGEST = 1e9  # of a value: a probability that vanishes must not make a mean infinite
+
+
+class Objective(Protocol):
+    """The worth of one example's outcome; more is better.
+
+    ``fewest_choices`` is how many scored texts an outcome must hold: 0 where its score is enough,
+    1 where a right answer's log-likelihood is, 2 where it is compared with another's.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called on the command line and in results."""
+        ...
+
+    @property
+    def fewest_choices(self) -> int:
+        """How many scored texts an outcome must hold."""
+        ...
+
+    def __call__(self, outcome: Outcome, right: int, scoring: Scoring) -> float:
+        """The outcome's worth.
+
+        Args:
+            outcome: what one example gave on one path.
+            right: which of its choices is the right one.
+            scoring: how the task weighs choices against each other.
+        """
+        ...
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    one.name: one for one in (Accuracy(), Likelihood(), Margin())
+}
+
+
+def objective_named(name: str) -> Objective:
+    """The objective of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in OBJECTIVES:
+        raise InputError(
+            f"no --objective {name!r}; give {', '.join(OBJECTIVES)}: an objective must be a mean "
+            "over examples, which scores of a whole set, such as F1 or perplexity, are not"
+        )
+    return OBJECTIVES[name]
+
+
+def default_objective(task: Task) -> Objective:
+    """What candidates are ranked by where nothing is said.
+
+    By likelihood where choices are compared: on as many examples it finds models that are more
+    accurate on unseen ones (docs, "How a search chooses"). Where text is generated, reading
+    reference answers is other work than writing answers, so it is accuracy, as published.
+    """
+    return OBJECTIVES["accuracy" if task.generation else "likelihood"]
+
+
+def check_objective(objective: Objective, task: Task) -> None:
+    """Refuse an objective that a task's outcomes do not hold enough for.
+
+    Raises:
+        InputError: they do not.
+    """
+    offered = 1 if task.generation else min(len(example.choices) for example in task.examples)
+    if offered < objective.fewest_choices:
+        raise InputError(
+            f"--objective {objective.name} compares the right answer with wrong ones, and "
+            f"{task.name} offers none; give likelihood or accuracy"
+        )
+
+
+def values_by(
+    objective: Objective, scoring: Scoring, right: Mapping[int, int]
+) -> Callable[[Outcome], float]:
+    """The objective as a function of an outcome alone.
+
+    Args:
+        objective: gives each outcome its worth.
+        scoring: how the task weighs choices.
+        right: for each example, by position, which of its choices is right.
+    """
+
+    def value(outcome: Outcome) -> float:
+        found = objective(outcome, right[outcome.example], scoring)
+        if not isinstance(found, float | int) or found != found:
+            raise InputError(
+                f"the objective {objective.name} gave {found!r} for an example; it must give each "
+                "example a number"
+            )
+        return max(-LARGEST, min(LARGEST, found))
+
+    return value

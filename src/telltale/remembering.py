@@ -1,0 +1,88 @@
+"""A measure that remembers: it measures only what a study's records do not hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from telltale.measure import Batch, BatchTooLargeError, Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from telltale.measure import Measure
+    from telltale.paths import LayerPath
+    from telltale.records import Records
+    from telltale.watcher import Watcher
+
+Found = TypeVar("Found")
+
+
+class RememberingMeasure:
+    """Measures what is missing, and keeps it.
+
+    Args:
+        records: what is known.
+        measure: measures the rest.
+        watcher: is told of every measurement.
+        counted: whether the work counts as the search's cost.
+    """
+
+    def __init__(
+        self, records: Records, measure: Measure, watcher: Watcher, *, counted: bool
+    ) -> None:
+        self._records = records
+        self._measure = measure
+        self._watcher = watcher
+        self._counted = counted
+
+    def __call__(
+        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    ) -> Iterator[Measurement]:
+        """See `telltale.measure.Measure`."""
+        final = [half for batch in batches for half in self._records.halves(batch)]
+        self._watcher.expect(len(final) * len(paths))
+        missing: dict[tuple[LayerPath, ...], list[Batch]] = {}
+        for batch in final:
+            unknown = []
+            for path in paths:
+                outcomes = self._records.measured(batch, path)
+                if outcomes is None:
+                    unknown.append(path)
+                else:
+                    known = Measurement(batch, path, outcomes)
+                    self._watcher.measured(known, remembered=True)
+                    yield known
+            if unknown:
+                missing.setdefault(tuple(unknown), []).append(batch)
+        for unknown_paths, of_batches in missing.items():
+            yield from self._measured(unknown_paths, of_batches)
+
+    def _measured(
+        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    ) -> Iterator[Measurement]:
+        measure = self._measure
+        if self._counted:
+            self._records.begin()
+        for measurement in measure(paths, batches):
+            self._records.keep(measurement, counted=self._counted)
+            self._watcher.measured(measurement, remembered=False)
+            yield measurement
+        if self._counted:
+            self._records.end()
+
+
+def with_halves(records: Records, measuring: Callable[[], Found]) -> Found:
+    """What ``measuring`` gives, begun again after each batch that had to be halved.
+
+    Halves are for good, so that all paths see the same batches.
+
+    Raises:
+        BatchTooLargeError: a single example does not fit.
+    """
+    while True:
+        try:
+            return measuring()
+        except BatchTooLargeError as problem:
+            if len(problem.batch.examples) == 1:
+                raise
+            records.split(problem.batch)
