@@ -6,32 +6,58 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from telltale.measure import Batch, Measurement
+from telltale.measure import Batch, Measurement, outcomes_by_path
 from telltale.objectives import values_by
 from telltale.paths import LayerPath
 from telltale.records import Records, open_records
+from telltale.searches import Removal, Round
 from telltale.settings import admits_by, settings_from
 from telltale.tasks import Scoring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from telltale.searches import Round
+    from telltale.measure import Outcome
+    from telltale.records import Cost, StoredExample
 
 
 @dataclass(frozen=True, slots=True)
 class StoredStudy:
-    """A study as its file has it; ``document`` is None while it is not finished."""
+    """A study as its file has it, finished or not.
+
+    Attributes:
+        document: what ``result.json`` holds; None while the search is not finished.
+        held_out_looks: how many other searches had looked at the held-out examples.
+        asked: the model and the task; None where it was stopped before it began.
+        settings: how it chooses.
+        removal: the search as far as it has come; None where not even the whole model is measured,
+            or where its objective was a program of its own.
+        examples: every example by its position, with its text and the set it is in.
+        outcomes: of every model kept, by set and layers removed in order: each example's outcome,
+            by its position. Only what was measured in full.
+        versions: the libraries of every run, the first first.
+        cost: what was spent so far.
+    """
 
     document: dict[str, Any] | None
     held_out_looks: int | None
     asked: dict[str, Any] | None
-    rounds: tuple[Round, ...]
+    settings: dict[str, Any] | None
+    removal: Removal | None
+    examples: tuple[StoredExample, ...]
+    outcomes: Mapping[tuple[str, tuple[int, ...]], Mapping[int, Outcome]]
+    versions: Sequence[Mapping[str, str]]
+    cost: Cost
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """The rounds that the search has finished."""
+        return () if self.removal is None else self.removal.rounds
 
 
 class _NotMeasuredError(Exception):
-    """The records do not hold what the search asks for next."""
+    """The records do not hold what is asked for."""
 
 
 def read_study(folder: Path) -> StoredStudy:
@@ -42,45 +68,82 @@ def read_study(folder: Path) -> StoredStudy:
         TelltaleError: its file is damaged.
     """
     with open_records(folder, write=False) as records:
-        document = records.fact("result")
+        document, removal = records.fact("result"), _searched_so_far(records)
+        if document is not None:
+            kept = [tuple(model["removed"]) for model in document["path"]]
+        else:
+            kept = [model.removed for model in removal.kept] if removal else []
         return StoredStudy(
             document=document,
             held_out_looks=records.fact("held_out_looks"),
             asked=records.fact("asked"),
-            rounds=() if document else _rounds_so_far(records),
+            settings=records.fact("search"),
+            removal=removal,
+            examples=tuple(records.examples()),
+            outcomes=_outcomes(records, kept),
+            versions=records.versions(),
+            cost=records.cost(),
         )
 
 
-def _rounds_so_far(records: Records) -> tuple[Round, ...]:
-    """The rounds that the search finished: it is run again on what the records hold."""
+def _measured(
+    records: Records, paths: Sequence[LayerPath], batches: Sequence[Batch]
+) -> Iterator[Measurement]:
+    """What the records hold, as a measure gives it."""
+    for batch in (half for whole in batches for half in records.halves(whole)):
+        for path in paths:
+            outcomes = records.measured(batch, path)
+            if outcomes is None:
+                raise _NotMeasuredError
+            yield Measurement(batch, path, outcomes)
+
+
+def _batches(records: Records, role: str) -> list[Batch]:
+    return [Batch(tuple(examples)) for examples in records.fact("plan")["batches"][role]]
+
+
+def _searched_so_far(records: Records) -> Removal | None:
+    """The search, run again on what the records hold, up to the first thing they do not."""
     plan, chosen_by, asked = (records.fact(name) for name in ("plan", "search", "asked"))
     settings = None if chosen_by is None else settings_from(chosen_by)
     if plan is None or settings is None:
-        return ()
+        return None
 
     def measure(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
-        for batch in (half for whole in batches for half in records.halves(whole)):
-            for path in paths:
-                outcomes = records.measured(batch, path)
-                if outcomes is None:
-                    raise _NotMeasuredError
-                yield Measurement(batch, path, outcomes)
-
-    def batches(role: str) -> list[Batch]:
-        return [Batch(tuple(examples)) for examples in plan["batches"][role]]
+        return _measured(records, paths, batches)
 
     start = LayerPath.whole(plan["layers"])
     guards = [
-        admits_by(batches(f"guard {guard['task']} search"), guard["most_loss"], measure, start)
+        admits_by(
+            _batches(records, f"guard {guard['task']} search"), guard["most_loss"], measure, start
+        )
         for guard in asked["guards"]
     ]
     scoring = Scoring(asked["task"].get("scoring", Scoring.LOGLIK))
-    right = {example.position: example.answer for example in records.examples()}
+    writes = "scoring" not in asked["task"]
+    right = {one.position: 0 if writes else one.answer for one in records.examples()}
     search = settings.search(
         values_by(settings.objective, scoring, right),
         lambda path: all(admits(path) for admits in guards),
     )
-    rounds: list[Round] = []
+    batches, rounds = _batches(records, "search"), list[Round]()
+    try:
+        whole = search.worth(measure, [start], batches)[start]
+    except _NotMeasuredError:
+        return None
     with suppress(_NotMeasuredError):
-        search(measure, batches("search"), start, rounds.append)
-    return tuple(rounds)
+        search(measure, batches, start, rounds.append)
+    return Removal(start, whole.accuracy, whole.value, tuple(rounds))
+
+
+def _outcomes(
+    records: Records, kept: Sequence[tuple[int, ...]]
+) -> dict[tuple[str, tuple[int, ...]], Mapping[int, Outcome]]:
+    plan, found = records.fact("plan"), {}
+    for role in plan["batches"] if plan else ():
+        for removed in kept:
+            path = LayerPath.from_removed(removed, plan["layers"])
+            with suppress(_NotMeasuredError):
+                measured = _measured(records, [path], _batches(records, role))
+                found[role, removed] = outcomes_by_path(measured)[path]
+    return found

@@ -76,10 +76,10 @@ class GreedyRemoval:
         watch: Callable[[Round], None] = lambda _: None,
     ) -> Removal:
         """Search from ``start``; ``watch`` is told of every round."""
-        whole = self._worth(measure, [start], batches)[start]
+        whole = self.worth(measure, [start], batches)[start]
         path, rounds = start, list[Round]()
         while candidates := self.candidates(path, start):
-            worth = self._worth(measure, list(candidates.values()), batches)
+            worth = self.worth(measure, list(candidates.values()), batches)
             done = self._round(candidates, worth, whole.accuracy - self.tolerance - ROUNDING)
             rounds.append(done)
             watch(done)
@@ -119,9 +119,10 @@ class GreedyRemoval:
             guarded=tuple(refused),
         )
 
-    def _worth(
+    def worth(
         self, measure: Measure, paths: Sequence[LayerPath], batches: Sequence[Batch]
     ) -> dict[LayerPath, Worth]:
+        """What each path is worth."""
         found = outcomes_by_path(measure(paths, batches))
         worth = {}
         for path in paths:
