@@ -139,7 +139,8 @@ def _searched_so_far(records: Records) -> Removal | None:
 def _outcomes(
     records: Records, kept: Sequence[tuple[int, ...]]
 ) -> dict[tuple[str, tuple[int, ...]], Mapping[int, Outcome]]:
-    plan, found = records.fact("plan"), {}
+    plan = records.fact("plan")
+    found: dict[tuple[str, tuple[int, ...]], Mapping[int, Outcome]] = {}
     for role in plan["batches"] if plan else ():
         for removed in kept:
             path = LayerPath.from_removed(removed, plan["layers"])
