@@ -22,11 +22,12 @@ from telltale.engine.encode import (
 )
 from telltale.engine.generating import Generating
 from telltale.engine.layout import row_sizes
+from telltale.engine.references import WithReferences, encode_references
 from telltale.engine.selftest import find_capabilities
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.measure import Batch, Measurement
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
-from telltale.tasks import Protocol
+from telltale.tasks import Protocol, Scoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -157,8 +158,26 @@ class Workbench:
     @cached_property
     def measure(self) -> Measure:
         """What measures: the engine, and after it the task's own scorer where there is one."""
+        measure: Measure = self.engine
+        if self.reads_references:
+            measure = WithReferences(measure, self._references)
         scorer = self.task.scorer
-        return self.engine if scorer is None else Judged(self.engine, self.examples, scorer)
+        return measure if scorer is None else Judged(measure, self.examples, scorer)
+
+    @cached_property
+    def _references(self) -> SharedEngine:
+        """The engine that reads reference answers where text is generated.
+
+        It is little work beside generation, so that nothing but layer prefixes is shared.
+        """
+        return SharedEngine(
+            self.model,
+            encode_references(
+                self.encoded, self.task, self.examples, self.tokenizer, self.model.longest_input
+            ),
+            Choosing(Scoring.LOGLIK),
+            capabilities=Capabilities(keeps_prefix=False, shares_context=False),
+        )
 
     @property
     def batch_settings(self) -> dict[str, int]:
