@@ -172,7 +172,7 @@ def by_telltale(world: World, sample: Sample, objective: str) -> Removal:
 @functools.cache
 def bounds(mended: int, broken: int, total: int) -> tuple[Interval, float]:
     """The interval of a gain, and what is lost at most."""
-    found = Pairs((mended - broken) / total, total, mended + broken, mended, broken)
+    found = Pairs((mended - broken) / total, total, mended + broken, 1.0, mended, broken)
     return gain_interval(found), loses_at_most(found)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests import tiny
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 # Tiny models gain nothing from threads, and lose much where the cores are busy.
 torch.set_num_threads(1)
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 SHARED_TASKS = Path(__file__).parents[2] / "shared" / "tasks"
 

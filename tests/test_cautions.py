@@ -19,11 +19,12 @@ from telltale.cautions import (
     never_answered,
     too_few_held_out,
 )
+from telltale.evidence import compare
 from telltale.measure import ChoiceOutcome, Generated, Outcome
 from telltale.paths import LayerPath
-from telltale.result import NamedModel, held_out_evidence
+from telltale.result import PathModel
 from telltale.searches import Kept
-from telltale.stats import Z_95
+from telltale.stats import two_sided
 from telltale.tasks import Example
 
 if TYPE_CHECKING:
@@ -81,20 +82,23 @@ def named(
     removed: Mapping[str, tuple[int, ...]] | None = None,
     search: Mapping[str, float] | None = None,
     perplexity: Mapping[str, float] | None = None,
-) -> dict[str, NamedModel]:
+) -> dict[str, PathModel]:
     removed = removed or {"baseline": (), "best": (3,), "bsba": (3, 1)}
     table = {name: dict(enumerate(some)) for name, some in outcomes.items()}
     return {
-        name: NamedModel(
+        name: PathModel(
             kept=Kept(
                 removed[name],
                 LayerPath.from_removed(removed[name], 6),
                 (search or {}).get(name, 0.5),
+                0.0,
             ),
             parameters=1,
-            held_out=held_out_evidence(table["baseline"], table[name]),
+            held_out=compare(table["baseline"], table[name]),
             search_counts={},
             perplexity=(perplexity or {}).get(name, 10.0),
+            tokens_per_second=1.0,
+            guards={},
         )
         for name in table
     }
@@ -116,7 +120,7 @@ def test_cautions_are_what_a_recount_says(
     accuracy = sum(LETTERS[r] == s for r, s in zip(answers, said[0], strict=True)) / total
     deviation = math.sqrt(chance * (1 - chance) / total)
     # Where only one answer is right, saying it always is a guess that nothing can beat.
-    beats = chance < 1 and (accuracy - chance) > Z_95 * deviation
+    beats = chance < 1 and (accuracy - chance) > two_sided(0.95) * deviation
     assert ("not shown to be more than guessing" in found) == (not beats)
     for (name, spoken), of_model in zip(MODELS.items(), said, strict=True):
         for index, letter in enumerate(LETTERS):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,15 +11,21 @@ from hypothesis import strategies as st
 from telltale.errors import TelltaleError
 from telltale.measure import (
     Batch,
+    BatchTooLargeError,
     ChoiceOutcome,
     Generated,
     Measurement,
     Outcome,
-    accuracies,
+    Shifted,
+    accuracy,
+    outcomes_by_path,
     pack_outcomes,
     unpack_outcomes,
 )
 from telltale.paths import LayerPath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 COUNT = st.integers(0, 2**32 - 1)
 CHOICE = st.builds(ChoiceOutcome, st.floats(allow_nan=False), COUNT, COUNT, COUNT)
@@ -26,7 +34,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 WRITTEN = st.builds(
     Outcome,
     COUNT,
-    st.just(()),
+    st.lists(CHOICE, max_size=1).map(tuple),
     st.none() | TEXT,
     st.floats(0, 1),
     st.builds(Generated, TEXT, COUNT, st.booleans()),
@@ -55,14 +63,11 @@ def test_bytes_that_are_cut_off_are_never_taken_for_outcomes(
 
 def test_accuracy_is_the_mean_over_all_batches() -> None:
     path = LayerPath.whole(2)
-
-    def measure(paths, batches):  # type: ignore[no-untyped-def]
-        for batch in batches:
-            yield Measurement(
-                batch, path, tuple(Outcome(i, (), 0, float(i == 0)) for i in batch.examples)
-            )
-
-    assert accuracies(measure, [path], [Batch((0, 1, 2)), Batch((3,))]) == {path: 0.25}
+    measured = [
+        Measurement(batch, path, tuple(Outcome(i, (), 0, float(i == 0)) for i in batch.examples))
+        for batch in (Batch((0, 1, 2)), Batch((3,)))
+    ]
+    assert accuracy(outcomes_by_path(measured)[path].values()) == 0.25
 
 
 def test_a_batch_is_known_by_its_examples_and_splits_into_both_halves() -> None:
@@ -71,6 +76,23 @@ def test_a_batch_is_known_by_its_examples_and_splits_into_both_halves() -> None:
     assert sum((half.examples for half in batch.halves()), ()) == batch.examples
 
 
-def test_an_accuracy_needs_outcomes() -> None:
-    with pytest.raises(KeyError):
-        accuracies(lambda *_: iter(()), [LayerPath.whole(2)], [Batch((0,))])
+def test_a_shifted_measure_measures_the_same_examples_by_other_positions() -> None:
+    path = LayerPath.whole(2)
+
+    def measure(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
+        for batch in batches:
+            if len(batch.examples) > 2:
+                raise BatchTooLargeError(batch, "cpu")
+            yield Measurement(
+                batch, path, tuple(Outcome(i, (), 0, float(i)) for i in batch.examples)
+            )
+
+    shifted = Shifted(measure, 10)
+    (found,) = shifted([path], [Batch((11, 10))])
+    assert found.batch == Batch((11, 10))
+    assert [(one.example, one.score) for one in found.outcomes] == [(11, 1.0), (10, 0.0)]
+    with pytest.raises(
+        BatchTooLargeError, match="3 examples did not fit in the memory of cpu"
+    ) as e:
+        list(shifted([path], [Batch((10, 11, 12))]))
+    assert e.value.batch == Batch((10, 11, 12))

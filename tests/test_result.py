@@ -1,95 +1,108 @@
-"""The verdict says what the held-out interval says, and nothing more."""
+"""The verdict says what the held-out intervals say, and nothing more."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from telltale.measure import Generated, Outcome
+from telltale.evidence import Comparison, compare
+from telltale.measure import Outcome
 from telltale.paths import LayerPath
-from telltale.result import generation_counts, held_out_evidence, named_models, points, verdict
+from telltale.result import Findings, PathModel, points, verdict
 from telltale.searches import Removal, Round
+from telltale.selection import confirmed_best, fastest_safe
 
 
 def outcomes(scores: list[int]) -> dict[int, Outcome]:
     return {i: Outcome(i, (), 0, float(score)) for i, score in enumerate(scores)}
 
 
-def removal(accuracy: float) -> Removal:
-    return Removal(LayerPath.whole(9), 0.5, (Round(7, True, {7: accuracy}),))
+def findings(search: list[float], held_out: list[list[int]], max_loss: float = 0.03) -> Findings:
+    """A search that removed layers 7, 2 and so on, by its accuracies; the whole model's first."""
+    rounds = [
+        Round(layer, True, {layer: accuracy}, {layer: accuracy})
+        for layer, accuracy in zip((7, 2, 4), search[1:], strict=False)
+    ]
+    removal = Removal(LayerPath.whole(9), search[0], search[0], tuple(rounds))
+    whole = outcomes(held_out[0])
+    compared: dict[LayerPath, Comparison] = {}
+    for model, scores in zip(removal.kept, held_out, strict=True):
+        compared[model.path] = compare(whole, outcomes(scores) if model.removed else whole)
+    models = {
+        model.path: PathModel(model, 9, compared[model.path], {}, 2.5, 10.0, {})
+        for model in removal.kept
+    }
+    confirmed = confirmed_best(removal, compared)
+    safe = fastest_safe(removal.kept, compared, max_loss)
+    return Findings(
+        list(models.values()),
+        models[removal.best.path],
+        models[removal.bsba.path],
+        models[confirmed.path] if confirmed else None,
+        models[safe.path] if safe else None,
+    )
 
 
 WHOLE = [1] * 50 + [0] * 50
+BETTER, WORSE = [1] * 70 + [0] * 30, [1] * 30 + [0] * 70
 
 
 @pytest.mark.parametrize(
     ("shallower", "said"),
     [
-        ([1] * 70 + [0] * 30, "The gain is shown: without layer 7 the model is +20.0 points more"),
-        ([1] * 30 + [0] * 70, "A loss is shown: without layer 7 the model is -20.0 points less"),
+        (BETTER, "The gain is shown: without layer 7 the model is +20.0 points more"),
+        (WORSE, "A loss is shown: without layer 7 the model is -20.0 points less"),
         ([1] * 51 + [0] * 49, "No gain is shown: without layer 7 the model's accuracy changes by"),
         (WHOLE, "No gain is shown"),
     ],
 )
 def test_the_verdict_follows_the_interval(shallower: list[int], said: str) -> None:
-    evidence = held_out_evidence(outcomes(WHOLE), outcomes(shallower))
-    low, high = evidence.gain_interval
-    sentence = verdict(removal(0.6), evidence)
+    found = findings([0.5, 0.6], [WHOLE, shallower])
+    low, high = found.best.held_out.gain_interval
+    sentence = verdict(found, 0.03, 0.95)
     assert sentence.startswith(said)
     assert points(low) in sentence
     assert points(high) in sentence
-    assert sentence.startswith("The gain") == (low > 0)
+    assert sentence.startswith("The gain") == (low > 0) == (found.confirmed_best is not None)
     assert sentence.startswith("A loss") == (high < 0)
     assert "100 examples that the search never saw" in sentence
 
 
-def test_where_nothing_helps_it_says_so() -> None:
-    evidence = held_out_evidence(outcomes(WHOLE), outcomes(WHOLE))
-    assert verdict(removal(0.4), evidence).startswith("Nothing is worth removing")
+def test_the_verdict_names_the_shallowest_model_that_is_safe() -> None:
+    safe = findings([0.5, 0.6, 0.55], [WHOLE, BETTER, BETTER])
+    assert safe.fastest_safe is safe.path[2]
+    assert "to lose no more than 3 points lacks layers 2, 7: it loses at most 0.0." in verdict(
+        safe, 0.03, 0.95
+    )
+    none = findings([0.5, 0.6], [WHOLE, WORSE])
+    assert none.fastest_safe is None
+    assert "No shallower model is certified to lose at most 3 points with 95% confidence" in (
+        verdict(none, 0.03, 0.95)
+    )
 
 
-def test_the_whole_model_gains_nothing_over_itself_for_certain() -> None:
-    whole = outcomes(WHOLE)
-    assert held_out_evidence(whole, whole).gain_interval == (0, 0)
-    assert held_out_evidence(whole, outcomes(WHOLE)).gain_interval != (0, 0)
+def test_where_nothing_was_kept_it_says_so() -> None:
+    assert verdict(findings([0.5], [WHOLE]), 0.03, 0.95).startswith("No layer should go")
 
 
-def written(texts: list[tuple[bool, bool]]) -> dict[int, Outcome]:
-    """Generated texts, each with or without an answer, cut off or not."""
-    return {
-        i: Outcome(i, (), "x" if has_answer else None, 0.0, Generated("a text", 3, cut_off))
-        for i, (has_answer, cut_off) in enumerate(texts)
-    }
+def test_where_nothing_gains_on_the_search_set_no_gain_is_looked_for() -> None:
+    found = findings([0.5, 0.4], [WHOLE, BETTER])
+    assert verdict(found, 0.03, 0.95).startswith("No gain is to be had")
+    assert found.confirmed_best is None
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
-def test_texts_without_an_answer_and_cut_off_ones_are_counted_each(
-    texts: list[tuple[bool, bool]],
-) -> None:
-    assert generation_counts(written(texts).values()) == {
-        "unparsable": len([1 for has_answer, _ in texts if not has_answer]),
-        "cut_off": len([1 for _, cut_off in texts if cut_off]),
-    }
+def test_the_model_recommended_is_one_that_gains_or_else_one_that_is_safe() -> None:
+    assert findings([0.5, 0.6], [WHOLE, BETTER]).recommended == "confirmed_best"
+    assert findings([0.5, 0.4], [WHOLE, BETTER]).recommended == "fastest_safe"
+    assert findings([0.5, 0.6], [WHOLE, WORSE]).recommended is None
 
 
-def test_where_choices_were_compared_there_are_no_texts_to_count() -> None:
-    assert generation_counts(outcomes([1, 0]).values()) == {}
-    assert held_out_evidence(outcomes([1]), outcomes([0])).counts == {}
-
-
-def test_each_named_model_has_its_own_counts_from_each_set() -> None:
-    found = removal(0.6)
-    whole, best = found.start, found.best.path
-    searched = {whole: written([(True, True)] * 9), best: written([(False, True)] * 9)}
-    held_out = {whole: written([(False, False)] * 7), best: written([(True, False)] * 7)}
-    models = named_models(found, searched, held_out, {whole: 9, best: 8}, {whole: 2.5, best: 3.5})
-    documents = {name: model.document() for name, model in models.items()}
-    parts = ("search", "held_out")
-    counts = {
-        name: [document[part][count] for part in parts for count in ("unparsable", "cut_off")]
-        for name, document in documents.items()
-    }
-    assert counts == {"baseline": [0, 9, 7, 0], "best": [9, 9, 0, 0], "bsba": [9, 9, 0, 0]}
-    assert [documents[name]["text_perplexity"] for name in documents] == [2.5, 3.5, 3.5]
-    assert [documents[name]["parameters"] for name in documents] == [9, 8, 8]
+def test_documents_hold_every_model_of_the_path_in_one_form() -> None:
+    found = findings([0.5, 0.6, 0.55], [WHOLE, BETTER, WHOLE]).documents()
+    assert [model["removed"] for model in found["path"]] == [[], [7], [7, 2]]
+    assert found["baseline"] == found["path"][0]
+    assert found["best"] == found["confirmed_best"] == found["path"][1]
+    assert found["bsba"] == found["path"][2]
+    assert {frozenset(model) for model in found["path"]} == {frozenset(found["best"])}
+    assert found["best"]["loses_at_most"] < -0.1
+    assert found["baseline"]["loses_at_most"] == 0
+    assert findings([0.5, 0.6], [WHOLE, WORSE]).documents()["confirmed_best"] is None

@@ -33,14 +33,14 @@ def fastest_safe(
     Test", arXiv 2110.01052, section 2.3).
     """
     certified: list[Kept] = []
-    for model in testing_order(kept):
+    for model in order_of_asking(kept):
         if held_out[model.path].loses_at_most > max_loss:
             break
         certified.append(model)
     return max(certified, key=lambda model: len(model.removed), default=None)
 
 
-def testing_order(kept: Sequence[Kept]) -> list[Kept]:
+def order_of_asking(kept: Sequence[Kept]) -> list[Kept]:
     """The shallower models in the order in which they are asked about, the safest first.
 
     That is by what the search set values most, of equals the shallowest. Where some layers do harm,

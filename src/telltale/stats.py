@@ -61,13 +61,14 @@ class Pairs(NamedTuple):
 
     ``mended`` and ``broken`` are examples that are right only after or only before, each counted as
     the part of an example that it is worth where examples share passages; ``total`` likewise.
-    Where scores lie between 0 and 1, ``mended`` and ``broken`` are None, and ``squares`` is the sum
-    of the squared differences.
+    Where scores lie between 0 and 1, ``mended`` and ``broken`` are None. ``squares`` is the sum of
+    the squared differences, ``square`` the mean of those that are not 0; 1 where all are.
     """
 
     gain: float
     total: float
     squares: float
+    square: float
     mended: float | None
     broken: float | None
 
@@ -85,10 +86,13 @@ def pairs(
     differences = [a - b for b, a in zip(before, after, strict=True)]
     effect = design_effect(differences, clusters)
     whole = all(difference in (-1, 0, 1) for difference in differences)
+    squares = sum(difference**2 for difference in differences)
+    differing = sum(difference != 0 for difference in differences)
     return Pairs(
         gain=sum(differences) / len(differences),
         total=len(differences) / effect,
-        squares=sum(difference**2 for difference in differences) / effect,
+        squares=squares / effect,
+        square=squares / differing if squares else 1.0,
         mended=sum(d > 0 for d in differences) / effect if whole else None,
         broken=sum(d < 0 for d in differences) / effect if whole else None,
     )
@@ -111,8 +115,8 @@ def design_effect(values: Sequence[float], clusters: Sequence[int] | None) -> fl
 def gain_interval(found: Pairs, confidence: float = CONFIDENCE) -> Interval:
     """The score interval for a gain in mean score on the same examples.
 
-    Tango's (1998) for scores of 0 and 1; else that of the mean of the differences with one pair
-    mended and one broken added (after Agresti and Min 2005).
+    Tango's (1998) for scores of 0 and 1; else that of the mean of the differences with two added,
+    one up and one down, of the size that differences have (after Agresti and Min 2005).
     """
     z = two_sided(confidence)
     return Interval(_bound(found, z), _bound(found, -z))
@@ -128,7 +132,7 @@ def _bound(found: Pairs, z: float) -> float:
     gain, total = found.gain, found.total
     if found.mended is None or found.broken is None:
         mean = gain * total / (total + 2)
-        variance = max((found.squares + 2) / (total + 2) - mean**2, 0.0)
+        variance = max((found.squares + 2 * found.square) / (total + 2) - mean**2, 0.0)
         return max(-1.0, min(1.0, mean - z * math.sqrt(variance / (total + 2))))
     mended, broken = found.mended, found.broken
 
