@@ -9,7 +9,7 @@
 Importing this package imports no torch; the first call does.
 """
 
-from telltale.api import evaluate, export, load_task, preview, search
+from telltale.api import evaluate, export, load_task, preview, search, stability
 from telltale.errors import (
     DataError,
     InputError,
@@ -31,4 +31,5 @@ __all__ = [
     "load_task",
     "preview",
     "search",
+    "stability",
 ]

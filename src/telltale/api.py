@@ -13,16 +13,19 @@ from telltale.errors import InputError
 from telltale.tasks.loading import load_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from telltale.checkpoints.export import Exported
+    from telltale.elsewhere import Page
     from telltale.objectives import Objective
     from telltale.preview import Preview
+    from telltale.question import Question
+    from telltale.settings import Settings
     from telltale.study import Result
     from telltale.tasks import Task
     from telltale.watcher import Watcher
 
-__all__ = ["evaluate", "export", "load_task", "preview", "search"]
+__all__ = ["evaluate", "export", "load_task", "preview", "search", "stability"]
 
 
 def search(
@@ -89,67 +92,93 @@ def search(
         UnsupportedModelError: the architecture cannot be driven layer by layer.
         MeasurementError: measuring failed; the same call goes on from what was measured.
     """
-    from telltale.objectives import check_objective, default_objective, objective_named
-    from telltale.settings import Settings
-    from telltale.tasks.shots import without_shown
-    from telltale.tasks.split import check_answers_differ, split_examples
+    from telltale.study import run_study
 
-    cuts = _cuts(truncate)
-    chosen = without_shown(load_task(task) if isinstance(task, str) else task)
-    check_answers_differ(chosen.examples)
-    split = split_examples(
-        chosen.examples,
+    question, settings, page = _asked(
+        model,
+        task,
+        out=out,
         limit=limit,
         held_out=held_out,
         final=final,
-        seed=seed,
-        shares=dict(chosen.shares),
-    )
-    guarded = list(guards.items() if isinstance(guards, Mapping) else guards)
-    if paper and (guarded or objective not in (None, "accuracy")):
-        raise InputError(
-            "--paper is the published method: it ranks by accuracy and guards nothing; leave out "
-            "--objective and --guard"
-        )
-    objective = "accuracy" if paper else objective
-    if objective is None:
-        ranks = default_objective(chosen)
-    else:
-        ranks = objective_named(objective) if isinstance(objective, str) else objective
-    check_objective(ranks, chosen)
-    settings = Settings(ranks, tolerance, max_removed, frozenset(protect), max_loss, confidence)
-    folder = Path(out)
-
-    from telltale.records import check_study_folder
-
-    check_study_folder(folder)
-
-    from telltale.elsewhere import page_from
-    from telltale.models.load import choose_device, choose_dtype
-    from telltale.models.source import resolve_model
-    from telltale.question import Question, guard_by
-    from telltale.study import run_study
-
-    page = None if text is None else page_from(Path(text))
-    choose_dtype(dtype, choose_device(device))
-    source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
-    question = Question(
-        source,
-        chosen,
-        split,
-        seed=seed,
+        objective=objective,
+        guards=guards,
+        tolerance=tolerance,
+        max_removed=max_removed,
+        protect=protect,
+        max_loss=max_loss,
+        confidence=confidence,
+        paper=paper,
+        truncate=truncate,
         device=device,
         dtype=dtype,
-        cuts=cuts,
-        guards=tuple(
-            guard_by(load_task(task) if isinstance(task, str) else task, most_loss, chosen, seed)
-            for task, most_loss in guarded
-        ),
-        reads_references=chosen.generation is not None and ranks.fewest_choices > 0,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        seed=seed,
+        text=text,
     )
     return run_study(
-        question, settings, folder, watcher=watcher, page=page, resume_anyway=resume_anyway
+        question, settings, Path(out), watcher=watcher, page=page, resume_anyway=resume_anyway
     )
+
+
+def stability(
+    model: str,
+    task: Task | str,
+    *,
+    out: str | Path,
+    sizes: Sequence[int] | None = None,
+    resamples: int = 10,
+    resume_anyway: bool = False,
+    watcher: Watcher | None = None,
+    **asked: Any,
+) -> dict[str, Any]:
+    """How much a search's choice depends on its examples: the same search on parts of them.
+
+    The study's measurements are used and added to, so that it may be asked before or after the
+    search itself. Writes ``stability.json`` into the study's folder.
+
+    Args:
+        model: as in `search`.
+        task: as in `search`.
+        out: the study's folder.
+        sizes: how many examples a part has; by default a quarter, a half and three quarters of the
+            search set.
+        resamples: how many parts of each size.
+        resume_anyway: as in `search`.
+        watcher: is told how it goes on.
+        **asked: what else `search` takes.
+
+    Returns:
+        ``sizes``, each with ``examples``, ``removed`` (for each layer, the share of parts whose
+        BEST lacks it), ``claimed`` and ``unseen`` (BEST's mean gain on its part, and on the rest
+        of the search set), ``unseen_spread`` and ``parts``; and ``said``, a sentence.
+
+    Raises:
+        TelltaleError: as in `search`.
+    """
+    from telltale.elsewhere import built_in_page
+    from telltale.files import write_json
+    from telltale.resampling import measure_stability
+    from telltale.study import open_study
+    from telltale.watcher import Watcher
+
+    question, settings, page = _asked(model, task, out=out, **asked)
+    folder = Path(out)
+    begun = open_study(
+        question, settings, folder, page or built_in_page(), resume_anyway=resume_anyway
+    )
+    with begun as (plan, records):
+        document = measure_stability(
+            plan,
+            records,
+            settings,
+            sizes=sizes,
+            resamples=resamples,
+            watcher=watcher or Watcher(),
+        )
+    write_json(folder / "stability.json", document)
+    return document
 
 
 def evaluate(
@@ -280,6 +309,90 @@ def preview(
         return previews(chosen, count)
     source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
     return previews(chosen, count, load_tokenizer(source))
+
+
+def _asked(
+    model: str,
+    task: Task | str,
+    *,
+    out: str | Path,
+    limit: int | None = None,
+    held_out: int | None = None,
+    final: int | None = None,
+    objective: str | Objective | None = None,
+    guards: Mapping[str, float] | Iterable[tuple[Task | str, float]] = (),
+    tolerance: float = 0.08,
+    max_removed: int | None = None,
+    protect: Iterable[int] = (),
+    max_loss: float = 0.03,
+    confidence: float = 0.95,
+    paper: bool = False,
+    truncate: str = "no",
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    seed: int = 0,
+    text: str | Path | None = None,
+) -> tuple[Question, Settings, Page | None]:
+    """What is to be searched, how, and the page on which harm elsewhere is measured."""
+    from telltale.objectives import check_objective, default_objective, objective_named
+    from telltale.settings import Settings
+    from telltale.tasks.shots import without_shown
+    from telltale.tasks.split import check_answers_differ, split_examples
+
+    cuts = _cuts(truncate)
+    chosen = without_shown(load_task(task) if isinstance(task, str) else task)
+    check_answers_differ(chosen.examples)
+    split = split_examples(
+        chosen.examples,
+        limit=limit,
+        held_out=held_out,
+        final=final,
+        seed=seed,
+        shares=dict(chosen.shares),
+    )
+    guarded = list(guards.items() if isinstance(guards, Mapping) else guards)
+    if paper and (guarded or objective not in (None, "accuracy")):
+        raise InputError(
+            "--paper is the published method: it ranks by accuracy and guards nothing; leave out "
+            "--objective and --guard"
+        )
+    objective = "accuracy" if paper else objective
+    if objective is None:
+        ranks = default_objective(chosen)
+    else:
+        ranks = objective_named(objective) if isinstance(objective, str) else objective
+    check_objective(ranks, chosen)
+    settings = Settings(ranks, tolerance, max_removed, frozenset(protect), max_loss, confidence)
+
+    from telltale.records import check_study_folder
+
+    check_study_folder(Path(out))
+
+    from telltale.elsewhere import page_from
+    from telltale.models.load import choose_device, choose_dtype
+    from telltale.models.source import resolve_model
+    from telltale.question import Question, guard_by
+
+    page = None if text is None else page_from(Path(text))
+    choose_dtype(dtype, choose_device(device))
+    source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
+    question = Question(
+        source,
+        chosen,
+        split,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        cuts=cuts,
+        guards=tuple(
+            guard_by(load_task(task) if isinstance(task, str) else task, most_loss, chosen, seed)
+            for task, most_loss in guarded
+        ),
+        reads_references=chosen.generation is not None and ranks.fewest_choices > 0,
+    )
+    return question, settings, page
 
 
 def _cuts(truncate: str) -> bool:

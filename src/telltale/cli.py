@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import logging
-import math
 import os
 import shlex
 import sys
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import Annotated, Any
 
 import typer
 
@@ -23,16 +22,13 @@ from telltale.options import (
     LoadTask,
     ModelArgument,
     ModelSettings,
+    ResumeOption,
     RevisionOption,
-    SeedOption,
     TrustOption,
     takes_groups,
 )
 from telltale.plain import PlainFormatter, printable
-from telltale.tasks.loading import load_task
-
-if TYPE_CHECKING:
-    from telltale.tasks import Task
+from telltale.search_options import SearchSettings, layers_of, sizes_of
 
 INTERRUPTED = 130
 KEPT = "what a search has measured is kept, and the same command goes on"
@@ -61,92 +57,10 @@ def search(
             help="The study's folder. The same command goes on where it was stopped.",
         ),
     ],
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            metavar="N",
-            help="Examples to search by.  [default: 500, at most half]",
-            show_default=False,
-        ),
-    ] = None,
-    held_out: Annotated[
-        int | None,
-        typer.Option(
-            "--held-out",
-            metavar="M",
-            help="Examples to hold out at most.  [default: what is left, up to 1000]",
-            show_default=False,
-        ),
-    ] = None,
-    final: Annotated[
-        int | None,
-        typer.Option(
-            "--final",
-            metavar="M",
-            help="Seal M more examples, looked at once, for the model recommended.",
-        ),
-    ] = None,
-    objective: Annotated[
-        str | None,
-        typer.Option(
-            "--objective",
-            metavar="accuracy|likelihood|margin",
-            help="What candidates are ranked by.  [default: likelihood; accuracy where the model "
-            "writes]",
-            show_default=False,
-        ),
-    ] = None,
-    guard: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--guard",
-            metavar="TASK:SHARE",
-            help="Keep no model that loses more than this at another task: arc_easy:0.01 is one "
-            "point; may be given several times.",
-            show_default=False,
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float,
-        typer.Option(
-            "--tolerance",
-            metavar="SHARE",
-            help="How far accuracy may fall below the whole model's: 0.08 is 8 points.",
-        ),
-    ] = 0.08,
-    max_removed: Annotated[
-        int | None, typer.Option("--max-removed", metavar="K", help="The most layers to remove.")
-    ] = None,
-    protect: Annotated[
-        str, typer.Option("--protect", metavar="0,1,29", help="Layers that always stay.")
-    ] = "",
-    max_loss: Annotated[
-        float,
-        typer.Option(
-            "--max-loss",
-            metavar="SHARE",
-            help="What the fastest safe model may lose on held-out examples: 0.03 is 3 points.",
-        ),
-    ] = 0.03,
-    confidence: Annotated[
-        float,
-        typer.Option(
-            "--confidence", metavar="SHARE", help="That of intervals and of what is certified."
-        ),
-    ] = 0.95,
-    paper: Annotated[
-        bool,
-        typer.Option(
-            "--paper", help="The published method to the letter: ranks by accuracy, unguarded."
-        ),
-    ] = False,
-    seed: SeedOption = 0,
-    resume_anyway: Annotated[
-        bool, typer.Option("--resume-anyway", help="Go on although libraries have changed.")
-    ] = False,
+    resume_anyway: ResumeOption = False,
     *,
     task: LoadTask,
+    asked: SearchSettings,
     settings: ModelSettings,
 ) -> None:
     """Find the layers that a task does not need, with evidence on unseen examples.
@@ -160,25 +74,14 @@ def search(
     """
     from telltale.screen import ScreenWatcher, console, summary
 
-    with ScreenWatcher(max_removed) as watcher:
+    with ScreenWatcher(asked.keywords["max_removed"]) as watcher:
         result = api.search(
             model,
             task(),
             out=out,
-            limit=limit,
-            held_out=held_out,
-            final=final,
-            objective=objective,
-            guards=_guards(guard or [], task.keywords["data_dir"]),
-            tolerance=tolerance,
-            max_removed=max_removed,
-            protect=_layers(protect, "--protect"),
-            max_loss=max_loss,
-            confidence=confidence,
-            paper=paper,
-            seed=seed,
             resume_anyway=resume_anyway,
             watcher=watcher,
+            **asked(),
             **settings(),
         )
     screen = console()
@@ -187,6 +90,55 @@ def search(
     pick = _worth_exporting(result.document)
     if pick is not None:
         screen.print(f"Next: telltale export {shlex.quote(str(out))} --pick {pick} --to FOLDER")
+
+
+@app.command()
+@takes_groups
+def stability(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The study's folder.")],
+    sizes: Annotated[
+        str,
+        typer.Option(
+            "--sizes",
+            metavar="50,100",
+            help="How many examples a part has.  [default: a quarter, a half and three quarters "
+            "of the search set]",
+            show_default=False,
+        ),
+    ] = "",
+    resamples: Annotated[
+        int, typer.Option("--resamples", metavar="R", help="How many parts of each size.")
+    ] = 10,
+    resume_anyway: ResumeOption = False,
+    *,
+    task: LoadTask,
+    asked: SearchSettings,
+    settings: ModelSettings,
+) -> None:
+    """See how much a search's choice depends on its examples.
+
+    The same search on parts of the search set: which layers every part would remove, and what BEST
+    gains on the examples that its part did not have. Give a search's own options; what its study
+    has measured is used and added to. Writes DIR/stability.json.
+    """
+    from telltale.screen import ScreenWatcher, console, stability_summary
+
+    with ScreenWatcher() as watcher:
+        document = api.stability(
+            model,
+            task(),
+            out=out,
+            sizes=sizes_of(sizes, "--sizes") or None,
+            resamples=resamples,
+            resume_anyway=resume_anyway,
+            watcher=watcher,
+            **asked(),
+            **settings(),
+        )
+    screen = console()
+    stability_summary(document, screen)
+    screen.print(f"Written to {out / 'stability.json'}")
 
 
 @app.command(name="eval")
@@ -217,7 +169,7 @@ def evaluate(
         document = api.evaluate(
             model,
             task(),
-            remove=_layers(remove, "--remove"),
+            remove=layers_of(remove, "--remove"),
             limit=limit,
             watcher=watcher,
             **settings(),
@@ -319,6 +271,34 @@ def show(
         summary(found.document, found.held_out_looks, console())
 
 
+@app.command()
+def report(
+    studies: Annotated[
+        list[Path], typer.Argument(metavar="STUDY...", help="Searches' --out folders.")
+    ],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page to write.")],
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures",
+            metavar="DIR",
+            help="Write every figure as SVG and PNG, and every table as CSV.",
+        ),
+    ] = None,
+) -> None:
+    """Write one page on studies, finished or not, to read, to print and to send."""
+    from telltale.report import figure_folders, write_figures, write_report
+    from telltale.screen import console
+
+    screen = console()
+    if figures is not None:
+        for study, folder in figure_folders(studies, figures).items():
+            written = write_figures(study, folder)
+            screen.print(f"{len(written)} figures and tables written to {folder}")
+    write_report(studies, to)
+    screen.print(f"Written to {to}")
+
+
 def _check_can_write(file: Path) -> None:
     """Refuse a file that cannot be written, before anything is measured for it."""
     folder = file.absolute().parent
@@ -328,35 +308,6 @@ def _check_can_write(file: Path) -> None:
         raise InputError(f"cannot write {file}: it is a folder; give a file's name")
     if not os.access(file if file.exists() else folder, os.W_OK):
         raise InputError(f"cannot write {file}: permission denied; give another --out")
-
-
-def _layers(text: str, option: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isascii() and part.isdecimal() and len(part) < 9 for part in parts):
-        raise InputError(
-            f"{option} {text!r} is not a list of layers; give indices counted from 0, such as 3,17"
-        )
-    return tuple(int(part) for part in parts)
-
-
-def _guards(given: list[str], data_dir: Path | None) -> list[tuple[Task, float]]:
-    """The tasks and shares of ``arc_easy:0.01``; a task may be a file of one's own."""
-    found = []
-    for one in given:
-        name, colon, share = one.rpartition(":")
-        try:
-            most_loss = float(share) if colon else math.nan
-        except ValueError:
-            most_loss = math.nan
-        if not (name and math.isfinite(most_loss)):
-            raise InputError(
-                f"--guard {one!r} names no task with a share of its examples; give it like "
-                "arc_easy:0.01"
-            )
-        is_file = Path(name).is_file()
-        task = load_task(data=name) if is_file else load_task(name, data_dir=data_dir)
-        found.append((task, most_loss))
-    return found
 
 
 def _worth_exporting(result: dict[str, Any]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -212,6 +212,9 @@ TextOption = Annotated[
         show_default=False,
     ),
 ]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume-anyway", help="Go on although libraries have changed.")
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to run.")
 ]
@@ -300,16 +303,20 @@ def model_options(
 
 LoadTask = Annotated[functools.partial[Task], task_options]
 ModelSettings = Annotated[functools.partial[dict[str, Any]], model_options]
-GROUPS: dict[Any, Callable[..., Any]] = {LoadTask: task_options, ModelSettings: model_options}
 
 
 def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameters of the types above are groups of options.
+    """A command some of whose parameters are groups of options.
 
-    The command is given, for each, a function that makes of the options what the group is for.
+    Such a parameter's type is a partial function, annotated with the group: a function whose own
+    parameters are the options. The command is given the group with the options filled in.
     """
     own = inspect.signature(command, eval_str=True).parameters
-    groups = {name: GROUPS[one.annotation] for name, one in own.items() if one.annotation in GROUPS}
+    groups = {
+        name: one.annotation.__metadata__[0]
+        for name, one in own.items()
+        if get_origin(get_args(one.annotation)[0]) is functools.partial
+    }
     parts = {
         name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()
     }

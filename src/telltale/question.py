@@ -104,6 +104,18 @@ class Question:
             for index, cluster in enumerate(clusters_of(examples))
         }
 
+    @cached_property
+    def right(self) -> dict[int, int]:
+        """For each of its own examples, by position, which of the choices of an outcome is right.
+
+        Where text is generated, an outcome's only choice is the reference answer.
+        """
+        return {
+            position: 0 if self.task.generation else example.answer
+            for role in self._own_roles()
+            for position, example in zip(self.positions[role], self.sets[role], strict=True)
+        }
+
     def workbench(self, known_capabilities: list[bool] | None = None) -> Workbench:
         """What measures this question, but for its guards."""
         return Workbench(
@@ -127,6 +139,40 @@ class Question:
         """What measures a guard, with the model of another workbench."""
         examples = (*self.sets[guard_role(guard)], *self.sets[guard_role(guard, HELD_OUT)])
         return beside.with_task(guard.task, examples, known_capabilities)
+
+    def asked(self) -> dict[str, Any]:
+        """What is asked, as JSON values, for whoever reads or exports the study later."""
+        source, task = self.source, self.task
+        sizes = {role: len(positions) for role, positions in self.positions.items()}
+        return {
+            "model": {
+                "name": source.name,
+                "given": source.given,
+                "revision": source.revision,
+                "sha256": source.sha256,
+                "trust_remote_code": source.trust_remote_code,
+                "from_gguf": source.from_gguf,
+            },
+            "task": {
+                "name": task.name,
+                "prompt": task.template,
+                **task.settings(),
+                "truncate": "left" if self.cuts else "no",
+                "seed": self.seed,
+                "search_examples": sizes[SEARCH],
+                "held_out_examples": sizes[HELD_OUT],
+                **({"final_examples": sizes[FINAL]} if FINAL in sizes else {}),
+            },
+            "guards": [
+                {
+                    "task": guard.task.name,
+                    "most_loss": guard.most_loss,
+                    "search_examples": sizes[guard_role(guard)],
+                    "held_out_examples": sizes[guard_role(guard, HELD_OUT)],
+                }
+                for guard in self.guards
+            ],
+        }
 
     def identity(self) -> dict[str, Any]:
         """All that changes an outcome, as JSON values."""

@@ -11,18 +11,34 @@ from rich.table import Table
 from rich.text import Text
 
 from telltale.plain import printable
-from telltale.result import points
+from telltale.report.facts import NAMES, fate, finished, so_far
+from telltale.report.words import (
+    between,
+    counted,
+    duration,
+    listed,
+    loss,
+    millions,
+    number,
+    percent,
+    points,
+    points_between,
+)
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from telltale.measure import Measurement
     from telltale.reading import StoredStudy
+    from telltale.report.facts import Facts, Model
     from telltale.searches import Round
 
 LOG_WIDTH = 100  # of output that goes to a file or a pipe
-ROWS = {"baseline": "whole model", "best": "BEST", "bsba": "BSBA"}
+MOST_ROWS = 14  # of the table of a path
+# Whether that table has what depth says too, and the room between columns: the first that fits.
+FORMS = ((True, 2), (True, 1), (False, 2), (False, 1))
 PHASES = {
     "search": "whole model",
     "held-out": "held-out set",
@@ -111,8 +127,8 @@ class ScreenWatcher(Watcher):
         verb = "left out" if done.accepted else "would be next, but falls below the floor:"
         self._console.print(
             f"round {len(self._rounds)}: layer {done.removed} {verb} "
-            f"{_percent(done.candidates[done.removed])} on the search set "
-            f"(whole model {_percent(self._whole())})"
+            f"{percent(done.candidates[done.removed])} on the search set "
+            f"(whole model {percent(self._whole())})"
         )
 
     def _description(self) -> str:
@@ -120,10 +136,10 @@ class ScreenWatcher(Watcher):
             return PHASES.get(self._phase, "")
         kept = [done for done in self._rounds if done.accepted]
         if not kept:
-            return f"round 1, whole model {_percent(self._whole())}"
+            return f"round 1, whole model {percent(self._whole())}"
         removed = " ".join(str(done.removed) for done in kept)
         now = kept[-1].candidates[kept[-1].removed]
-        return f"round {len(kept) + 1}, without {removed}: {_percent(now)}"
+        return f"round {len(kept) + 1}, without {removed}: {percent(now)}"
 
     def _whole(self) -> float:
         return sum(self._whole_scores) / max(1, len(self._whole_scores))
@@ -134,124 +150,178 @@ class ScreenWatcher(Watcher):
             return ""
         each = (time.monotonic() - self._started) / self._fresh
         here = each * (task.total - task.completed)
-        text = f"{_duration(here)} left"
+        text = f"{duration(here)} left"
         rounds = (self._max_removed or 0) - len(self._rounds) - 1
         if self._phase == "search" and self._whole_scores and rounds > 0 and task.completed > 1:
-            text += f" in this round, at most {_duration(here + rounds * each * task.total)} in all"
+            text += f" in this round, at most {duration(here + rounds * each * task.total)} in all"
         return text
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
-def summary(document: dict[str, Any], held_out_looks: int | None, out: Console) -> None:
-    """Print a finished study: its table, the layers, the verdict, the looks and the cost."""
-    model, task, cost = document["model"], document["task"], document["cost"]
+def summary(document: Mapping[str, Any], held_out_looks: int | None, out: Console) -> None:
+    """Print a finished study: its path, the verdict, what to mind, and the cost."""
+    facts = finished(document, held_out_looks)
+    task = facts.task
     out.print(
-        f"{model['name']} on {task['name']}: {task['search_examples']} examples to search by, "
-        f"{task['held_out_examples']} held out"
+        f"{facts.name}: {counted(task['search_examples'], 'example')} to search by, "
+        f"{task['held_out_examples']:,} held out"
     )
-    out.print(_table(document))
-    for name in ("best", "bsba"):
-        removed = document[name]["removed"]
-        layers = ", ".join(map(str, removed)) if removed else "nothing"
-        out.print(f"{ROWS[name]} removes, in this order: {layers}")
-    out.print(_elsewhere(document))
-    if "cut_off" in document["baseline"]["held_out"]:
-        out.print(_texts(document))
+    _path(facts, out)
+    for model in _named(facts):
+        if model.removed:
+            out.print(f"{_label(model)} removes, in this order: {listed(model.removed)}")
+    for line in (_elsewhere(facts), *_texts(facts), *_guards(facts)):
+        out.print(line)
+    if facts.final is not None:
+        out.print(facts.final)
     out.print()
-    out.print(Text(printable(document["verdict"]), style="bold"))
-    for line in document["cautions"]:
-        out.print(f"Mind: {line}.")
-    if held_out_looks:
-        out.print(
-            f"Mind: {held_out_looks} other search{'es have' if held_out_looks > 1 else ' has'} "
-            "looked at these held-out examples before; the more look, the less an interval says."
-        )
-    out.print(
-        f"The search cost {cost['dense_passes']:.1f} passes of the search set through the whole "
-        f"model ({_duration(cost['seconds'])}); each candidate by itself: {_naive(document):.1f}."
-    )
-
-
-def _elsewhere(document: dict[str, Any]) -> str:
-    """How the models read ordinary text."""
-    whole = document["baseline"]["text_perplexity"]
-    parts = [f"whole model {whole:.1f}"]
-    for name in ("best", "bsba"):
-        if document[name]["removed"]:
-            here = document[name]["text_perplexity"]
-            parts.append(f"{ROWS[name]} {here:.1f} (x{here / whole:.2f})")
-    return f"Perplexity on ordinary text ({document['text']['name']}): {', '.join(parts)}"
-
-
-def _texts(document: dict[str, Any]) -> str:
-    """How many generated texts held no answer or were cut off."""
-    total = document["task"]["held_out_examples"]
-    parts = [
-        f"{label} {held_out['unparsable']} and {held_out['cut_off']}"
-        for name, label in ROWS.items()
-        for held_out in [document[name]["held_out"]]
-    ]
-    return (
-        f"Of {total} held-out texts, how many had no answer and how many the token limit cut off: "
-        f"{', '.join(parts)}"
-    )
-
-
-def _naive(document: dict[str, Any]) -> float:
-    """The passes through the whole model of a search that shares nothing between candidates."""
-    layers, removed = document["model"]["layers"], 0
-    passes = 1.0
-    for done in document["rounds"]:
-        passes += len(done["candidates"]) * (layers - removed - 1) / layers
-        removed += done["accepted"]
-    return passes
-
-
-def _table(document: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for heading in ("layers", "parameters", "search", "held out (95%)", "gain (95%)", "tokens/s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    speeds = document["cost"]["tokens_per_second"]
-    for name, label in ROWS.items():
-        row, held_out = document[name], document[name]["held_out"]
-        low, high = held_out["interval"]
-        gain_low, gain_high = held_out["gain_interval"]
-        table.add_row(
-            label,
-            str(row["layers"]),
-            f"{row['parameters'] / 1e6:,.1f}M",
-            _percent(row["search"]["accuracy"]),
-            f"{_percent(held_out['accuracy'])} ({100 * low:.1f}-{100 * high:.1f})",
-            f"{points(held_out['gain'])} ({points(gain_low)} to {points(gain_high)})"
-            if row["removed"]
-            else "",
-            f"{speeds[name]:,.0f}",
-        )
-    return table
+    out.print(Text(printable(facts.verdict or ""), style="bold"))
+    for line in facts.minds:
+        out.print(f"Mind: {line}")
+    for line in facts.cost:
+        out.print(line)
 
 
 def unfinished(found: StoredStudy, out: Console) -> None:
     """Print how far a search has come."""
-    if found.asked is not None:
-        model, task = found.asked["model"], found.asked["task"]
-        out.print(f"{model['name']} on {task['name']}")
-    for number, done in enumerate(found.rounds, start=1):
-        verb = "left out" if done.accepted else "falls below the floor"
-        accuracy = _percent(done.candidates[done.removed])
-        out.print(f"round {number}: layer {done.removed} {verb}, {accuracy} on the search set")
+    facts = so_far(found)
+    if facts.asked:
+        out.print(facts.name)
+    if facts.models:
+        _path(facts, out)
+    if facts.rounds and not facts.rounds[-1].accepted:
+        last = facts.rounds[-1]
+        accuracy = percent(last.candidates[last.removed])
+        out.print(f"Layer {last.removed} would be next, but {fate(last)}: {accuracy}")
+    for line in facts.cost:
+        out.print(line)
     out.print("The search is not finished; give its command again to go on.")
+
+
+def _path(facts: Facts, out: Console) -> None:
+    """The models of the path as a table, folded where it is long."""
+    shown, every = _folded(facts.models)
+    anything = out.options.update(max_width=1000)
+    tables = (_table(facts, shown, wide=wide, gap=gap) for wide, gap in FORMS)
+    for table in tables:
+        if out.measure(table, options=anything).maximum <= out.width:
+            break
+    out.print(table)
+    if every > 1:
+        out.print(
+            f"Shown are {len(shown)} of {len(facts.models)} models: every {every}th, the last, and "
+            "those with a name; telltale report has them all."
+        )
+
+
+def _folded(models: Sequence[Model]) -> tuple[list[Model], int]:
+    """The models to show, and that every so many are."""
+    every = 1 if len(models) <= MOST_ROWS else max(4, -(-len(models) // MOST_ROWS))
+    ends = (0, len(models) - 1)
+    shown = [
+        model
+        for index, model in enumerate(models)
+        if index % every == 0 or index in ends or model.names
+    ]
+    return shown, every
+
+
+def _table(facts: Facts, models: Sequence[Model], *, wide: bool, gap: int) -> Table:
+    """A row for each model; only a ``wide`` one has layers and parameters."""
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    columns: dict[str, list[str]] = {
+        "removed": [" ".join((model.label, *_names(model))) for model in models]
+    }
+    if wide or not facts.is_finished:
+        columns["layers"] = [str(model.layers) for model in models]
+    if wide and facts.is_finished:
+        columns["parameters"] = [millions(model.parameters or 0) for model in models]
+    columns["search"] = [percent(model.accuracy) for model in models]
+    if not facts.is_finished and facts.objective != "accuracy":
+        columns[printable(facts.objective)] = [number(model.value) for model in models]
+    if facts.is_finished:
+        columns |= _evidence(facts, models)
+    for heading in columns:
+        is_first = heading == "removed"
+        side: Any = "left" if is_first else "right"
+        table.add_column(Text(heading), justify=side, no_wrap=not is_first, vertical="bottom")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _evidence(facts: Facts, models: Sequence[Model]) -> dict[str, list[str]]:
+    """What is measured when the search has finished, by its heading."""
+    sure = facts.confidence
+    seen = [(model, model.held_out) for model in models if model.held_out is not None]
+    return {
+        f"held out ({sure})": [
+            f"{percent(found.accuracy)} ({between(found.interval)})" for _, found in seen
+        ],
+        f"gain ({sure})": [
+            f"{points(found.gain)} ({points_between(found.gain_interval)})" if model.removed else ""
+            for model, found in seen
+        ],
+        "loses\nat most": [
+            loss(found.loses_at_most) if model.removed else "" for model, found in seen
+        ],
+        "tokens/s": [f"{model.tokens_per_second or 0:,.0f}" for model in models],
+    }
+
+
+def _names(model: Model) -> list[str]:
+    """What a model is called; whether its gain is shown is for the verdict to say."""
+    return [name for name in model.names if name != NAMES["confirmed_best"]]
+
+
+def _label(model: Model) -> str:
+    """A model by its names, the whole one as that."""
+    return " ".join(_names(model)) if model.removed and model.names else model.label
+
+
+def _named(facts: Facts) -> list[Model]:
+    """The whole model and those that have a name."""
+    return [model for model in facts.models if model.names or not model.removed]
+
+
+def _elsewhere(facts: Facts) -> str:
+    """How the models read ordinary text."""
+    parts = [
+        f"{_label(model)} {model.perplexity or 0:.1f}"
+        + (f" (x{model.perplexity_ratio:.2f})" if model.removed else "")
+        for model in _named(facts)
+    ]
+    return f"Perplexity on ordinary text ({facts.text_name}): {'; '.join(parts)}"
+
+
+def _texts(facts: Facts) -> list[str]:
+    """How many generated texts held no answer or were cut off."""
+    counts = [
+        (_label(model), model.held_out.counts)
+        for model in _named(facts)
+        if model.held_out is not None and model.held_out.counts
+    ]
+    if not counts:
+        return []
+    parts = [f"{label} {found['unparsable']} and {found['cut_off']}" for label, found in counts]
+    return [
+        f"Of {facts.task['held_out_examples']} held-out texts, how many had no answer and how many "
+        f"the token limit cut off: {'; '.join(parts)}"
+    ]
+
+
+def _guards(facts: Facts) -> list[str]:
+    """What the models with a name gain or lose at each guard."""
+    models = [model for model in _named(facts) if model.removed]
+    return [
+        f"Guard {name} ({facts.confidence}), whole model {percent(whole.accuracy)}: "
+        + "; ".join(
+            f"{_label(model)} {points(model.guards[name].gain)} "
+            f"({points_between(model.guards[name].gain_interval)})"
+            for model in models
+        )
+        for name, whole in facts.models[0].guards.items()
+        if models
+    ]
 
 
 def evaluation(document: dict[str, Any], out: Console) -> None:
@@ -260,8 +330,8 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
     removed = ", ".join(map(str, document["removed"])) or "none"
     out.print(
         f"{document['model']['name']} on {document['task']['name']}: "
-        f"{_percent(document['accuracy'])} of {len(document['examples'])} examples "
-        f"(95% interval {_percent(low)} to {_percent(high)})"
+        f"{percent(document['accuracy'])} of {len(document['examples'])} examples "
+        f"(95% interval {percent(low)} to {percent(high)})"
     )
     out.print(f"{document['layers']} layers; removed: {removed}")
     if "cut_off" in document:
@@ -277,3 +347,21 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
         )
     for line in document["cautions"]:
         out.print(f"Mind: {line}.")
+
+
+def stability_summary(document: dict[str, Any], out: Console) -> None:
+    """Print how often each layer is removed, by the size of the parts, and what is gained."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("examples", "claimed", "on the rest", "removed in so many of the parts"):
+        table.add_column(heading, justify="left" if "parts" in heading else "right")
+    for size in document["sizes"]:
+        layers = [f"{layer} ({100 * share:.0f}%)" for layer, share in size["removed"].items()]
+        table.add_row(
+            str(size["examples"]),
+            points(size["claimed"]),
+            f"{points(size['unseen'])} (sd {100 * size['unseen_spread']:.1f})",
+            ", ".join(layers) or "none",
+        )
+    out.print(table)
+    out.print()
+    out.print(Text(printable(document["said"]), style="bold"))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from telltale.cautions import advice, cautions
@@ -18,29 +18,27 @@ from telltale.errors import InputError
 from telltale.evidence import compare, generation_counts
 from telltale.files import sha256_of_json, write_json
 from telltale.ledger import note_look
-from telltale.measure import Batch, Shifted, outcomes_by_path
-from telltale.objectives import values_by
 from telltale.paths import LayerPath, check_layers
+from telltale.plan import Plan
 from telltale.question import FINAL, HELD_OUT, SEARCH, differences, guard_role
-from telltale.records import Records, StoredExample, open_records, removed_text
-from telltale.remembering import RememberingMeasure, with_halves
+from telltale.records import Records, open_records, removed_text
+from telltale.remembering import with_halves
 from telltale.result import VERSION, Findings, PathModel, round_document, verdict
 from telltale.selection import confirmed_best, fastest_safe
-from telltale.settings import Settings, admits_by
 from telltale.throughput import tokens_per_second
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from telltale.engine.shared import SharedEngine
     from telltale.evidence import Comparison
-    from telltale.measure import Measurement, Outcome
+    from telltale.measure import Outcome
     from telltale.question import Question
     from telltale.searches import Removal
+    from telltale.settings import Settings
     from telltale.tasks import Task
-    from telltale.workbench import Workbench
 
 RESULT_FILE = "result.json"
 LIBRARIES = ("telltale-llm", "torch", "transformers", "tokenizers")
@@ -84,14 +82,38 @@ def run_study(
         InputError: the folder holds something else, or a library's version has changed.
         MeasurementError: measuring failed; what was measured is kept.
     """
+    page = page or built_in_page()
+    begun = open_study(question, settings, folder, page, resume_anyway=resume_anyway)
+    with begun as (plan, records):
+        result = _Run(plan, settings, records, watcher or Watcher(), page).result()
+    write_json(folder / RESULT_FILE, result.document)
+    return result
+
+
+@contextmanager
+def open_study(
+    question: Question,
+    settings: Settings,
+    folder: Path,
+    page: Page,
+    *,
+    resume_anyway: bool,
+) -> Iterator[tuple[Plan, Records]]:
+    """Open a study to measure what it lacks; begin it where there is none.
+
+    Args, errors: see `run_study`.
+    """
     with open_records(folder, write=True) as records:
         identity = question.identity()
         _check_same_question(records, identity, folder)
         _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
-        shown = page or built_in_page()
-        result = _Run(question, identity, settings, records, watcher or Watcher(), shown).result()
-    write_json(folder / RESULT_FILE, result.document)
-    return result
+        plan = Plan(question, records)
+        layers = plan["layers"] if plan.is_frozen else plan.workbench.model.depth
+        check_layers(sorted(settings.protected), layers)
+        if not plan.is_frozen:
+            windows_of(plan.workbench, page)  # refused where it says nothing
+            plan.freeze(identity)
+        yield plan, records
 
 
 def library_versions(task: Task) -> dict[str, str]:
@@ -130,142 +152,14 @@ class _Run:
     """One run of a study, with what its parts share."""
 
     def __init__(
-        self,
-        question: Question,
-        identity: dict[str, Any],
-        settings: Settings,
-        records: Records,
-        watcher: Watcher,
-        page: Page,
+        self, plan: Plan, settings: Settings, records: Records, watcher: Watcher, page: Page
     ) -> None:
-        self.question = question
-        self.identity = identity
+        self.plan = plan
+        self.question = plan.question
         self.settings = settings
         self.records = records
         self.watcher = watcher
         self.page = page
-        plan = records.fact("plan")
-        self.workbench = question.workbench(plan["capabilities"] if plan else None)
-        self.guard_benches = [
-            question.guard_workbench(guard, self.workbench, known)
-            for guard, known in zip(
-                question.guards,
-                plan["guard_capabilities"] if plan else [None] * len(question.guards),
-                strict=True,
-            )
-        ]
-
-    @cached_property
-    def plan(self) -> dict[str, Any]:
-        """What is frozen when a study begins: batches, and what was found out about the model."""
-        known = self.records.fact("plan")
-        if known is not None:
-            return dict(known)
-        bench, question = self.workbench, self.question
-        capabilities = bench.capabilities  # also refuses a model whose layers cannot be left out
-        model = bench.model
-        whole = LayerPath.whole(model.depth)
-        check_layers(sorted(self.settings.protected), model.depth)
-        windows_of(bench, self.page)  # a page that says nothing is refused before the search
-        plan = {
-            "layers": model.depth,
-            "parameters": model.parameters_on(whole),
-            "layer_parameters": [
-                model.parameters_on(whole) - model.parameters_on(whole.without(layer))
-                for layer in whole.kept
-            ],
-            "attention": model.attention,
-            "capabilities": list(capabilities),
-            "guard_capabilities": [list(one.capabilities) for one in self.guard_benches],
-            "token_prefix": len(bench.engine.token_prefix),
-            "search_tokens": sum(bench.encoded[i].tokens for i in question.positions[SEARCH]),
-            "truncated": sum(example.is_cut for example in bench.encoded),
-            "batches": {
-                role: [batch.examples for batch in self._canonical(role)]
-                for role in question.positions
-            },
-        }
-        self.records.set_examples(
-            StoredExample(
-                position,
-                role,
-                example.id,
-                example.context,
-                example.choices,
-                example.answer,
-                question.clusters[position],
-            )
-            for role, examples in question.sets.items()
-            for position, example in zip(question.positions[role], examples, strict=True)
-        )
-        # From here on the study has begun, and its folder is taken.
-        self.records.set_facts({"identity": self.identity, "plan": plan, "asked": self._asked()})
-        return plan
-
-    def _asked(self) -> dict[str, Any]:
-        """What was asked, for whoever reads or exports the study later."""
-        source, task = self.question.source, self.question.task
-        sizes = {role: len(positions) for role, positions in self.question.positions.items()}
-        return {
-            "model": {
-                "name": source.name,
-                "given": source.given,
-                "revision": source.revision,
-                "sha256": source.sha256,
-                "trust_remote_code": source.trust_remote_code,
-                "from_gguf": source.from_gguf,
-            },
-            "task": {
-                "name": task.name,
-                "prompt": task.template,
-                **task.settings(),
-                "truncate": "left" if self.question.cuts else "no",
-                "seed": self.question.seed,
-                "search_examples": sizes[SEARCH],
-                "held_out_examples": sizes[HELD_OUT],
-                **({"final_examples": sizes[FINAL]} if FINAL in sizes else {}),
-            },
-            "guards": [
-                {
-                    "task": guard.task.name,
-                    "most_loss": guard.most_loss,
-                    "search_examples": sizes[guard_role(guard)],
-                    "held_out_examples": sizes[guard_role(guard, HELD_OUT)],
-                }
-                for guard in self.question.guards
-            ],
-        }
-
-    def _bench_of(self, role: str) -> tuple[Workbench, int]:
-        """What measures a set, and where among the study's examples its own begin."""
-        for guard, bench in zip(self.question.guards, self.guard_benches, strict=True):
-            if role in (guard_role(guard), guard_role(guard, HELD_OUT)):
-                return bench, self.question.positions[guard_role(guard)].start
-        return self.workbench, 0
-
-    def _canonical(self, role: str) -> list[Batch]:
-        bench, start = self._bench_of(role)
-        own = [position - start for position in self.question.positions[role]]
-        return [batch.shifted(start) for batch in bench.batches(own)]
-
-    def batches(self, role: str) -> list[Batch]:
-        """A set's batches, as they were frozen."""
-        return [Batch(tuple(examples)) for examples in self.plan["batches"][role]]
-
-    def measure(self, role: str, watcher: Watcher, *, counted: bool = False) -> RememberingMeasure:
-        """What measures a set and remembers. Nothing is loaded before something is missing."""
-
-        def measured(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
-            bench, start = self._bench_of(role)
-            return iter(Shifted(bench.measure, start)(paths, batches))
-
-        return RememberingMeasure(self.records, measured, watcher, counted=counted)
-
-    def fingerprint(self) -> str:
-        """All that decides the result but the settings."""
-        frozen = ("attention", "capabilities", "guard_capabilities", "batches")
-        plan = json.loads(json.dumps({name: self.plan[name] for name in frozen}))
-        return sha256_of_json({"identity": self.identity, **plan})
 
     def result(self) -> Result:
         self.watcher.advised(
@@ -274,11 +168,11 @@ class _Run:
             )
         )
         removal = self._searched()
-        fingerprint = self.fingerprint()
+        fingerprint = self.plan.fingerprint()
         looks = self._note_look(fingerprint, HELD_OUT)
         paths = [model.path for model in removal.kept]
-        searched = self._outcomes(SEARCH, paths)
-        held_out = self._outcomes(HELD_OUT, paths)
+        searched = self.plan.outcomes(SEARCH, paths)
+        held_out = self._watched(HELD_OUT, paths)
         found = self._findings(removal, searched, held_out)
         final = self._final(found, fingerprint)
         asked = self.records.fact("asked")
@@ -290,7 +184,7 @@ class _Run:
                 **model,
                 "layers": self.plan["layers"],
                 "parameters": self.plan["parameters"],
-                "dtype": self.identity["dtype"],
+                "dtype": self.records.fact("identity")["dtype"],
             },
             "task": asked["task"],
             "fingerprint": fingerprint,
@@ -315,51 +209,21 @@ class _Run:
 
     def _searched(self) -> Removal:
         self.watcher.phase("search")
-        start = LayerPath.whole(self.plan["layers"])
-        check_layers(sorted(self.settings.protected), start.total)
         # Until it is finished, what was found with other settings is no longer this study's result.
         self.records.set_facts({"search": self._chosen_by(), "result": None})
-        right = {
-            position: 0 if self.question.task.generation else example.answer
-            for position, example in zip(
-                self.question.positions[SEARCH], self.question.sets[SEARCH], strict=True
-            )
-        }
-        search = self.settings.search(
-            values_by(self.settings.objective, self.question.task.scoring, right),
-            self._admits(start),
-        )
-        measure = self.measure(SEARCH, self.watcher, counted=True)
+        search = self.plan.search_by(self.settings)
+        measure = self.plan.measure(SEARCH, self.watcher, counted=True)
+        batches = self.plan.batches(SEARCH)
         return with_halves(
             self.records,
-            lambda: search(measure, self.batches(SEARCH), start, self.watcher.round_done),
+            lambda: search(measure, batches, self.plan.whole, self.watcher.round_done),
         )
 
-    def _admits(self, start: LayerPath) -> Callable[[LayerPath], bool]:
-        """Whether the guards let a candidate pass."""
-        each = [
-            admits_by(
-                self.batches(guard_role(guard)),
-                guard.most_loss,
-                # Their few measurements are not the search's, and nothing to watch.
-                self.measure(guard_role(guard), Watcher(), counted=True),
-                start,
-            )
-            for guard in self.question.guards
-        ]
-        return lambda path: all(admits(path) for admits in each)
-
-    def _outcomes(
+    def _watched(
         self, role: str, paths: Sequence[LayerPath]
     ) -> dict[LayerPath, dict[int, Outcome]]:
-        """The outcomes of some paths on a set."""
-        # Those on the search set are remembered, and nothing to watch.
-        watcher = Watcher() if role == SEARCH else self.watcher
-        watcher.phase("held-out" if role == HELD_OUT else role)
-        measure = self.measure(role, watcher)
-        return with_halves(
-            self.records, lambda: outcomes_by_path(measure(paths, self.batches(role)))
-        )
+        self.watcher.phase(role)
+        return self.plan.outcomes(role, paths, self.watcher)
 
     def _compared(
         self, outcomes: Mapping[LayerPath, Mapping[int, Outcome]], start: LayerPath
@@ -381,7 +245,7 @@ class _Run:
         compared = self._compared(held_out, removal.start)
         guards = {
             guard.task.name: self._compared(
-                self._outcomes(guard_role(guard, HELD_OUT), paths), removal.start
+                self._watched(guard_role(guard, HELD_OUT), paths), removal.start
             )
             for guard in self.question.guards
         }
@@ -390,7 +254,7 @@ class _Run:
         models = {
             model.path: PathModel(
                 model,
-                self._parameters(model.path),
+                self.plan.parameters(model.path),
                 compared[model.path],
                 generation_counts(searched[model.path].values()),
                 perplexities[model.path],
@@ -424,9 +288,9 @@ class _Run:
             sealed = {"name": found.recommended, "removed": list(model.kept.removed)}
             self.records.set_facts({"final": sealed})
         self._note_look(fingerprint, FINAL)
-        start = LayerPath.whole(self.plan["layers"])
+        start = self.plan.whole
         path = LayerPath.from_removed(sealed["removed"], start.total)
-        compared = self._compared(self._outcomes(FINAL, [start, path]), start)
+        compared = self._compared(self._watched(FINAL, [start, path]), start)
         return {
             **sealed,
             "layers": path.depth,
@@ -441,7 +305,7 @@ class _Run:
         of_page = known.get(self.page.sha256, {})
         missing = [path for path in paths if removed_text(path) not in of_page]
         if missing:
-            found = perplexities(self.workbench, self.page, missing)
+            found = perplexities(self.plan.workbench, self.page, missing)
             of_page |= {removed_text(path): value for path, value in found.items()}
             self.records.set_facts({"perplexities": {**known, self.page.sha256: of_page}})
         return {path: of_page[removed_text(path)] for path in paths}
@@ -469,18 +333,16 @@ class _Run:
         looked_at = [example.digest for example in self.question.sets[role]]
         return note_look(sha256_of_json([fingerprint, self._chosen_by()]), looked_at)
 
-    def _parameters(self, path: LayerPath) -> int:
-        of_layers: list[int] = self.plan["layer_parameters"]
-        return int(self.plan["parameters"]) - sum(of_layers[layer] for layer in path.removed)
-
     def _speeds(self, paths: Sequence[LayerPath]) -> dict[LayerPath, float]:
         self.watcher.phase("speed")
         known = {path: self.records.speed(path) for path in paths}
         found = {path: speed for path, speed in known.items() if speed is not None}
         if len(found) < len(paths):
-            engine: SharedEngine = self.workbench.engine
-            batches = self.batches(SEARCH)
-            batch = self.workbench.timed_part(self.records.halves(batches[len(batches) // 2])[0])
+            engine: SharedEngine = self.plan.workbench.engine
+            batches = self.plan.batches(SEARCH)
+            batch = self.plan.workbench.timed_part(
+                self.records.halves(batches[len(batches) // 2])[0]
+            )
             found = tokens_per_second(engine, paths, batch)
             self.records.set_speeds(found)
         return found

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
     from telltale.measure import Measurement
     from telltale.searches import Round
 
 
 class Watcher:
-    """Is told how a study goes on. This one ignores it; a screen draws it, a tracker keeps it."""
+    """Is told how a study goes on. This one ignores it; a screen draws it, a tracker keeps it.
+
+    A watcher that raises ends the search with its exception, which is how to stop one from outside;
+    what was measured is kept, as after any interruption. One that must never end a search has to
+    mind its own failures, as `telltale.tracking.Tracker` does.
+
+    It may be used in a ``with`` statement around the search, for what it has to open and close.
+    """
+
+    def begun(self, asked: Mapping[str, Any]) -> None:
+        """A search knows what it asks, and measures next; told once a run, a resumed one too.
+
+        ``asked`` has ``model``, ``task``, ``guards`` and ``search``, the settings, as JSON values.
+        The model's ``given`` may be a path of this machine.
+        """
 
     def phase(self, name: str) -> None:
         """A part of the study begins.
@@ -29,4 +47,84 @@ class Watcher:
         """One of them is there."""
 
     def round_done(self, done: Round) -> None:
-        """The search has finished a round."""
+        """The search has finished a round.
+
+        Where a batch did not fit in memory, the search begins again with its halves, and the rounds
+        before it are told again.
+        """
+
+    def finished(self, document: Mapping[str, Any]) -> None:
+        """The study is finished and written; told once, with what ``result.json`` holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """The search is over, in whatever way."""
+
+
+class Watchers(Watcher):
+    """Tells several watchers, each in its turn.
+
+    Where one raises, those after it are not told of that, and the exception goes on. In a ``with``
+    statement all are entered in order and left in the reverse order, whichever of them raises.
+    """
+
+    def __init__(self, watchers: Iterable[Watcher]) -> None:
+        self._watchers = tuple(watchers)
+        self._entered = ExitStack()
+
+    def begun(self, asked: Mapping[str, Any]) -> None:
+        """Tell each."""
+        for watcher in self._watchers:
+            watcher.begun(asked)
+
+    def phase(self, name: str) -> None:
+        """Tell each."""
+        for watcher in self._watchers:
+            watcher.phase(name)
+
+    def advised(self, advice: str) -> None:
+        """Tell each."""
+        for watcher in self._watchers:
+            watcher.advised(advice)
+
+    def expect(self, measurements: int) -> None:
+        """Tell each."""
+        for watcher in self._watchers:
+            watcher.expect(measurements)
+
+    def measured(self, measurement: Measurement, *, remembered: bool) -> None:
+        """Tell each."""
+        for watcher in self._watchers:
+            watcher.measured(measurement, remembered=remembered)
+
+    def round_done(self, done: Round) -> None:
+        """Tell each."""
+        for watcher in self._watchers:
+            watcher.round_done(done)
+
+    def finished(self, document: Mapping[str, Any]) -> None:
+        """Tell each."""
+        for watcher in self._watchers:
+            watcher.finished(document)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as entering:
+            for watcher in self._watchers:
+                entering.enter_context(watcher)
+            self._entered = entering.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._entered.__exit__(kind, problem, trace)

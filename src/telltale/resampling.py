@@ -1,0 +1,188 @@
+"""How much a search's choice depends on the examples it was given.
+
+The same search on parts of the search set, of several sizes: which layers every part would remove,
+and what BEST gains on the examples of the search set that its part did not have. That judges the
+procedure, as cross-fitting does; it says of no model that it is better, since parts overlap. The
+held-out set is not looked at.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from telltale.errors import InputError
+from telltale.measure import accuracy, outcomes_by_path
+from telltale.question import SEARCH
+from telltale.remembering import with_halves
+from telltale.tasks.split import SMALLEST_SET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from telltale.measure import Batch, Measure, Measurement, Outcome
+    from telltale.paths import LayerPath
+    from telltale.plan import Plan
+    from telltale.records import Records
+    from telltale.searches import GreedyRemoval
+    from telltale.settings import Settings
+    from telltale.watcher import Watcher
+
+VERSION = 1
+SHARES = (0.25, 0.5, 0.75)  # of the search set, where no sizes are given
+RESAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Measures as another measure does, and tells of some examples only."""
+
+    measure: Measure
+    examples: frozenset[int]
+
+    def __call__(
+        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    ) -> Iterator[Measurement]:
+        """See `telltale.measure.Measure`."""
+        for found in self.measure(paths, batches):
+            kept = tuple(one for one in found.outcomes if one.example in self.examples)
+            yield replace(found, outcomes=kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A search on a part of the search set.
+
+    ``removed`` are BEST's layers, in order of removal. ``claimed`` is what it gains on the part
+    that chose it, ``unseen`` what it gains on the rest of the search set.
+    """
+
+    removed: tuple[int, ...]
+    claimed: float
+    unseen: float
+
+
+def sizes_for(given: Sequence[int] | None, examples: int) -> list[int]:
+    """The sizes of parts, by default a quarter, a half and three quarters of the search set.
+
+    Raises:
+        InputError: a part, or what it leaves, is too small to choose or to judge by.
+    """
+    sizes = list(given) if given else [round(share * examples) for share in SHARES]
+    if not given:
+        sizes = [size for size in sizes if size >= SMALLEST_SET]
+    for size in sizes:
+        if not SMALLEST_SET <= size <= examples - SMALLEST_SET:
+            raise InputError(
+                f"--sizes {size} makes no sense with a search set of {examples}: a part needs at "
+                f"least {SMALLEST_SET} examples, and as many must be left to judge it by"
+            )
+    if not sizes:
+        raise InputError(
+            f"a search set of {examples} is too small to search parts of it; give a --limit of at "
+            f"least {2 * SMALLEST_SET}"
+        )
+    return sorted(set(sizes))
+
+
+def parts_of(positions: Sequence[int], size: int, resamples: int, seed: int) -> list[list[int]]:
+    """Random parts of a set, each without repeats; another seed gives others."""
+    source = random.Random(f"{seed} {size}")
+    return [sorted(source.sample(positions, size)) for _ in range(resamples)]
+
+
+def measure_stability(
+    plan: Plan,
+    records: Records,
+    settings: Settings,
+    *,
+    sizes: Sequence[int] | None,
+    resamples: int,
+    watcher: Watcher,
+) -> dict[str, Any]:
+    """Search every part, and say what they have in common; see `telltale.stability`."""
+    if resamples < 2:
+        raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
+    positions = plan.question.positions[SEARCH]
+    search = plan.search_by(settings)
+    batches = plan.batches(SEARCH)
+    measure = plan.measure(SEARCH, watcher)
+    found: list[dict[str, Any]] = []
+    for size in sizes_for(sizes, len(positions)):
+        parts: list[Part] = []
+        for part in parts_of(positions, size, resamples, plan.question.seed):
+            watcher.phase(f"{len(parts) + 1} of {resamples} parts of {size}")
+            search_part = partial(searched, search, measure, batches, plan.whole, part)
+            parts.append(with_halves(records, search_part))
+        found.append(of_size(size, parts))
+    return {
+        "version": VERSION,
+        "fingerprint": plan.fingerprint(),
+        "search": settings.document(),
+        "search_examples": len(positions),
+        "sizes": found,
+        "said": said(found),
+    }
+
+
+def searched(
+    search: GreedyRemoval,
+    measure: Measure,
+    batches: Sequence[Batch],
+    start: LayerPath,
+    part: Sequence[int],
+) -> Part:
+    """Search by a part of the examples, and judge BEST by the rest."""
+    seen = frozenset(part)
+    removal = search(Within(measure, seen), batches, start)
+    best = removal.best
+    outcomes = outcomes_by_path(measure(list(dict.fromkeys([start, best.path])), batches))
+    return Part(
+        removed=best.removed,
+        claimed=best.accuracy - removal.baseline,
+        unseen=_gain_on_rest(outcomes[start], outcomes[best.path], seen),
+    )
+
+
+def _gain_on_rest(
+    before: Mapping[int, Outcome], after: Mapping[int, Outcome], seen: frozenset[int]
+) -> float:
+    rest = [example for example in before if example not in seen]
+    return accuracy(after[one] for one in rest) - accuracy(before[one] for one in rest)
+
+
+def of_size(size: int, parts: Sequence[Part]) -> dict[str, Any]:
+    """What the searches of one size have in common."""
+    counts = Counter(layer for part in parts for layer in part.removed)
+    order = sorted(counts, key=lambda layer: (-counts[layer], layer))
+    return {
+        "examples": size,
+        "resamples": len(parts),
+        "removed": {str(layer): counts[layer] / len(parts) for layer in order},
+        "claimed": statistics.mean(part.claimed for part in parts),
+        "unseen": statistics.mean(part.unseen for part in parts),
+        "unseen_spread": statistics.stdev(part.unseen for part in parts),
+        "parts": [
+            {"removed": list(part.removed), "claimed": part.claimed, "unseen": part.unseen}
+            for part in parts
+        ],
+    }
+
+
+def said(sizes: Sequence[Mapping[str, Any]]) -> str:
+    """The largest parts in words."""
+    last = sizes[-1]
+    always = [layer for layer, share in last["removed"].items() if share == 1]
+    layers = f"layer{'s' if len(always) > 1 else ''} {', '.join(sorted(always, key=int))}"
+    chosen = f"always removes {layers}" if always else "removes no layer always"
+    return (
+        f"Given {last['examples']} examples, the search {chosen}. Its BEST claims "
+        f"{100 * last['claimed']:+.1f} points on the examples that chose it, and gains "
+        f"{100 * last['unseen']:+.1f} on the rest of the search set, on average over "
+        f"{last['resamples']} parts (standard deviation {100 * last['unseen_spread']:.1f}). This "
+        "judges the procedure, and shows no model to be better: parts overlap."
+    )

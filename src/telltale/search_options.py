@@ -1,0 +1,182 @@
+"""The options by which a search chooses, shared by the commands that search."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from telltale.errors import InputError
+from telltale.options import DataDirOption, SeedOption  # noqa: TC001 - typer reads them
+from telltale.tasks.loading import load_task
+
+if TYPE_CHECKING:
+    from telltale.tasks import Task
+
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        help="Examples to search by.  [default: 500, at most half]",
+        show_default=False,
+    ),
+]
+HeldOutOption = Annotated[
+    int | None,
+    typer.Option(
+        "--held-out",
+        metavar="M",
+        help="Examples to hold out at most.  [default: what is left, up to 1000]",
+        show_default=False,
+    ),
+]
+FinalOption = Annotated[
+    int | None,
+    typer.Option(
+        "--final",
+        metavar="M",
+        help="Seal M more examples, looked at once, for the model recommended.",
+    ),
+]
+ObjectiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--objective",
+        metavar="accuracy|likelihood|margin",
+        help="What candidates are ranked by.  [default: likelihood; accuracy where the model "
+        "writes]",
+        show_default=False,
+    ),
+]
+GuardOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--guard",
+        metavar="TASK:SHARE",
+        help="Keep no model that loses more than this at another task, by name or a file: "
+        "arc_easy:0.01 is one point; may be given several times.",
+        show_default=False,
+    ),
+]
+ToleranceOption = Annotated[
+    float,
+    typer.Option(
+        "--tolerance",
+        metavar="SHARE",
+        help="How far accuracy may fall below the whole model's: 0.08 is 8 points.",
+    ),
+]
+MaxRemovedOption = Annotated[
+    int | None, typer.Option("--max-removed", metavar="K", help="The most layers to remove.")
+]
+ProtectOption = Annotated[
+    str, typer.Option("--protect", metavar="0,1,29", help="Layers that always stay.")
+]
+MaxLossOption = Annotated[
+    float,
+    typer.Option(
+        "--max-loss",
+        metavar="SHARE",
+        help="What the fastest safe model may lose on held-out examples: 0.03 is 3 points.",
+    ),
+]
+ConfidenceOption = Annotated[
+    float,
+    typer.Option(
+        "--confidence", metavar="SHARE", help="That of intervals, and of what is certified."
+    ),
+]
+PaperOption = Annotated[
+    bool,
+    typer.Option("--paper", help="The published method to the letter: by accuracy, unguarded."),
+]
+
+
+def search_options(
+    limit: LimitOption = None,
+    held_out: HeldOutOption = None,
+    final: FinalOption = None,
+    objective: ObjectiveOption = None,
+    guard: GuardOption = None,
+    tolerance: ToleranceOption = 0.08,
+    max_removed: MaxRemovedOption = None,
+    protect: ProtectOption = "",
+    max_loss: MaxLossOption = 0.03,
+    confidence: ConfidenceOption = 0.95,
+    paper: PaperOption = False,
+    seed: SeedOption = 0,
+    data_dir: DataDirOption = None,
+) -> dict[str, Any]:
+    """What is searched by, as `telltale.search` takes it."""
+    return {
+        "limit": limit,
+        "held_out": held_out,
+        "final": final,
+        "objective": objective,
+        "guards": [_guard(one, data_dir) for one in guard or []],
+        "tolerance": tolerance,
+        "max_removed": max_removed,
+        "protect": layers_of(protect, "--protect"),
+        "max_loss": max_loss,
+        "confidence": confidence,
+        "paper": paper,
+        "seed": seed,
+    }
+
+
+SearchSettings = Annotated[functools.partial[dict[str, Any]], search_options]
+
+
+def layers_of(text: str, option: str) -> tuple[int, ...]:
+    """The layers of ``3,17``.
+
+    Raises:
+        InputError: they are no layers.
+    """
+    found = numbers_of(text)
+    if found is None:
+        raise InputError(
+            f"{option} {text!r} is not a list of layers; give indices counted from 0, such as 3,17"
+        )
+    return found
+
+
+def sizes_of(text: str, option: str) -> tuple[int, ...]:
+    """The sizes of ``50,100``.
+
+    Raises:
+        InputError: they are no sizes.
+    """
+    found = numbers_of(text)
+    if found is None:
+        raise InputError(f"{option} {text!r} is not a list of sizes; give some such as 50,100")
+    return found
+
+
+def numbers_of(text: str) -> tuple[int, ...] | None:
+    """The numbers of ``3,17``; None where it is something else."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 9 for part in parts):
+        return None
+    return tuple(int(part) for part in parts)
+
+
+def _guard(given: str, data_dir: Path | None) -> tuple[Task, float]:
+    """The task and share of ``arc_easy:0.01``."""
+    name, colon, share = given.rpartition(":")
+    try:
+        most_loss = float(share) if colon else math.nan
+    except ValueError:
+        most_loss = math.nan
+    if not (name and math.isfinite(most_loss)):
+        raise InputError(
+            f"--guard {given!r} names no task with a share of its examples; give it like "
+            "arc_easy:0.01"
+        )
+    is_file = Path(name).is_file()
+    task = load_task(data=name) if is_file else load_task(name, data_dir=data_dir)
+    return task, most_loss
