@@ -82,11 +82,12 @@ def run_study(
         InputError: the folder holds something else, or a library's version has changed.
         MeasurementError: measuring failed; what was measured is kept.
     """
-    page = page or built_in_page()
+    page, watcher = page or built_in_page(), watcher or Watcher()
     begun = open_study(question, settings, folder, page, resume_anyway=resume_anyway)
     with begun as (plan, records):
-        result = _Run(plan, settings, records, watcher or Watcher(), page).result()
+        result = _Run(plan, settings, records, watcher, page).result()
     write_json(folder / RESULT_FILE, result.document)
+    watcher.finished(result.document)
     return result
 
 
@@ -162,6 +163,7 @@ class _Run:
         self.page = page
 
     def result(self) -> Result:
+        self.watcher.begun(self._asked())
         self.watcher.advised(
             advice(
                 len(self.question.sets[HELD_OUT]), self.settings.max_loss, self.settings.confidence
@@ -175,17 +177,11 @@ class _Run:
         held_out = self._watched(HELD_OUT, paths)
         found = self._findings(removal, searched, held_out)
         final = self._final(found, fingerprint)
-        asked = self.records.fact("asked")
-        model = {name: asked["model"][name] for name in ("name", "revision", "sha256")}
-        settings = self.settings
+        asked, settings = self._asked(), self.settings
+        model = ("name", "revision", "sha256", "layers", "parameters", "dtype")
         document = {
             "version": VERSION,
-            "model": {
-                **model,
-                "layers": self.plan["layers"],
-                "parameters": self.plan["parameters"],
-                "dtype": self.records.fact("identity")["dtype"],
-            },
+            "model": {name: asked["model"][name] for name in model},
             "task": asked["task"],
             "fingerprint": fingerprint,
             "search": self._chosen_by(),
@@ -199,6 +195,17 @@ class _Run:
         }
         self.records.set_facts({"result": document, "held_out_looks": looks})
         return Result(document, found, looks)
+
+    def _asked(self) -> dict[str, Any]:
+        """What is asked, the settings too, and what is known of the model."""
+        asked = self.records.fact("asked")
+        model = {
+            **asked["model"],
+            "layers": self.plan["layers"],
+            "parameters": self.plan["parameters"],
+            "dtype": self.records.fact("identity")["dtype"],
+        }
+        return {**asked, "model": model, "search": self.settings.document()}
 
     def _chosen_by(self) -> dict[str, Any]:
         guards = [

@@ -1,0 +1,123 @@
+"""What a study tells a watcher, without a study: three rounds, the last one refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from telltale.evidence import compare
+from telltale.measure import Batch, Measurement, Outcome
+from telltale.paths import LayerPath
+from telltale.result import Findings, PathModel, verdict
+from telltale.searches import Removal, Round
+
+if TYPE_CHECKING:
+    from telltale.watcher import Watcher
+
+PRIVATE = "/home/ines/secret"
+ASKED: dict[str, Any] = {
+    "model": {
+        "name": "small",
+        "given": f"{PRIVATE}/small",
+        "revision": None,
+        "sha256": "ab12",
+        "trust_remote_code": False,
+        "layers": 4,
+    },
+    "task": {
+        "name": "capitals",
+        "prompt": "Question: {question}\nAnswer:",
+        "shots": 0,
+        "stop": ["\n", "é"],
+        "shares": {"hf:org/one": 2.0},
+    },
+    "guards": [{"task": "arc (easy)", "most_loss": 0.01}],
+    "search": {"objective": "likelihood", "tolerance": 0.08, "max_removed": None, "protected": [0]},
+}
+WHOLE = LayerPath.whole(4)
+ROUNDS = (
+    Round(2, True, {1: 0.5, 2: 0.75, 3: 0.25}, {1: -2.0, 2: -1.0, 3: -3.0}),
+    Round(1, True, {1: 0.5, 3: 0.25}, {1: -1.5, 3: -2.0}),
+    Round(3, False, {3: 0.0}, {3: -4.0}),
+)
+REMOVAL = Removal(WHOLE, 0.5, -1.25, ROUNDS)
+
+
+def outcomes(scores: list[int]) -> tuple[Outcome, ...]:
+    return tuple(Outcome(number, (), 0, float(score)) for number, score in enumerate(scores))
+
+
+def whole_measured() -> list[Measurement]:
+    """The whole model's scores on the search set, in two batches of unlike size: half are right."""
+    first, second = outcomes([1, 1, 0, 0])[:3], outcomes([1, 1, 0, 0])[3:]
+    return [
+        Measurement(Batch(tuple(one.example for one in part)), WHOLE, part)
+        for part in (first, second)
+    ]
+
+
+def document(*, final: bool = True) -> dict[str, Any]:
+    """What a finished study of these rounds says."""
+    scores = {0: [1] * 20 + [0] * 20, 1: [1] * 36 + [0] * 4, 2: [1] * 20 + [0] * 20}
+    by_removed = {
+        removed: {one.example: one for one in outcomes(right)} for removed, right in scores.items()
+    }
+    models = [
+        PathModel(
+            kept=kept,
+            parameters=100 - 10 * number,
+            held_out=compare(by_removed[0], by_removed[number]),
+            search_counts={},
+            perplexity=20.0 + number,
+            tokens_per_second=50.0 + number,
+            guards={},
+        )
+        for number, kept in enumerate(REMOVAL.kept)
+    ]
+    found = Findings(
+        models, best=models[1], bsba=models[2], confirmed_best=models[1], fastest_safe=None
+    )
+    last = {
+        "name": "confirmed_best",
+        "removed": [2],
+        "layers": 3,
+        "baseline_accuracy": 0.5,
+        **models[1].held_out.document(),
+        "loses_at_most": models[1].held_out.loses_at_most,
+    }
+    return {
+        "model": {"name": "small"},
+        **found.documents(),
+        "final": last if final else None,
+        "verdict": verdict(found, 0.03, 0.95),
+        "cost": {
+            "dense_passes": 3.5,
+            "seconds": 12.0,
+            "path_tokens_per_second": [model.tokens_per_second for model in models],
+        },
+    }
+
+
+def tell_search(watcher: Watcher) -> None:
+    """All up to the last round."""
+    watcher.advised("Differences under 20 points cannot be seen")
+    watcher.begun(ASKED)
+    watcher.phase("another set")
+    watcher.measured(Measurement(Batch((9,)), WHOLE, (Outcome(9, (), 0, 1.0),)), remembered=False)
+    watcher.phase("search")
+    watcher.expect(2)
+    for measurement in whole_measured():
+        watcher.measured(measurement, remembered=False)
+    for done in ROUNDS:
+        watcher.expect(1)
+        path = WHOLE.without(done.removed)
+        wrong = Measurement(Batch((0,)), path, outcomes([0]))
+        watcher.measured(wrong, remembered=True)
+        watcher.round_done(done)
+
+
+def tell(watcher: Watcher) -> None:
+    """A study from start to end."""
+    tell_search(watcher)
+    watcher.phase("held-out")
+    watcher.measured(Measurement(Batch((4,)), WHOLE, (Outcome(4, (), 0, 1.0),)), remembered=False)
+    watcher.finished(document())
