@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 DEMO_TASK := capitals --limit 40 --held-out 100 --max-removed 2
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check docs format clean
 
 demo: $(VENV)/installed  ## A real model, a search, a table and a verified checkpoint.
 	rm -rf $(DEMO)/shallower
@@ -25,12 +25,15 @@ check: $(VENV)/installed-dev  ## Format, lint, types and the import contract; ch
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/installed-dev  ## The documentation as pages: build/docs/index.html.
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
+
 format: $(VENV)/installed-dev  ## Put the code in shape.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:  ## Remove the environment and the demo.
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) build
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -39,7 +42,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,math]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,math,report]'
 	touch $@
 
 # pip before 25.1 knows no dependency groups, so the group is read here.

@@ -37,7 +37,7 @@ def main() -> None:
     outcomes = {removed: of for (role, removed), of in study.outcomes.items() if role == "held-out"}
     source = np.random.default_rng(0)
     print(
-        "| layers removed | set | answers that differ, of the set | gain | its 95% interval holds it "
+        "| layers removed | set | answers that differ | gain | its 95% interval holds it "
         "| 'loses at most' is no less | Wilson's holds the accuracy |\n" + "| --- " * 7 + "|"
     )
     whole = outcomes[()]

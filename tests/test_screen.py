@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
@@ -11,9 +13,13 @@ from rich.console import Console
 from telltale import screen
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
-from telltale.reading import StoredStudy
+from telltale.report.words import points
 from telltale.screen import ScreenWatcher, evaluation, summary, unfinished
 from telltale.searches import Round
+from tests.report.made import Made, not_begun
+
+if TYPE_CHECKING:
+    from telltale.reading import StoredStudy
 
 WHOLE = LayerPath.whole(3)
 
@@ -44,7 +50,9 @@ def test_a_terminal_shows_accuracy_layers_removed_and_the_time_left(terminal: io
         for layer in range(3):
             watcher.measured(measured(WHOLE.without(layer), 6 + layer), remembered=False)
         watcher._progress.refresh()
-        watcher.round_done(Round(removed=2, accepted=True, candidates={0: 0.6, 1: 0.7, 2: 0.8}))
+        watcher.round_done(
+            Round(removed=2, accepted=True, candidates={0: 0.6, 1: 0.7, 2: 0.8}, values={})
+        )
         watcher.expect(2)
         watcher._progress.refresh()
     text = terminal.getvalue()
@@ -54,111 +62,139 @@ def test_a_terminal_shows_accuracy_layers_removed_and_the_time_left(terminal: io
     assert "round 2, without 2: 80.0%" in text
 
 
-def test_durations_are_told_in_the_two_largest_units() -> None:
-    assert [screen._duration(s) for s in (5.4, 65, 3600 * 5 + 120)] == [
-        "5 s",
-        "1 min 05 s",
-        "5 h 02 min",
-    ]
-
-
-def test_an_unfinished_study_is_told_round_by_round() -> None:
-    out = Console(file=io.StringIO(), width=100, color_system=None)
-    asked = {"model": {"name": "a-model"}, "task": {"name": "capitals"}}
-    rounds = (Round(4, True, {4: 0.75}), Round(1, False, {1: 0.5}))
-    unfinished(StoredStudy(None, None, asked, rounds), out)
-    text = out.file.getvalue()  # type: ignore[attr-defined]
-    assert "a-model on capitals" in text
-    assert "round 1: layer 4 left out, 75.0% on the search set" in text
-    assert "round 2: layer 1 falls below the floor, 50.0%" in text
-    assert "give its command again to go on" in text
-
-
-def test_a_search_that_shares_nothing_costs_what_its_candidates_are_deep() -> None:
-    document = {
-        "model": {"layers": 4},
-        "rounds": [
-            {"candidates": {"0": 1, "1": 1, "2": 1, "3": 1}, "accepted": True},
-            {"candidates": {"0": 1, "1": 1, "2": 1}, "accepted": False},
-        ],
-    }
-    assert screen._naive(document) == 1 + 4 * 3 / 4 + 3 * 2 / 4
-
-
-def named(layers: int, removed: list[int], counts: dict[str, int], perplexity: float) -> Any:
-    return {
-        "removed": removed,
-        "layers": layers,
-        "parameters": 1_500_000 * layers,
-        "search": {"accuracy": 0.5, **counts},
-        "held_out": {
-            "accuracy": 0.4,
-            "interval": [0.3, 0.5],
-            "gain": -0.1,
-            "gain_interval": [-0.2, 0.0],
-            **counts,
-        },
-        "text_perplexity": perplexity,
-    }
-
-
-def finished(*counts: dict[str, int], cautions: list[str]) -> dict[str, Any]:
-    """A finished study's document, whose models have written texts with such counts."""
-    rows = zip([[], [3], [3, 1]], counts, [20.0, 25.0, 60.0], strict=True)
-    models = [named(6 - len(removed), removed, count, text) for removed, count, text in rows]
-    return {
-        "model": {"name": "a-model", "layers": 6},
-        "task": {"name": "my.jsonl", "search_examples": 50, "held_out_examples": 40},
-        **dict(zip(("baseline", "best", "bsba"), models, strict=True)),
-        "rounds": [{"candidates": {"3": 0.5}, "accepted": True}],
-        "verdict": "No gain is shown.",
-        "text": {"name": "page.txt"},
-        "cautions": cautions,
-        "cost": {
-            "dense_passes": 2.5,
-            "seconds": 61,
-            "tokens_per_second": {"baseline": 1000.0, "best": 1200.0, "bsba": 1500.0},
-        },
-    }
-
-
-def printed(document: dict[str, Any], looks: int | None = 0) -> str:
-    out = Console(file=io.StringIO(), width=200, color_system=None)
-    summary(document, looks, out)
+def shown(study: StoredStudy, width: int = 100) -> str:
+    out = Console(file=io.StringIO(), width=width, color_system=None, soft_wrap=True)
+    if study.document is None:
+        unfinished(study, out)
+    else:
+        summary(study.document, study.held_out_looks, out)
     return out.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-TEXTS = [{"unparsable": n, "cut_off": n + 1} for n in (7, 17, 27)]
+def rows(text: str) -> dict[str, str]:
+    """The table's rows by the layer removed, up to the first line that is none."""
+    lines = text.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("removed"))
+    of_table = itertools.takewhile(
+        lambda line: line.startswith("whole model") or line[:1].isdigit(), lines[first + 1 :]
+    )
+    return {line.split()[0]: line for line in of_table}
+
+
+def test_a_summary_has_a_row_for_every_model_of_the_path() -> None:
+    study = Made(layers=8, rounds=4).finished()
+    assert study.document is not None
+    path = study.document["path"]
+    found = rows(shown(study))
+    assert list(found) == ["whole", *(str(one["removed"][-1]) for one in path[1:])]
+    for one, line in zip(path, found.values(), strict=True):
+        held_out = one["held_out"]
+        assert f" {one['layers']} " in line
+        assert f"{100 * one['search']['accuracy']:.1f}%" in line
+        assert f"{100 * held_out['accuracy']:.1f}% (" in line
+        if one["removed"]:
+            assert f" {points(held_out['gain'])} (" in line
+    for name in ("best", "bsba"):
+        removed = study.document[name]["removed"]
+        assert name.upper() in found[str(removed[-1]) if removed else "whole"]
+
+
+def test_a_summary_stays_within_a_hundred_columns() -> None:
+    for made in (Made(), Made(layers=40, rounds=33, gain=0.1), Made(layers=2, rounds=1)):
+        assert all(len(line.rstrip()) <= 100 for line in rows(shown(made.finished())).values())
+
+
+def test_a_narrow_terminal_gets_what_depth_does_not_say() -> None:
+    narrow = shown(Made().finished(), width=80)
+    assert "parameters" not in narrow
+    assert "parameters" in shown(Made().finished())
+    assert all(len(line.rstrip()) <= 80 for line in rows(narrow).values())
+
+
+def test_a_long_path_is_folded_and_keeps_what_has_a_name() -> None:
+    study = Made(layers=40, rounds=33).finished()
+    assert study.document is not None
+    text = shown(study)
+    found = rows(text)
+    assert len(found) < 20
+    assert f"Shown are {len(found)} of 33 models" in text
+    for name in ("baseline", "best", "bsba", "fastest_safe"):
+        model = study.document[name]
+        assert (
+            model is None or (str(model["removed"][-1]) if model["removed"] else "whole") in found
+        )
+    assert "Shown are" not in shown(Made(layers=12, rounds=6).finished())
+
+
+def test_an_unfinished_study_shows_its_path_on_the_search_set() -> None:
+    study = Made(rounds=4).interrupted(2)
+    assert study.removal is not None
+    text = shown(study)
+    found = rows(text)
+    kept = study.removal.kept
+    assert list(found) == ["whole", *(str(one.removed[-1]) for one in kept[1:])]
+    assert all(
+        f"{100 * one.accuracy:.1f}%" in line for one, line in zip(kept, found.values(), strict=True)
+    )
+    assert "held out" not in text
+    assert "give its command again to go on" in text
+
+
+def test_an_unfinished_study_tells_why_its_last_layer_stays() -> None:
+    last = Round(1, False, {1: 0.5}, {1: 0.5})
+    study = Made(objective="accuracy").interrupted(0)
+    assert study.removal is not None
+    whole = replace(study, removal=replace(study.removal, rounds=(last,)))
+    assert "Layer 1 would be next, but falls below the floor: 50.0%" in shown(whole)
+    guarded = replace(last, guarded=(1,))
+    whole = replace(study, removal=replace(study.removal, rounds=(guarded,)))
+    assert "Layer 1 would be next, but is refused by a guard" in shown(whole)
+
+
+def test_a_study_that_had_not_begun_says_so_in_a_line() -> None:
+    assert shown(not_begun()).splitlines() == [
+        "The search is not finished; give its command again to go on."
+    ]
 
 
 def test_a_summary_counts_the_texts_of_every_model() -> None:
-    lines = printed(finished(*TEXTS, cautions=[])).splitlines()
-    (of_texts,) = [line for line in lines if "held-out texts" in line]
-    for text, counts in zip(of_texts.split(", ")[-3:], TEXTS, strict=True):
-        numbers = [int(word) for word in text.split() if word.isdecimal()]
-        assert numbers == [counts["unparsable"], counts["cut_off"]]
-    assert "texts" not in printed(finished({}, {}, {}, cautions=[]))
+    study = Made(writes=True).finished()
+    assert study.document is not None
+    (of_texts,) = [line for line in shown(study).splitlines() if "held-out texts" in line]
+    for name in ("baseline", "best", "bsba"):
+        counts = study.document[name]["held_out"]
+        assert f" {counts['unparsable']} and {counts['cut_off']}" in of_texts
+    assert "texts" not in shown(Made().finished())
 
 
 def test_a_summary_says_how_each_shallower_model_reads_ordinary_text() -> None:
-    document = finished({}, {}, {}, cautions=[])
-    assert (
-        "Perplexity on ordinary text (page.txt): whole model 20.0, BEST 25.0 (x1.25), "
-        "BSBA 60.0 (x3.00)"
-    ) in printed(document)
-    document["best"] = document["baseline"]
-    assert "whole model 20.0, BSBA 60.0 (x3.00)" in printed(document)
+    study = Made().finished()
+    assert study.document is not None
+    best = study.document["best"]["text_perplexity"]
+    assert "Perplexity on ordinary text (built-in page): whole model 20.0; " in shown(study)
+    assert f" {best:.1f} (x{best / 20:.2f})" in shown(study)
 
 
-def test_a_summary_ends_with_what_to_mind() -> None:
-    cautions = ["BEST never answers 'B'", "the token limit cut off 18 of 40 texts of BEST"]
-    text = printed(finished(*TEXTS, cautions=cautions), looks=2)
-    minded = [line for line in text.splitlines() if line.startswith("Mind: ")]
+def test_a_summary_has_a_line_for_every_guard() -> None:
+    study = Made(guards=("arc_easy", "sst2"), gain=0.05).finished()
+    assert study.document is not None
+    lines = [line for line in shown(study).splitlines() if line.startswith("Guard ")]
+    assert [line.split()[1] for line in lines] == ["arc_easy", "sst2"]
+    found = study.document["best"]["guards"]["sst2"]
+    assert f"{100 * found['gain']:+.1f} (" in lines[1]
+
+
+def test_a_summary_ends_with_what_to_mind_and_the_cost() -> None:
+    cautions = ("BEST never answers 'B'", "the token limit cut off 18 of 40 texts of BEST")
+    study = replace(Made(cautions=cautions).finished(), held_out_looks=2)
+    lines = shown(study).splitlines()
+    minded = [line for line in lines if line.startswith("Mind: ")]
     assert minded[:2] == [f"Mind: {caution}." for caution in cautions]
     assert "2 other searches have looked at these held-out examples" in minded[2]
-    assert "1 other search has looked" in printed(finished(*TEXTS, cautions=[]), looks=1)
+    assert lines[-1].startswith("The search cost 4.5 passes")
+    assert "1 other search has looked" in shown(replace(study, held_out_looks=1))
     for none in (0, None):
-        assert "Mind: " not in printed(finished(*TEXTS, cautions=[]), looks=none)
+        assert "Mind: " not in shown(replace(Made().finished(), held_out_looks=none))
 
 
 def test_an_evaluation_counts_texts_and_prompts_that_were_cut() -> None:
@@ -173,13 +209,13 @@ def test_an_evaluation_counts_texts_and_prompts_that_were_cut() -> None:
         "examples": [{}] * 4,
     }
 
-    def shown(**more: Any) -> str:
+    def told(**more: Any) -> str:
         out = Console(file=io.StringIO(), width=200, color_system=None)
         evaluation({**document, **more}, out)
         return out.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
     texts = "Texts without an answer: 3; cut off by the token limit: 2"
-    assert texts in shown(unparsable=3, cut_off=2)
-    assert "Mind: all is not well." in shown(cautions=["all is not well"])
-    assert "removed: none" in shown()
-    assert len(shown().splitlines()) == 2
+    assert texts in told(unparsable=3, cut_off=2)
+    assert "Mind: all is not well." in told(cautions=["all is not well"])
+    assert "removed: none" in told()
+    assert len(told().splitlines()) == 2

