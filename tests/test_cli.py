@@ -65,7 +65,8 @@ def test_a_log_gets_one_line_a_round(
     )
     assert status == 0
     rounds = result_of(tmp_path / "s")["rounds"]
-    lines = err.strip().splitlines()
+    advice, *lines = err.strip().splitlines()
+    assert advice.startswith("With 30 held-out examples a difference under about")
     assert len(lines) == len(rounds)
     assert lines[0].startswith(f"round 1: layer {rounds[0]['removed']} ")
 

@@ -219,7 +219,12 @@ def test_a_result_that_cannot_be_written_is_told_and_written_the_next_time(
     assert complaint(err).startswith(f"telltale: {folder / 'result.json'}: {os.strerror(code)}; ")
     assert "make room" in err
     assert (folder / "result.json").read_text() == "old"
-    assert sorted(p.name for p in folder.iterdir()) == [".lock", "result.json", FILE]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        ".lock",
+        "report.html",
+        "result.json",
+        FILE,
+    ]
     assert run(capsys, *search_command(tiny_folder, folder))[0] == 0
     assert result_of(folder) == result_of(finished)
 

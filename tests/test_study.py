@@ -88,17 +88,17 @@ def test_the_result_holds_no_path(finished: Path, tiny_folder: Path) -> None:
     assert str(finished.parent) not in text
 
 
-def test_only_the_named_models_are_measured_on_the_held_out_set(finished: Path) -> None:
+def test_only_the_models_kept_are_measured_on_the_held_out_set(finished: Path) -> None:
     with open_records(finished, write=False) as records:
         plan, result = records.fact("plan"), records.fact("result")
         rows = sqlite3.connect(finished / "study.sqlite").execute(
             "SELECT batch, removed FROM measurements"
         )
         measured = set(rows.fetchall())
-    held_out = {Batch(tuple(examples)).id for examples in plan["held_out_batches"]}
+    held_out = {Batch(tuple(examples)).id for examples in plan["batches"]["held-out"]}
     looked_at = {removed for batch, removed in measured if batch in held_out}
-    named = {",".join(map(str, sorted(result[n]["removed"]))) for n in ("baseline", "best", "bsba")}
-    assert looked_at == named
+    kept = {",".join(map(str, sorted(model["removed"]))) for model in result["path"]}
+    assert looked_at == kept
 
 
 def test_a_finished_study_is_read_again_without_a_model(
@@ -121,7 +121,7 @@ def test_settings_that_change_no_outcome_may_change_and_use_what_is_known(
     search(tiny_folder, tmp_path / "s", max_removed=1, watcher=first)
     search(tiny_folder, tmp_path / "s", max_removed=2, protect=[0], watcher=second)
     with open_records(tmp_path / "s", write=False) as records:
-        batches = len(records.fact("plan")["search_batches"])
+        batches = len(records.fact("plan")["batches"]["search"])
     assert first.fresh > 0
     assert second.remembered >= (1 + 5) * batches
     anew = search(tiny_folder, tmp_path / "anew", max_removed=2, protect=[0])
@@ -206,7 +206,7 @@ def test_a_study_of_another_format_is_refused(tmp_path: Path) -> None:
     with open_records(tmp_path / "s", write=True) as records:
         records.set_facts({"format": 99})
     with (
-        pytest.raises(InputError, match="format 99, this one reads 3"),
+        pytest.raises(InputError, match="format 99, this one reads 4"),
         open_records(tmp_path / "s", write=False),
     ):
         pass
@@ -234,6 +234,15 @@ def test_a_protected_layer_outside_the_model_is_refused_when_going_on_too(
     assert read_study(finished).document == result_of(finished, cost=True)
 
 
+def rounded(document: Any) -> Any:
+    """A document without the last digits, which another shape of a batch may change."""
+    if isinstance(document, dict):
+        return {name: rounded(value) for name, value in document.items()}
+    if isinstance(document, list):
+        return [rounded(value) for value in document]
+    return round(document, 4) if isinstance(document, float) else document
+
+
 def test_a_batch_that_does_not_fit_is_halved_for_good(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,10 +259,10 @@ def test_a_batch_that_does_not_fit_is_halved_for_good(
     search(tiny_folder, tmp_path / "whole")
     monkeypatch.setattr(SharedEngine, "_measure", small_memory)
     search(tiny_folder, tmp_path / "split")
-    whole, split = result_of(tmp_path / "whole"), result_of(tmp_path / "split")
+    whole, split = (rounded(result_of(tmp_path / name)) for name in ("whole", "split"))
     assert whole == split  # in float32 the shape of a batch decides no answer here
     with open_records(tmp_path / "split", write=False) as records:
-        planned = [Batch(tuple(b)) for b in records.fact("plan")["search_batches"]]
+        planned = [Batch(tuple(b)) for b in records.fact("plan")["batches"]["search"]]
         final = [half for batch in planned for half in records.halves(batch)]
     assert max(len(batch.examples) for batch in final) <= 9
     assert sorted(e for b in final for e in b.examples) == list(range(40))

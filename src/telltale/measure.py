@@ -6,6 +6,7 @@ An outcome depends on the model, the path and the example, never on its companio
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -180,7 +181,7 @@ def outcomes_by_path(
 def accuracy(outcomes: Iterable[Outcome]) -> float:
     """The mean score."""
     scores = [outcome.score for outcome in outcomes]
-    return sum(scores) / len(scores)
+    return math.fsum(scores) / len(scores)  # in whatever order they come
 
 
 # One measurement's outcomes as bytes, little-endian. For each example: its position, score, number

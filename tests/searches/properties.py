@@ -37,8 +37,11 @@ def measure_of(table: Table) -> Any:
         for batch in batches:
             for path in paths:
                 right = int(table(frozenset(path.removed)) * 20)
+                removed = " ".join(map(str, path.removed))
                 outcomes = tuple(
-                    Outcome(example, (), 0, float(example < right)) for example in batch.examples
+                    # The answer names the path, for a value to look up.
+                    Outcome(example, (), removed, float(example < right))
+                    for example in batch.examples
                 )
                 yield Measurement(batch, path, outcomes)
 
@@ -66,6 +69,31 @@ def check_search(greedy: ModuleType | Any) -> None:
         best, bsba = best_and_bsba(table, order)
         assert list(found.best.removed) == best
         assert list(found.bsba.removed) == bsba
+
+
+def check_search_by_value(greedy: ModuleType | Any) -> None:
+    """Where candidates have a value of its own, and a guard, the order is still the oracle's."""
+    for number, (table, layers, tolerance, most) in enumerate(tables()):
+        values = random_table(1000 + number, layers)
+
+        def guarded(gone: frozenset[int], number: int = number) -> bool:
+            return random.Random(f"guard {number} {sorted(gone)}").random() < 0.8
+
+        def value(outcome: Outcome, values: Table = values) -> float:
+            gone = frozenset(int(layer) for layer in str(outcome.answer).split())
+            return float(values(gone))
+
+        search = greedy.GreedyRemoval(
+            tolerance=float(tolerance),
+            max_removed=most,
+            value=value,
+            admits=lambda path, guarded=guarded: guarded(frozenset(path.removed)),
+        )
+        found = search(measure_of(table), BATCHES, LayerPath.whole(layers))
+        order = removal_order(table, layers, tolerance, most, values, guarded)
+        assert list(found.kept[-1].removed) == order
+        for done in found.rounds:
+            assert set(done.guarded).isdisjoint({done.removed} if done.accepted else ())
 
 
 def check_split(split: ModuleType | Any) -> None:

@@ -8,11 +8,22 @@ from telltale.errors import InputError
 from telltale.paths import LayerPath
 from telltale.searches import GreedyRemoval, Round, greedy
 from telltale.tasks import split
-from tests.searches.properties import BATCHES, check_search, check_split, measure_of, random_table
+from tests.searches.properties import (
+    BATCHES,
+    check_search,
+    check_search_by_value,
+    check_split,
+    measure_of,
+    random_table,
+)
 
 
 def test_order_best_and_bsba_equal_an_independent_rewriting() -> None:
     check_search(greedy)
+
+
+def test_the_order_by_another_value_and_with_a_guard_equals_an_independent_rewriting() -> None:
+    check_search_by_value(greedy)
 
 
 def test_the_two_sets_never_share_a_context_or_a_passage() -> None:

@@ -11,7 +11,7 @@ import pytest
 import telltale.searches.greedy
 import telltale.searches.removal
 import telltale.tasks.split
-from tests.searches.properties import check_search, check_split
+from tests.searches.properties import check_search, check_search_by_value, check_split
 
 
 def mutant(module: ModuleType, old: str, new: str) -> ModuleType:
@@ -25,14 +25,21 @@ def mutant(module: ModuleType, old: str, new: str) -> ModuleType:
 
 
 GREEDY = [
-    ("a tie goes to the highest layer", "max(candidates, key=lambda one: scores[candidates[one]])",
-     "max(reversed(candidates), key=lambda one: scores[candidates[one]])"),
-    ("the floor moves with the rounds", "            path = chosen\n",
-     "            path = chosen\n            floor = scores[chosen] - self.tolerance - ROUNDING\n"),
-    ("the floor must be passed, not met", "accepted=scores[chosen] >= floor",
-     "accepted=scores[chosen] > floor + 2 * ROUNDING"),
-    ("the worst candidate is taken", "layer = max(candidates", "layer = min(candidates"),
+    ("a tie goes to the highest layer", "ranked = sorted(of_layers,",
+     "ranked = sorted(reversed(of_layers),"),
+    ("the floor moves with the rounds", "            path = candidates[done.removed]\n",
+     "            path = candidates[done.removed]\n            whole = worth[path]\n"),
+    ("the floor must be passed, not met", "if of_layers[layer].accuracy < floor:",
+     "if of_layers[layer].accuracy <= floor + 2 * ROUNDING:"),
+    ("the worst candidate is taken", "-of_layers[layer].value", "of_layers[layer].value"),
     ("one layer too many", "removed >= self.max_removed", "removed > self.max_removed"),
+]  # fmt: skip
+BY_VALUE = [
+    *GREEDY,
+    ("candidates are ranked by accuracy", "-of_layers[layer].value", "-of_layers[layer].accuracy"),
+    ("no guard is asked", "if self.admits(candidates[layer]):", "if True:"),
+    ("the first that may not be kept ends the search", "                continue\n",
+     "                break\n"),
 ]  # fmt: skip
 REMOVAL = [
     ("BSBA is not the deepest", "return max(enough, key=lambda model: len(model.removed))",
@@ -55,6 +62,12 @@ SPLIT = [
 def test_a_broken_search_is_caught(wrong: str, old: str, new: str) -> None:
     with pytest.raises(AssertionError):
         check_search(mutant(telltale.searches.greedy, old, new))
+
+
+@pytest.mark.parametrize(("wrong", "old", "new"), BY_VALUE, ids=[m[0] for m in BY_VALUE])
+def test_a_broken_search_by_value_is_caught(wrong: str, old: str, new: str) -> None:
+    with pytest.raises(AssertionError):
+        check_search_by_value(mutant(telltale.searches.greedy, old, new))
 
 
 @pytest.mark.parametrize(("wrong", "old", "new"), REMOVAL, ids=[m[0] for m in REMOVAL])

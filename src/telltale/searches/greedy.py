@@ -8,6 +8,7 @@ the letter. Knows neither models nor examples: it is called with a measure.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -128,5 +129,6 @@ class GreedyRemoval:
         for path in paths:
             outcomes = found[path].values()
             values = [self.value(outcome) for outcome in outcomes]
-            worth[path] = Worth(accuracy(outcomes), sum(values) / len(values))
+            # An exact sum is the same in whatever order outcomes come.
+            worth[path] = Worth(accuracy(outcomes), math.fsum(values) / len(values))
         return worth
