@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE_S = 60
+MOVE = "import os, sys; os.dup2({}, 3); os.dup2({}, 4); os.execvp(sys.argv[1], sys.argv[1:])"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -20,17 +23,28 @@ FLAGS = (
 )
 
 
+def _high_pipe() -> tuple[int, int]:
+    """A pipe whose ends are not numbered 3 or 4, which the browser's own will be."""
+    found = []
+    for end in os.pipe():
+        found.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10))
+        os.close(end)
+    return found[0], found[1]
+
+
 class Browser:
     """One browser with one page. ``requests`` and ``complaints`` are the page's since it opened."""
 
     def __init__(self, program: str, profile: Path) -> None:
-        ours_in, theirs_out = os.pipe()
-        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = _high_pipe()
+        theirs_in, ours_out = _high_pipe()
         # The browser reads commands from its descriptor 3 and answers on 4.
-        move = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        command = ["sh", "-c", move, "sh", program, *FLAGS, f"--user-data-dir={profile}"]
+        move = MOVE.format(theirs_in, theirs_out)
+        command = [program, *FLAGS, f"--user-data-dir={profile}"]
         self._process = subprocess.Popen(
-            command, pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL
+            [sys.executable, "-c", move, *command],
+            pass_fds=(theirs_in, theirs_out),
+            stderr=subprocess.DEVNULL,
         )
         os.close(theirs_in)
         os.close(theirs_out)
@@ -99,7 +113,9 @@ class Browser:
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._in], [], [], max(0, until - time.monotonic()))
             assert ready, "the browser does not answer"
-            self._rest += os.read(self._in, 1 << 16)
+            more = os.read(self._in, 1 << 16)
+            assert more, "the browser has ended"
+            self._rest += more
         one, _, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(one)
         given = message.get("params", {})

@@ -124,7 +124,7 @@ def test_a_command_has_the_settings_that_are_not_the_usual_ones() -> None:
     assert pairs["--protect"] == "0,3"
     assert pairs["--final"] == "20"
     assert pairs["--objective"] == "margin"
-    assert pairs["--limit"], pairs["--held-out"] == ("40", "60")
+    assert (pairs["--limit"], pairs["--held-out"]) == ("40", "60")
     assert "--objective" not in options(Made(objective="of my own"))
 
 

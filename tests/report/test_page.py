@@ -94,11 +94,12 @@ def test_a_folder_of_the_machine_is_not_told(name: str) -> None:
 
 
 def test_a_page_says_the_verdict_and_what_to_mind() -> None:
-    study = replace(Made(cautions=("BEST never answers 'B'",)).finished(), held_out_looks=2)
+    cautions = ("BEST never answers '2020-21'",)  # a choice, which stays as it is
+    study = replace(Made(cautions=cautions).finished(), held_out_looks=2)
     assert study.document is not None
     text = Markup(page([study])).text
     assert typeset(study.document["verdict"]) in text
-    assert "Mind BEST never answers 'B'." in text
+    assert "Mind BEST never answers '2020-21'." in text
     assert "2 other searches have looked at these held-out examples" in text
 
 
@@ -200,7 +201,7 @@ def test_the_settings_are_there_to_repeat_a_study() -> None:
     found = Markup(page_of("guarded")).text
     for words in ("a" * 64, "f" * 64, "b" * 64, "torch 2.13.0", "loses at most 5 points on 200"):
         assert words in found
-    assert "telltale search tiny-llama capitals --out STUDY" in found
+    assert "telltale search tiny-llama capitals --prompt" in found
     assert "--guard arc_easy:0.05" in found
     assert "--protect 0,7" in found
 
