@@ -26,8 +26,8 @@ from telltale.measure import Batch, accuracy, outcomes_by_path
 from telltale.models.source import resolve_model
 from telltale.objectives import OBJECTIVES, values_by
 from telltale.paths import LayerPath
-from telltale.question import HELD_OUT, SEARCH, Question
-from telltale.records import open_records
+from telltale.question import Question
+from telltale.records import HELD_OUT, SEARCH, open_records
 from telltale.remembering import RememberingMeasure
 from telltale.settings import Settings
 from telltale.tasks.loading import load_task

@@ -368,6 +368,10 @@ def test_the_command_takes_what_the_function_takes(
         (("--guard", "arc_easy:much"), "names no task with a share of its examples"),
         (("--guard", "boolean_expressions:2"), "boolean_expressions:2 makes no sense"),
         (("--guard", "nothing:0.1"), "nothing"),
+        (
+            ("--guard", "boolean_expressions:0.1", "--guard", "boolean_expressions:0.2"),
+            "--guard names boolean_expressions twice",
+        ),
         (("--max-loss", "-0.1"), "--max-loss -0.1 makes no sense"),
         (("--max-loss", "nan"), "--max-loss nan makes no sense"),
         (("--confidence", "1"), "--confidence 1 makes no sense"),

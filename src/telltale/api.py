@@ -5,6 +5,7 @@ Heavy imports happen inside, so that ``import telltale`` and ``telltale --help``
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -378,6 +379,12 @@ def _asked(
     else:
         ranks = objective_named(objective) if isinstance(objective, str) else objective
     check_objective(ranks, chosen)
+    guarded = [(load_task(one) if isinstance(one, str) else one, share) for one, share in guarded]
+    repeated = [
+        name for name, count in Counter(one.name for one, _ in guarded).items() if count > 1
+    ]
+    if repeated:
+        raise InputError(f"--guard names {repeated[0]} twice; give it one share")
     settings = Settings(ranks, tolerance, max_removed, frozenset(protect), max_loss, confidence)
 
     from telltale.records import check_study_folder
@@ -400,10 +407,7 @@ def _asked(
         device=device,
         dtype=dtype,
         cuts=cuts,
-        guards=tuple(
-            guard_by(load_task(task) if isinstance(task, str) else task, most_loss, chosen, seed)
-            for task, most_loss in guarded
-        ),
+        guards=tuple(guard_by(other, most_loss, chosen, seed) for other, most_loss in guarded),
         reads_references=chosen.generation is not None and ranks.fewest_choices > 0,
     )
     return question, settings, page

@@ -96,7 +96,7 @@ def search(
         )
     screen = console()
     summary(result.document, result.held_out_looks, screen)
-    screen.print(f"Written to {out / 'result.json'}")
+    screen.print(f"Written to {out / 'result.json'}, and to look at: {out / api.REPORT}")
     pick = _worth_exporting(result.document)
     if pick is not None:
         screen.print(f"Next: telltale export {shlex.quote(str(out))} --pick {pick} --to FOLDER")
@@ -322,8 +322,9 @@ def _check_can_write(file: Path) -> None:
 
 def _worth_exporting(result: dict[str, Any]) -> str | None:
     """What to export next, by its name or depth; None where nothing was removed."""
-    names = ("confirmed_best", "fastest_safe", "best", "bsba")
-    removing = (name for name in names if result[name] and result[name]["removed"])
+    from telltale.report.facts import WORTH
+
+    removing = (name for name in WORTH if result[name] and result[name]["removed"])
     return next(removing, "1" if len(result["path"]) > 1 else None)
 
 

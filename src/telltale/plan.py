@@ -13,8 +13,7 @@ from telltale.files import sha256_of_json
 from telltale.measure import Batch, Shifted, outcomes_by_path
 from telltale.objectives import values_by
 from telltale.paths import LayerPath
-from telltale.question import FINAL, HELD_OUT, SEARCH, guard_role
-from telltale.records import StoredExample
+from telltale.records import FINAL, HELD_OUT, SEARCH, StoredExample, guard_role
 from telltale.remembering import RememberingMeasure, with_halves
 from telltale.settings import admits_by
 from telltale.watcher import Watcher
@@ -141,10 +140,10 @@ class Plan:
         """The search that settings say, bound to this study's right answers and guards."""
         each = [
             admits_by(
-                self.batches(guard_role(guard)),
+                self.batches(guard_role(guard.task.name)),
                 guard.most_loss,
                 # Their few measurements are nothing to watch.
-                self.measure(guard_role(guard), Watcher(), counted=True),
+                self.measure(guard_role(guard.task.name), Watcher(), counted=True),
                 self.whole,
             )
             for guard in self.question.guards
@@ -168,8 +167,8 @@ class Plan:
         if role in (SEARCH, HELD_OUT, FINAL):
             return self.workbench, 0
         for guard, bench in zip(self.question.guards, self._guard_benches, strict=True):
-            if role in (guard_role(guard), guard_role(guard, HELD_OUT)):
-                return bench, self.question.positions[guard_role(guard)].start
+            if role in (guard_role(guard.task.name), guard_role(guard.task.name, HELD_OUT)):
+                return bench, self.question.positions[guard_role(guard.task.name)].start
         raise KeyError(role)
 
     def _canonical(self, role: str) -> list[Batch]:

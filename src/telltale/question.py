@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
 from telltale.files import sha256_of
+from telltale.records import FINAL, HELD_OUT, SEARCH, guard_role
 from telltale.tasks.shots import without_shown
 from telltale.tasks.split import SMALLEST_SET, clusters_of, split_examples, texts_of
 from telltale.workbench import Workbench
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from telltale.tasks import Example, Task
     from telltale.tasks.split import Split
 
-SEARCH, HELD_OUT, FINAL = "search", "held-out", "final"
 # How a difference is told to a person; what is not here is told by its own name.
 SPOKEN = {
     "model_sha256": "the model's bytes",
@@ -81,8 +81,8 @@ class Question:
         if self.split.final:
             sets[FINAL] = _chosen(self.task, self.split.final)
         for guard in self.guards:
-            sets[guard_role(guard)] = _chosen(guard.task, guard.split.search)
-            sets[guard_role(guard, HELD_OUT)] = _chosen(guard.task, guard.split.held_out)
+            sets[guard_role(guard.task.name)] = _chosen(guard.task, guard.split.search)
+            sets[guard_role(guard.task.name, HELD_OUT)] = _chosen(guard.task, guard.split.held_out)
         return sets
 
     @cached_property
@@ -137,7 +137,10 @@ class Question:
         self, guard: Guard, beside: Workbench, known_capabilities: list[bool] | None = None
     ) -> Workbench:
         """What measures a guard, with the model of another workbench."""
-        examples = (*self.sets[guard_role(guard)], *self.sets[guard_role(guard, HELD_OUT)])
+        examples = (
+            *self.sets[guard_role(guard.task.name)],
+            *self.sets[guard_role(guard.task.name, HELD_OUT)],
+        )
         return beside.with_task(guard.task, examples, known_capabilities)
 
     def asked(self) -> dict[str, Any]:
@@ -167,8 +170,8 @@ class Question:
                 {
                     "task": guard.task.name,
                     "most_loss": guard.most_loss,
-                    "search_examples": sizes[guard_role(guard)],
-                    "held_out_examples": sizes[guard_role(guard, HELD_OUT)],
+                    "search_examples": sizes[guard_role(guard.task.name)],
+                    "held_out_examples": sizes[guard_role(guard.task.name, HELD_OUT)],
                 }
                 for guard in self.guards
             ],
@@ -241,11 +244,6 @@ def guard_by(task: Task, most_loss: float, searched: Task, seed: int) -> Guard:
         shares=dict(task.shares),
     )
     return Guard(task, split, most_loss)
-
-
-def guard_role(guard: Guard, part: str = SEARCH) -> str:
-    """The role of a guard's examples."""
-    return f"guard {guard.task.name} {part}"
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from telltale.measure import Batch, Measurement, outcomes_by_path
 from telltale.objectives import values_by
 from telltale.paths import LayerPath
-from telltale.records import Records, open_records
+from telltale.records import SEARCH, Records, guard_role, open_records
 from telltale.searches import Removal, Round
 from telltale.settings import admits_by, settings_from
 from telltale.tasks import Scoring
@@ -114,9 +114,7 @@ def _searched_so_far(records: Records) -> Removal | None:
 
     start = LayerPath.whole(plan["layers"])
     guards = [
-        admits_by(
-            _batches(records, f"guard {guard['task']} search"), guard["most_loss"], measure, start
-        )
+        admits_by(_batches(records, guard_role(guard["task"])), guard["most_loss"], measure, start)
         for guard in asked["guards"]
     ]
     scoring = Scoring(asked["task"].get("scoring", Scoring.LOGLIK))
@@ -126,7 +124,7 @@ def _searched_so_far(records: Records) -> Removal | None:
         values_by(settings.objective, scoring, right),
         lambda path: all(admits(path) for admits in guards),
     )
-    batches, rounds = _batches(records, "search"), list[Round]()
+    batches, rounds = _batches(records, SEARCH), list[Round]()
     try:
         whole = search.worth(measure, [start], batches)[start]
     except _NotMeasuredError:

@@ -65,6 +65,8 @@ SEALED = {
     "runs": "id, versions, begun, layer_tokens, seconds",
 }
 SEAL_RUN = f"UPDATE runs SET seal = seal_of({SEALED['runs']}) WHERE id = ?"
+# The sets of a study, as its file and its plan name them.
+SEARCH, HELD_OUT, FINAL = "search", "held-out", "final"
 KEPT = "what was measured is kept, and the same command goes on"
 # What SQLite says, and what to do about it.
 REMEDIES = {
@@ -249,6 +251,11 @@ class Records:
         row = self._db.execute("SELECT SUM(begun), SUM(layer_tokens), SUM(seconds) FROM runs")
         begun, layer_tokens, seconds = row.fetchone()
         return Cost(begun or 0, layer_tokens or 0, seconds or 0.0)
+
+
+def guard_role(task: str, part: str = SEARCH) -> str:
+    """What a guard's set is named: ``guard TASK search`` or ``guard TASK held-out``."""
+    return f"guard {task} {part}"
 
 
 def removed_text(path: LayerPath) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
 from telltale.measure import accuracy, outcomes_by_path
-from telltale.question import SEARCH
+from telltale.records import SEARCH
 from telltale.remembering import with_halves
 from telltale.tasks.split import SMALLEST_SET
 

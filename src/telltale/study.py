@@ -20,8 +20,16 @@ from telltale.files import sha256_of_json, write_json
 from telltale.ledger import note_look
 from telltale.paths import LayerPath, check_layers
 from telltale.plan import Plan
-from telltale.question import FINAL, HELD_OUT, SEARCH, differences, guard_role
-from telltale.records import Records, open_records, removed_text
+from telltale.question import differences
+from telltale.records import (
+    FINAL,
+    HELD_OUT,
+    SEARCH,
+    Records,
+    guard_role,
+    open_records,
+    removed_text,
+)
 from telltale.remembering import with_halves
 from telltale.result import VERSION, Findings, PathModel, round_document, verdict
 from telltale.selection import confirmed_best, fastest_safe
@@ -252,7 +260,7 @@ class _Run:
         compared = self._compared(held_out, removal.start)
         guards = {
             guard.task.name: self._compared(
-                self._watched(guard_role(guard, HELD_OUT), paths), removal.start
+                self._watched(guard_role(guard.task.name, HELD_OUT), paths), removal.start
             )
             for guard in self.question.guards
         }

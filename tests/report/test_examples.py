@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from html import escape
 
-from telltale.question import HELD_OUT as ROLE
 from telltale.report.examples import (
-    HELD_OUT,
     LONG,
     MOST_SHOWN,
     SHORT,
@@ -31,10 +29,6 @@ def changed(made: Made, budget: int = 900_000) -> Changes:
     found = changes(made.finished(), looked_at(made), budget)
     assert found is not None
     return found
-
-
-def test_the_held_out_set_is_called_what_the_study_calls_it() -> None:
-    assert HELD_OUT == ROLE
 
 
 def test_mended_and_broken_make_up_the_gain() -> None:

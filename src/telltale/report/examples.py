@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from telltale.plain import printable
+from telltale.records import HELD_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from telltale.records import StoredExample
     from telltale.report.facts import Model
 
-HELD_OUT = "held-out"  # the set's role, as `telltale.question` names it, which needs torch
 MOST_SHOWN = 50  # of those mended, and of those broken
 SHORT = 600  # characters of a text at first sight
 LONG = 20_000  # characters of a text at most
