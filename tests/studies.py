@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+PAGE = Path(__file__).with_name("page.txt")  # shorter than telltale's own
 PRELOADED = [
     "torch",
     "transformers",
@@ -31,7 +30,7 @@ def search_arguments(model: Path, out: Path, *more: str) -> list[str]:
     """A search of a few seconds."""
     return [
         *("search", str(model), "capitals", "--out", str(out)),
-        *("--limit", "40", "--held-out", "30", "--tolerance", "0.2", *more),
+        *("--limit", "40", "--held-out", "30", "--tolerance", "0.2", "--text", str(PAGE), *more),
     ]
 
 

@@ -16,6 +16,7 @@ from telltale.reading import StoredStudy, read_study
 from telltale.records import open_records
 from telltale.watcher import Watcher
 from tests import tiny
+from tests.studies import PAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from telltale.measure import Measurement, Outcome
     from telltale.tasks import Scoring
 
-SMALL: dict[str, Any] = {"limit": 40, "held_out": 30, "tolerance": 0.5, "max_removed": 2}
+SMALL: dict[str, Any] = {
+    "limit": 40,
+    "held_out": 30,
+    "tolerance": 0.5,
+    "max_removed": 2,
+    "text": PAGE,
+}
 
 
 class Counting(Watcher):

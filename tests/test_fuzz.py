@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 JSONL_CASES, SEPARATED_CASES, CONFIG_CASES = 800, 600, 600
+# A quarter of them at each run of the tests, all with the slow ones.
+PARTS = pytest.mark.parametrize("part", [4, pytest.param(1, marks=pytest.mark.slow)])
 
 
 def fuzz(cases: int) -> settings:
@@ -188,14 +190,17 @@ def json_lines(draw: Any) -> bytes:
 
 
 @pytest.mark.usefixtures("_loaded_once")
-def test_json_lines_are_measured_or_refused_in_one_line(model: Path, place: Path) -> None:
+@PARTS
+def test_json_lines_are_measured_or_refused_in_one_line(
+    model: Path, place: Path, part: int
+) -> None:
     file = place / "data.jsonl"
     good = {"question": "Is it?", "choices": ["yes", "no"], "answer": 0}
     file.write_text(json.dumps(good))
     assert outcome("eval", str(model), "--data", str(file)) == (0, "")
     seen: Counter[int] = Counter()
 
-    @fuzz(JSONL_CASES)
+    @fuzz(JSONL_CASES // part)
     @given(json_lines(), OPTIONS)
     def check(data: bytes, options: list[str]) -> None:
         file.write_bytes(data)
@@ -203,7 +208,7 @@ def test_json_lines_are_measured_or_refused_in_one_line(model: Path, place: Path
         seen[status] += 1
 
     check()
-    assert min(seen[0], seen[2]) > JSONL_CASES // 8, seen
+    assert min(seen[0], seen[2]) > JSONL_CASES // part // 8, seen
 
 
 # CSV and TSV
@@ -242,14 +247,17 @@ def separated(draw: Any) -> tuple[str, bytes]:
 
 
 @pytest.mark.usefixtures("_loaded_once")
-def test_separated_values_are_measured_or_refused_in_one_line(model: Path, place: Path) -> None:
+@PARTS
+def test_separated_values_are_measured_or_refused_in_one_line(
+    model: Path, place: Path, part: int
+) -> None:
     for suffix, delimiter in (("csv", ","), ("tsv", "\t")):
         rows = (("question", "choice_1", "choice_2", "answer"), ("Is it?", "yes", "no", "0"))
         (place / f"good.{suffix}").write_text("\n".join(map(delimiter.join, rows)))
         assert outcome("eval", str(model), "--data", str(place / f"good.{suffix}")) == (0, "")
     seen: Counter[int] = Counter()
 
-    @fuzz(SEPARATED_CASES)
+    @fuzz(SEPARATED_CASES // part)
     @given(separated(), OPTIONS)
     def check(case: tuple[str, bytes], options: list[str]) -> None:
         suffix, data = case
@@ -259,7 +267,7 @@ def test_separated_values_are_measured_or_refused_in_one_line(model: Path, place
         seen[status] += 1
 
     check()
-    assert min(seen[0], seen[2]) > SEPARATED_CASES // 8, seen
+    assert min(seen[0], seen[2]) > SEPARATED_CASES // part // 8, seen
 
 
 # Configurations
@@ -312,7 +320,10 @@ def configs(draw: Any, valid: dict[str, Any]) -> bytes:
     return bytes(data)
 
 
-def test_configurations_are_measured_or_refused_in_one_line(model: Path, place: Path) -> None:
+@PARTS
+def test_configurations_are_measured_or_refused_in_one_line(
+    model: Path, place: Path, part: int
+) -> None:
     folder = place / "model"
     folder.mkdir()
     for file in model.iterdir():
@@ -323,7 +334,7 @@ def test_configurations_are_measured_or_refused_in_one_line(model: Path, place: 
     (folder / "config.json").unlink()
     seen: Counter[int] = Counter()
 
-    @fuzz(CONFIG_CASES)
+    @fuzz(CONFIG_CASES // part)
     @given(configs(valid))
     def check(data: bytes) -> None:
         (folder / "config.json").write_bytes(data)
@@ -331,4 +342,4 @@ def test_configurations_are_measured_or_refused_in_one_line(model: Path, place: 
         seen[status] += 1
 
     check()
-    assert min(seen[0], seen[2]) > CONFIG_CASES // 8, seen
+    assert min(seen[0], seen[2]) > CONFIG_CASES // part // 8, seen

@@ -22,6 +22,7 @@ pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "harness_agreement.py"
 # How many questions of each; a tokenizer of 300 words makes long prompts of long texts.
 TASKS = {"arc_easy": 5, "boolq": 2, "winogrande": 8, "piqa": 5, "hellaswag": 2, "mmlu": 4}
+LONG = ("boolq", "hellaswag", "mmlu")  # with shots; they run with the slow tests
 pytestmark = [
     # What the harness and its libraries say of themselves.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -59,8 +60,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-@pytest.mark.parametrize("shots", [0, 3])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("task", "shots"),
+    [
+        pytest.param(task, shots, marks=[pytest.mark.slow] if shots and task in LONG else [])
+        for task in TASKS
+        for shots in (0, 3)
+    ],
+)
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_named_tasks_agree_with_the_harness(
     agreement: Any,

@@ -18,6 +18,7 @@ from telltale.resampling import Part, of_size, parts_of, said, searched, sizes_f
 from telltale.searches import GreedyRemoval
 from telltale.watcher import Watcher
 from tests.searches.oracle import best_and_bsba, removal_order
+from tests.studies import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,7 +110,14 @@ class Counting(Watcher):
 
 
 def asked(out: Path) -> dict[str, Any]:
-    return {"out": out, "limit": 60, "held_out": 30, "tolerance": 0.5, "max_removed": 2}
+    return {
+        "out": out,
+        "limit": 60,
+        "held_out": 30,
+        "tolerance": 0.5,
+        "max_removed": 2,
+        "text": PAGE,
+    }
 
 
 def test_a_study_is_used_and_added_to_and_its_held_out_set_left_alone(

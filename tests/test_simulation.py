@@ -59,7 +59,7 @@ def test_where_any_shallower_model_loses_too_much_it_is_rarely_called_safe(
 ) -> None:
     found = simulated(simulation, "any shallower model loses 3.05 points", "likelihood")
     assert found["safe_wrongly"] < 0.13
-    assert found["safe_depth"] < 0.5
+    assert found["safe_depth"] < 0.8
 
 
 def test_where_layers_harm_the_default_gains_as_much_as_the_published_way(

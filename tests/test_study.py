@@ -21,7 +21,7 @@ from telltale.reading import read_study
 from telltale.records import open_records
 from telltale.study import Watcher
 from telltale.workbench import Workbench
-from tests.studies import result_of, search_arguments, start_command
+from tests.studies import PAGE, result_of, search_arguments, start_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,8 @@ ASKING = ("prompt", "scoring", "protocol", "shots")
 
 
 def search(model: Path, out: Path, **changes: Any) -> Result:
-    settings = {"limit": 40, "held_out": 30, "tolerance": 0.2, "max_removed": 3, **changes}
+    settings = {"limit": 40, "held_out": 30, "tolerance": 0.2, "max_removed": 3, "text": PAGE}
+    settings |= changes
     asking = {name: settings.pop(name) for name in ASKING if name in settings}
     task = telltale.load_task("capitals", **asking)
     return telltale.search(str(model), task, out=out, **settings)

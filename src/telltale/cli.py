@@ -99,7 +99,8 @@ def search(
     screen.print(f"Written to {out / 'result.json'}, and to look at: {out / api.REPORT}")
     pick = _worth_exporting(result.document)
     if pick is not None:
-        screen.print(f"Next: telltale export {shlex.quote(str(out))} --pick {pick} --to FOLDER")
+        word = "Next" if result.document["recommended"] else "To have a smaller model all the same"
+        screen.print(f"{word}: telltale export {shlex.quote(str(out))} --pick {pick} --to FOLDER")
 
 
 @app.command()

@@ -6,6 +6,7 @@ right-to-left marks can make a line read as another, line breaks can forge a sec
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import unicodedata
@@ -20,7 +21,7 @@ def printable(text: str) -> str:
     Letters of all scripts stay as they are; controls, line breaks, marks of direction, format
     characters, lone surrogates and characters without a meaning do not.
     """
-    return _ODD.sub(_as_escape, text)
+    return _ODD.sub(lambda odd: _shown(odd[0]), text)
 
 
 def is_harmless(character: str) -> bool:
@@ -28,8 +29,8 @@ def is_harmless(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == SPACES
 
 
-def _as_escape(match: re.Match[str]) -> str:
-    character = match[0]
+@functools.lru_cache(maxsize=4096)  # long texts repeat their characters
+def _shown(character: str) -> str:
     if is_harmless(character):
         return character
     code = ord(character)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("math_verify", reason="the extra math is not installed")
 
-LONGEST_S = 1.0
+LONGEST_S = 3.0
 Answers = list[str]
 
 

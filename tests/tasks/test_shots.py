@@ -45,7 +45,7 @@ def shown(task: Task) -> set[str]:
     return {" ".join(shot.question.split()) for example in task.examples for shot in example.shots}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(rows(least=1), rows(least=1), st.integers(1, 3), st.integers(0, 5))
 def test_no_shot_of_another_split_is_asked(
     asked: list[Row], pool: list[Row], count: int, seed: int
@@ -70,7 +70,7 @@ def shown_as(example: Any) -> str:
     return " ".join(example.context.split())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(rows(least=60), st.integers(1, 3), st.integers(0, 5))
 def test_no_shot_of_the_set_itself_is_searched_by_or_held_out(
     asked: list[Row], count: int, seed: int
