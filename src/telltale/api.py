@@ -5,6 +5,7 @@ Heavy imports happen inside, so that ``import telltale`` and ``telltale --help``
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,11 +175,14 @@ def stability(
     """
     from telltale.elsewhere import built_in_page
     from telltale.files import write_json
-    from telltale.resampling import measure_stability
+    from telltale.resampling import measure_stability, sizes_for
     from telltale.study import open_study
     from telltale.watcher import Watcher
 
-    question, settings, page = _asked(model, task, out=out, **asked)
+    if resamples < 2:
+        raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
+    question, settings, page = _asked(model, task, out=out, **_with_defaults(asked))
+    sizes = sizes_for(sizes, len(question.split.search))
     folder = Path(out)
     begun = open_study(
         question, settings, folder, page or built_in_page(), resume_anyway=resume_anyway
@@ -326,29 +330,39 @@ def preview(
     return previews(chosen, count, load_tokenizer(source))
 
 
+NOT_ASKED = ("out", "resume_anyway", "track", "watcher")  # of what `search` takes
+
+
+def _with_defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What `search` takes of what is asked, with its own defaults for what is not given."""
+    takes = inspect.signature(search).parameters.values()
+    defaults = {one.name: one.default for one in takes if one.default is not one.empty}
+    return {name: one for name, one in defaults.items() if name not in NOT_ASKED} | dict(asked)
+
+
 def _asked(
     model: str,
     task: Task | str,
     *,
     out: str | Path,
-    limit: int | None = None,
-    held_out: int | None = None,
-    final: int | None = None,
-    objective: str | Objective | None = None,
-    guards: Mapping[str, float] | Iterable[tuple[Task | str, float]] = (),
-    tolerance: float = 0.08,
-    max_removed: int | None = None,
-    protect: Iterable[int] = (),
-    max_loss: float = 0.03,
-    confidence: float = 0.95,
-    paper: bool = False,
-    truncate: str = "no",
-    device: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    seed: int = 0,
-    text: str | Path | None = None,
+    limit: int | None,
+    held_out: int | None,
+    final: int | None,
+    objective: str | Objective | None,
+    guards: Mapping[str, float] | Iterable[tuple[Task | str, float]],
+    tolerance: float,
+    max_removed: int | None,
+    protect: Iterable[int],
+    max_loss: float,
+    confidence: float,
+    paper: bool,
+    truncate: str,
+    device: str,
+    dtype: str,
+    revision: str | None,
+    trust_remote_code: bool,
+    seed: int,
+    text: str | Path | None,
 ) -> tuple[Question, Settings, Page | None]:
     """What is to be searched, how, and the page on which harm elsewhere is measured."""
     from telltale.objectives import check_objective, default_objective, objective_named

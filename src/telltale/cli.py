@@ -28,7 +28,7 @@ from telltale.options import (
     takes_groups,
 )
 from telltale.plain import PlainFormatter, printable
-from telltale.search_options import SearchSettings, layers_of, sizes_of
+from telltale.search_options import SIZES, SearchSettings, numbers_of
 
 INTERRUPTED = 130
 KEPT = "what a search has measured is kept, and the same command goes on"
@@ -140,7 +140,7 @@ def stability(
             model,
             task(),
             out=out,
-            sizes=sizes_of(sizes, "--sizes") or None,
+            sizes=numbers_of(sizes, "--sizes", SIZES) or None,
             resamples=resamples,
             resume_anyway=resume_anyway,
             watcher=watcher,
@@ -180,7 +180,7 @@ def evaluate(
         document = api.evaluate(
             model,
             task(),
-            remove=layers_of(remove, "--remove"),
+            remove=numbers_of(remove, "--remove"),
             limit=limit,
             watcher=watcher,
             **settings(),

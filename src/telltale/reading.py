@@ -31,8 +31,9 @@ class StoredStudy:
         held_out_looks: how many other searches had looked at the held-out examples.
         asked: the model and the task; None where it was stopped before it began.
         settings: how it chooses.
-        removal: the search as far as it has come; None where not even the whole model is measured,
-            or where its objective was a program of its own.
+        removal: the search as far as it has come; None where it is finished, since the document
+            says it all, where not even the whole model is measured, or where its objective was a
+            program of its own.
         examples: every example by its position, with its text and the set it is in.
         outcomes: of every model kept, by set and layers removed in order: each example's outcome,
             by its position. Only what was measured in full.
@@ -50,11 +51,6 @@ class StoredStudy:
     versions: Sequence[Mapping[str, str]]
     cost: Cost
 
-    @property
-    def rounds(self) -> tuple[Round, ...]:
-        """The rounds that the search has finished."""
-        return () if self.removal is None else self.removal.rounds
-
 
 class _NotMeasuredError(Exception):
     """The records do not hold what is asked for."""
@@ -68,7 +64,8 @@ def read_study(folder: Path) -> StoredStudy:
         TelltaleError: its file is damaged.
     """
     with open_records(folder, write=False) as records:
-        document, removal = records.fact("result"), _searched_so_far(records)
+        document = records.fact("result")
+        removal = None if document is not None else _searched_so_far(records)
         if document is not None:
             kept = [tuple(model["removed"]) for model in document["path"]]
         else:

@@ -19,6 +19,7 @@ from telltale.errors import InputError
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.records import SEARCH
 from telltale.remembering import with_halves
+from telltale.result import spoken
 from telltale.tasks.split import SMALLEST_SET
 
 if TYPE_CHECKING:
@@ -128,20 +129,18 @@ def measure_stability(
     records: Records,
     settings: Settings,
     *,
-    sizes: Sequence[int] | None,
+    sizes: Sequence[int],
     resamples: int,
     watcher: Watcher,
 ) -> dict[str, Any]:
     """Search every part, and say what they have in common; see `telltale.stability`."""
-    if resamples < 2:
-        raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
     positions = plan.question.positions[SEARCH]
     clusters = {position: plan.question.clusters[position] for position in positions}
     search = plan.search_by(settings)
     batches = plan.batches(SEARCH)
     measure = plan.measure(SEARCH, watcher)
     found: list[dict[str, Any]] = []
-    for size in sizes_for(sizes, len(positions)):
+    for size in sizes:
         parts: list[Part] = []
         for part, rest in parts_of(clusters, size, resamples, plan.question.seed):
             watcher.phase(f"{len(parts) + 1} of {resamples} parts of {size}")
@@ -202,9 +201,8 @@ def of_size(size: int, parts: Sequence[Part]) -> dict[str, Any]:
 def said(sizes: Sequence[Mapping[str, Any]]) -> str:
     """The largest parts in words."""
     last = sizes[-1]
-    always = [layer for layer, share in last["removed"].items() if share == 1]
-    layers = f"layer{'s' if len(always) > 1 else ''} {', '.join(sorted(always, key=int))}"
-    chosen = f"always removes {layers}" if always else "removes no layer always"
+    always = [int(layer) for layer, share in last["removed"].items() if share == 1]
+    chosen = f"always removes {spoken(always)}" if always else "removes no layer always"
     return (
         f"Given {last['examples']} examples, the search {chosen}. Its BEST claims "
         f"{100 * last['claimed']:+.1f} points on the examples that chose it, and gains "

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from telltale.searches import Kept, Round
 
 VERSION = 1
+# The models that a result names beside the whole one.
+NAMED = ("best", "bsba", "confirmed_best", "fastest_safe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _of_gain(found: Findings, confidence: float) -> str:
     low, high = held_out.gain_interval
     where = f"on {held_out.examples} examples that the search never saw"
     interval = f"{100 * confidence:g}% interval {points(low)} to {points(high)}"
-    layers = f"without {_layers(best)}"
+    layers = f"without {spoken(best.kept.removed)}"
     if found.confirmed_best is not None:
         return (
             f"The gain is shown: {layers} the model is {points(held_out.gain)} points more "
@@ -158,14 +160,14 @@ def _of_safety(found: Findings, max_loss: float, confidence: float) -> str:
         )
     return (
         f"The shallowest model that is certified, {certainty}, to lose no more than {allowed} "
-        f"points lacks {_layers(safe)}: it loses at most "
+        f"points lacks {spoken(safe.kept.removed)}: it loses at most "
         f"{100 * max(safe.held_out.loses_at_most, 0):.1f}."
     )
 
 
-def _layers(model: PathModel) -> str:
-    removed = sorted(model.kept.removed)
-    return f"layer{'s' if len(removed) > 1 else ''} {', '.join(map(str, removed))}"
+def spoken(removed: Sequence[int]) -> str:
+    """Layers that are left out, counted upwards: ``layers 3, 17``."""
+    return f"layer{'s' if len(removed) > 1 else ''} {', '.join(map(str, sorted(removed)))}"
 
 
 def points(share: float) -> str:

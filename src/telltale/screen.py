@@ -124,7 +124,7 @@ class ScreenWatcher(Watcher):
     def round_done(self, done: Round) -> None:
         """Write the round's line."""
         self._rounds.append(done)
-        verb = "left out" if done.accepted else "would be next, but falls below the floor:"
+        verb = fate(done) if done.accepted else f"would be next, but {fate(done)}:"
         self._console.print(
             f"round {len(self._rounds)}: layer {done.removed} {verb} "
             f"{percent(done.candidates[done.removed])} on the search set "

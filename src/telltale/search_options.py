@@ -16,6 +16,10 @@ from telltale.tasks.loading import load_task
 if TYPE_CHECKING:
     from telltale.tasks import Task
 
+# What numbers are, and what to give, for a message.
+LAYERS = "layers; give indices counted from 0, such as 3,17"
+SIZES = "sizes; give some such as 50,100"
+
 LimitOption = Annotated[
     int | None,
     typer.Option(
@@ -120,7 +124,7 @@ def search_options(
         "guards": [_guard(one, data_dir) for one in guard or []],
         "tolerance": tolerance,
         "max_removed": max_removed,
-        "protect": layers_of(protect, "--protect"),
+        "protect": numbers_of(protect, "--protect"),
         "max_loss": max_loss,
         "confidence": confidence,
         "paper": paper,
@@ -131,37 +135,20 @@ def search_options(
 SearchSettings = Annotated[functools.partial[dict[str, Any]], search_options]
 
 
-def layers_of(text: str, option: str) -> tuple[int, ...]:
-    """The layers of ``3,17``.
+def numbers_of(text: str, option: str, wanted: str = LAYERS) -> tuple[int, ...]:
+    """The numbers of ``3,17``.
+
+    Args:
+        text: what was given.
+        option: for what.
+        wanted: what they are, and what to give, for a message.
 
     Raises:
-        InputError: they are no layers.
+        InputError: it is something else.
     """
-    found = numbers_of(text)
-    if found is None:
-        raise InputError(
-            f"{option} {text!r} is not a list of layers; give indices counted from 0, such as 3,17"
-        )
-    return found
-
-
-def sizes_of(text: str, option: str) -> tuple[int, ...]:
-    """The sizes of ``50,100``.
-
-    Raises:
-        InputError: they are no sizes.
-    """
-    found = numbers_of(text)
-    if found is None:
-        raise InputError(f"{option} {text!r} is not a list of sizes; give some such as 50,100")
-    return found
-
-
-def numbers_of(text: str) -> tuple[int, ...] | None:
-    """The numbers of ``3,17``; None where it is something else."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isascii() and part.isdecimal() and len(part) < 9 for part in parts):
-        return None
+        raise InputError(f"{option} {text!r} is not a list of {wanted}")
     return tuple(int(part) for part in parts)
 
 

@@ -74,14 +74,11 @@ class Workbench:
         self, task: Task, examples: Sequence[Example], known_capabilities: list[bool] | None = None
     ) -> Workbench:
         """A workbench for another task, with this one's model."""
-        return Workbench(
-            source=self.source,
+        return replace(
+            self,
             task=task,
             examples=examples,
-            device_name=self.device_name,
-            dtype_name=self.dtype_name,
-            seed=self.seed,
-            cuts=self.cuts,
+            reads_references=False,
             beside=self,
             known_capabilities=known_capabilities,
         )

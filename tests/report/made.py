@@ -54,7 +54,7 @@ class Made:
         """The study from start to end."""
         removal, seen = self.removal(), self.outcomes()
         document = self.document(removal, seen)
-        return self.stored(document, removal, seen)
+        return self.stored(document, None, seen)
 
     def interrupted(self, rounds: int | None = 2) -> StoredStudy:
         """The study after so many rounds; None before the whole model was measured."""

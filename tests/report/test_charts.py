@@ -79,18 +79,18 @@ def _boxes(study: StoredStudy, palette: Palette = LIGHT, *, by_objective: bool =
 @pytest.mark.parametrize("name", ["finished", "two layers", "126 layers"])
 def test_a_heat_map_has_a_cell_for_every_candidate(name: str) -> None:
     study = STUDIES[name]
-    candidates = sum(len(done.candidates) for done in study.rounds)
+    candidates = sum(len(done.candidates) for done in facts_of(study).rounds)
     assert _boxes(study) == _boxes(study, by_objective=False) == candidates
 
 
 def test_a_cell_tells_both_numbers_and_many_cells_stay_small() -> None:
     study = STUDIES["finished"]
     text = heat_map(facts_of(study), LIGHT, by_objective=True).inline()
-    layer, value = next(iter(study.rounds[0].candidates.items()))
+    layer, value = next(iter(facts_of(study).rounds[0].candidates.items()))
     said = f"round 1, without layer {layer}: accuracy {100 * value:.1f}%, likelihood "
     assert said in text
     many = STUDIES["126 layers"]
-    assert sum(len(done.candidates) for done in many.rounds) > MOST_TOOLTIPS
+    assert sum(len(done.candidates) for done in facts_of(many).rounds) > MOST_TOOLTIPS
     assert len(heat_map(facts_of(many), LIGHT, by_objective=True).inline()) < 300_000
 
 

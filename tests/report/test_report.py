@@ -15,6 +15,7 @@ from telltale.report import figure_folders, write_report
 from telltale.report.examples import differences
 from telltale.report.facts import facts_of, finished
 from telltale.report.words import typeset
+from telltale.result import round_document
 from telltale.watcher import Watcher
 from tests.report.markup import Markup
 from tests.studies import search_arguments
@@ -97,7 +98,7 @@ def test_the_file_and_the_result_say_the_same(study: Path) -> None:
     document = json.loads((study / "result.json").read_text(encoding="utf-8"))
     facts = facts_of(stored)
     assert finished(document, stored.held_out_looks) == facts
-    assert facts.rounds == stored.rounds
+    assert [round_document(done) for done in facts.rounds] == document["rounds"]
     assert [model.removed for model in facts.models[1:]] == [
         tuple(one["removed"]) for one in document["path"][1:]
     ]

@@ -21,13 +21,13 @@ from telltale.models.load import choose_device
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.records import open_records
+from telltale.result import NAMED
 
 if TYPE_CHECKING:
     from telltale.models.source import ModelSource
 
 RECIPE_FILE = "recipe.json"
 RECIPE_VERSION = 1
-PICKS = ("best", "bsba", "confirmed_best", "fastest_safe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _picked(result: dict[str, Any], pick: str) -> tuple[int, ...]:
             "again with a larger --tolerance"
         )
     counts = f"1-{len(path)}" if len(path) > 1 else "1"
-    if pick in PICKS:
+    if pick in NAMED:
         if result[pick] is None:
             raise InputError(
                 f"{pick} is no model of this study: its held-out examples show none; see "
@@ -102,7 +102,7 @@ def _picked(result: dict[str, Any], pick: str) -> tuple[int, ...]:
         return removed
     if not pick.isdecimal() or not 1 <= int(pick) <= len(path):
         raise InputError(
-            f"--pick {pick} names no model of this study; give {', '.join(PICKS)} or a number of "
+            f"--pick {pick} names no model of this study; give {', '.join(NAMED)} or a number of "
             f"removed layers, {counts}"
         )
     return tuple(path[: int(pick)])
@@ -131,7 +131,7 @@ def _recipe(
     verification: Verification,
 ) -> dict[str, Any]:
     """The small file that people share: what to remove from which model, and why one may."""
-    named = [name for name in PICKS if result[name] and tuple(result[name]["removed"]) == removed]
+    named = [name for name in NAMED if result[name] and tuple(result[name]["removed"]) == removed]
     model = result["path"][len(removed)]
     final = result["final"]
     return {

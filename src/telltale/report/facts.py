@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from telltale.report.words import between, counted, duration, loss, percent, points, points_between
+from telltale.result import spoken
 from telltale.searches import Round
 
 if TYPE_CHECKING:
@@ -69,12 +70,7 @@ class Model:
         """The model in a sentence."""
         if not self.removed:
             return "the whole model"
-        return f"the model without {without(self.removed)}"
-
-
-def without(removed: Sequence[int]) -> str:
-    """Layers that are left out, counted upwards: ``layers 3, 17``."""
-    return f"layer{'s' if len(removed) > 1 else ''} {', '.join(map(str, sorted(removed)))}"
+        return f"the model without {spoken(self.removed)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +168,7 @@ def so_far(study: StoredStudy) -> Facts:
         else tuple(
             Model(one.removed, one.path.depth, one.accuracy, one.value) for one in removal.kept
         ),
-        rounds=study.rounds,
+        rounds=() if removal is None else removal.rounds,
         cost=(f"So far the search has measured for {duration(cost.seconds)}.",)
         if cost.batches_begun
         else (),
@@ -257,7 +253,7 @@ def final_sentence(document: Mapping[str, Any]) -> str | None:
     name = "BEST" if found["name"] == "confirmed_best" else "the fastest safe model"
     return (
         f"The final set of {counted(size, 'example')} was looked at once, for {name}, without "
-        f"{without(found['removed'])}: "
+        f"{spoken(found['removed'])}: "
         f"{percent(found['accuracy'])} ({between(found['interval'])}) where the whole model has "
         f"{percent(found['baseline_accuracy'])}, so {points(found['gain'])} points "
         f"({points_between(found['gain_interval'])}); it loses {bound}."

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from telltale.plain import printable
 from telltale.report.examples import BUDGET, LONG, MOST_SHOWN, changes
-from telltale.report.facts import NAMES, facts_of, without
+from telltale.report.facts import NAMES, facts_of
 from telltale.report.figures import drawings
 from telltale.report.repeating import command, settings_tables
 from telltale.report.svg import DARK, INLINE, LIGHT
@@ -31,6 +31,7 @@ from telltale.report.words import (
     points_between,
     typeset,
 )
+from telltale.result import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +150,7 @@ def _worth_name(facts: Facts) -> str:
     if model is None:
         return ""
     many = len(model.removed) > MANY_LAYERS
-    lacking = f"without {f'{len(model.removed)} layers' if many else without(model.removed)}"
+    lacking = f"without {f'{len(model.removed)} layers' if many else spoken(model.removed)}"
     if facts.recommended == "confirmed_best":
         return f"The model recommended, BEST, whose gain is shown: {lacking}"
     if facts.recommended is not None:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from telltale.result import NAMED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from telltale.searches import Round
 
 Value = bool | int | float | str
-NAMED = ("best", "bsba", "confirmed_best", "fastest_safe")
 PATHS = {"given"}  # of what a study asks: a model's folder or file
 
 
