@@ -4,7 +4,8 @@ For each pair of model and task, and each objective, the greedy search removes l
 a fixed depth, whatever the accuracy (no floor); every model on its path is then measured on
 examples that it never saw. What is measured is kept in --out, a folder a pair, and the same command
 goes on where it was stopped. --figures keeps every model's score on every held-out example, as 0
-and 1, so that all figures can be had from it again.
+and 1, so that all figures can be had from it again. --table and --plot want scipy, which comes
+with telltale's `harness` extra.
 
     python benchmarks/objectives.py --data-dir DIR --out objectives --figures objectives.json
     python benchmarks/objectives.py --figures objectives.json --table
