@@ -115,6 +115,9 @@ def test_a_command_names_the_task_as_it_was_given() -> None:
     assert options(Made(task="hf:org/set"))[3] == "hf:org/set"
     for whole in ("harness:arc_easy", "arc_easy=2,boolq"):
         assert "--prompt" not in options(Made(task=whole))
+    judged = {"shots": 3, "scorer": {"metric": "acc_norm,none"}}
+    given = options(Made(task="harness:arc_easy"), judged)
+    assert given[3:8] == ["harness:arc_easy", "--shots", "3", "--metric", "acc_norm,none"]
 
 
 def test_a_command_has_the_settings_that_are_not_the_usual_ones() -> None:

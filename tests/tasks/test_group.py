@@ -15,7 +15,7 @@ import telltale
 from telltale.errors import InputError
 from telltale.measure import Generated, Outcome
 from telltale.tasks import Example, Generation, Shot, Task
-from telltale.tasks.group import group, members
+from telltale.tasks.group import GroupScorer, group, members
 from telltale.tasks.scorer import python_scorer
 from telltale.tasks.shots import without_shown
 from telltale.tasks.split import counts_of, first_examples, most_of, split_examples, texts_of
@@ -53,6 +53,19 @@ def test_every_set_has_each_task_by_its_share(
         found = Counter(both.examples[index].part for index in indices)
         for name, share in shares.items():
             assert abs(found[name] - share * len(indices)) < 1
+
+
+def test_one_that_is_several_already_divides_its_weight() -> None:
+    judge = python_scorer(lambda text, right: float(text == right))
+    two = group([task("a", 30), task("b", 30, scorer=judge)], [1, 3])
+    three = group([two, task("c", 30)], [1, 1])
+    assert dict(three.shares) == {"a": 0.125, "b": 0.375, "c": 0.5}
+    assert three.examples[0].id == "a/0"
+    assert Counter(one.part for one in three.examples) == {"a": 30, "b": 30, "c": 30}
+    assert isinstance(three.scorer, GroupScorer)
+    assert three.scorer.scorers == {"a": None, "b": judge, "c": None}
+    with pytest.raises(InputError, match="two of the tasks are named b"):
+        group([two, task("b", 30)], [1, 1])
 
 
 @given(st.integers(0, 500), st.lists(st.floats(0.01, 1), min_size=1, max_size=5))

@@ -8,10 +8,12 @@ import json
 import logging
 import os
 import random
+import statistics
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,13 +34,13 @@ from lm_eval.tasks import TaskManager
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.tasks.harness import _stops, harness_task
+from telltale.tasks.harness_source import find
 from telltale.tasks.shots import without_shown
 from telltale.workbench import Workbench
 from tests import tiny
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from telltale.tasks.task import Example, Task
 
@@ -572,6 +574,87 @@ def test_a_task_that_has_no_shots_says_so(tmp_path: Path) -> None:
         harness_task(file, shots=2)
 
 
+# Groups
+
+
+def colours(folder: Path, **config: Any) -> str:
+    """A group's file, and those of its two tasks beside it, of 9 and 18 questions."""
+    for name, count in (("red", 9), ("blue", 18)):
+        made = choice(folder / name, task=name)
+        made.rows["test"] = questions(name, count)
+        made.write()
+        (folder / f"{name}.yaml").write_text((folder / name / "made.yaml").read_text("utf-8"))
+    (folder / "unrelated.yaml").write_text("no: [task")
+    group = {"group": "colours", "task": ["red", "blue"]} | config
+    (folder / "colours.yaml").write_text(as_yaml(group), "utf-8")
+    return str(folder / "colours.yaml")
+
+
+def group_run(file: str) -> tuple[list[tuple[Any, ...]], dict[str, float]]:
+    """What the harness asks of a model for a group, and the group's metrics."""
+    model = MadeUp(0)
+    results = evaluator.simple_evaluate(
+        model,
+        tasks=["colours"],
+        num_fewshot=2,
+        bootstrap_iters=0,
+        task_manager=TaskManager(include_path=str(Path(file).parent), include_defaults=False),
+    )
+    return model.asked, results["results"]["colours"]
+
+
+@pytest.mark.parametrize("by_size", [True, False])
+def test_a_group_s_score_is_the_harness_s_own(tmp_path: Path, *, by_size: bool) -> None:
+    listed = [{"metric": one, "weight_by_size": by_size} for one in ("acc_norm", "acc")]
+    file = colours(tmp_path, aggregate_metric_list=listed)
+    asked, metrics = group_run(file)
+    for metric, key in ((None, "acc_norm,none"), ("acc", "acc,none")):
+        task = harness_task(file, shots=2, metric=metric)
+        assert task.name == "harness:colours"
+        assert [one for example in task.examples for one in example.requests] == asked
+        scores: dict[str, list[float]] = {}
+        for example, outcome in zip(task.examples, judged(task, 0), strict=True):
+            scores.setdefault(example.part, []).append(outcome.score)
+        weighted = sum(share * statistics.mean(scores[name]) for name, share in task.shares)
+        assert weighted == pytest.approx(metrics[key])
+    assert dict(task.shares)["harness:red"] == pytest.approx(1 / 3 if by_size else 1 / 2)
+
+
+def test_a_group_may_hold_groups_and_change_its_tasks(tmp_path: Path) -> None:
+    inner = {"group": "shades", "task": [{"task": "blue", "num_fewshot": 3}]}
+    file = colours(tmp_path, task=[inner, "red"])
+    task = harness_task(file)
+    assert dict(task.shares) == {"harness:red": 0.5, "harness:blue": 0.5}
+    assert task.shots == 3
+    with pytest.raises(InputError, match="a group without tasks"):
+        harness_task(colours(tmp_path, task=[{"group": "shades", "task": []}, "red"]))
+
+
+def test_a_group_s_task_that_cannot_be_asked_is_named(tmp_path: Path) -> None:
+    changed = {"task": "blue", "output_type": "loglikelihood"}
+    with pytest.raises(InputError, match="task blue is of output_type loglikelihood"):
+        harness_task(colours(tmp_path, task=["red", changed]))
+    changed = {
+        "task": "blue",
+        "output_type": "generate_until",
+        "metric_list": [{"metric": "exact_match"}],
+    }
+    with pytest.raises(InputError, match="harness:red and harness:blue are not asked in the same"):
+        harness_task(colours(tmp_path, task=["red", changed]))
+
+
+def test_what_one_of_a_group_shows_no_search_asks_of_another(tmp_path: Path) -> None:
+    file = colours(tmp_path)
+    shown = harness_task(file, shots=3)
+    assert not any(example.is_shown for example in shown.examples)
+    rows = [json.loads(line) for line in (tmp_path / "red/train.jsonl").read_text().splitlines()]
+    (tmp_path / "blue/test.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows + questions("blue", 8))
+    )
+    shown = harness_task(file, shots=3)
+    assert {one.part for one in shown.examples if one.is_shown} == {"harness:blue"}
+
+
 # What is refused
 
 
@@ -597,7 +680,9 @@ def test_a_task_that_has_no_shots_says_so(tmp_path: Path) -> None:
         ({"output_type": "poem"}, None, "of output_type poem"),
         ({"doc_to_image": "picture"}, None, "pictures"),
         ({"unsafe_code": True}, None, "runs the code that a model writes"),
-        ({"group": "colours", "task": ["red", "blue"]}, None, r"a group of 2 \(red, blue\)"),
+        ({"group": "colours", "task": ["no_such"]}, None, "task no_such: there is no such task"),
+        ({"group": "colours", "task": []}, None, "a group without tasks; name some"),
+        ({"task": ["red", "blue"]}, None, "no name of its own; add group: NAME"),
         ({"colour": "red"}, None, "unexpected keyword argument 'colour'"),
         ({"doc_to_text": "{{colour}}"}, None, "'colour' is undefined"),
         ({"doc_to_text": "{{question"}, None, "unexpected end of template"),
@@ -927,10 +1012,14 @@ def test_the_harness_s_own_tasks_are_found_by_name(
     assert (task.name, len(task.examples)) == ("harness:arc_easy", 20)
     with pytest.raises(InputError, match=r"did you mean .*arc_easy"):
         harness_task("arc_esy")
-    with pytest.raises(InputError, match="harness:mmlu is a group of 4"):
-        harness_task("mmlu")
-    with pytest.raises(InputError, match="harness:ai2_arc is a tag of 2"):
-        harness_task("ai2_arc")
+    both = harness_task("ai2_arc", limit=20)
+    assert (both.name, dict(both.shares)) == (
+        "harness:ai2_arc",
+        {"harness:arc_challenge": 0.5, "harness:arc_easy": 0.5},
+    )
+    assert find("mmlu").aggregated(None) == ("acc", True)
+    assert find("bbh_zeroshot").aggregated(None) == ("exact_match,flexible-extract", True)
+    assert find("ai2_arc").aggregated(None) == (None, False)
     with pytest.raises(InputError, match="runs the code that a model writes"):
         harness_task("humaneval")
 

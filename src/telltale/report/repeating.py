@@ -101,8 +101,11 @@ def command(facts: Facts) -> str | None:
 
 
 def _task(task: Mapping[str, Any]) -> list[str]:
-    """The task and how it is asked. A harness says that itself, as do several tasks for each."""
+    """The task and how it is asked, which several tasks say for each, and a harness for its own."""
     name = str(task["name"])
+    metric = (task.get("scorer") or {}).get("metric")
+    if name.startswith(HARNESS) and metric is not None:
+        return [name, "--shots", str(task["shots"]), "--metric", str(metric)]
     if HARNESS in name or "," in name:
         return [name]
     given = [name] if name in NAMED or name.startswith(HUB) else ["--data", name]

@@ -65,14 +65,20 @@ def members(given: str) -> list[tuple[str, float]]:
     return found
 
 
-def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
+def group(tasks: Sequence[Task], weights: Sequence[float], name: str | None = None) -> Task:
     """One task of several.
+
+    Args:
+        tasks: they are asked in the same way. One that is several already stays so, its weight
+            divided among its own.
+        weights: how much each counts; only their ratios matter.
+        name: what it is called; by default ``arc_easy=2,boolq=1``.
 
     Raises:
         InputError: they are not asked in the same way, or two have one name.
     """
     first = tasks[0]
-    names = [task.name for task in tasks]
+    names = [name for task in tasks for name, _ in _shares(task)]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise InputError(
@@ -86,21 +92,18 @@ def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
                 f"{_way(other)}), so they cannot be one objective; give the same --protocol, "
                 "--scoring, --extract, --stop and --max-new-tokens for both"
             )
-    total = sum(weights)
-    scorers = {task.name: task.scorer for task in tasks}
+    scorers = {name: one for task in tasks for name, one in _scorers(task).items()}
     # What one task shows, another may ask.
     shots = {shot for task in tasks for example in task.examples for shot in example.shots}
     shown = {folded(shot.question) for shot in shots}
+    total = sum(weights)
     return replace(
         first,
-        name=",".join(
-            f"{task.name}={weight:g}" for task, weight in zip(tasks, weights, strict=True)
-        ),
+        name=name
+        or ",".join(f"{task.name}={weight:g}" for task, weight in zip(tasks, weights, strict=True)),
         examples=tuple(
             replace(
-                example,
-                id=f"{task.name}{SEPARATOR}{example.id}",
-                part=task.name,
+                example if task.shares else _part_of(task.name, example),
                 is_shown=example.is_shown or folded(example.context) in shown,
             )
             for task in tasks
@@ -110,9 +113,27 @@ def group(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
         scorer=GroupScorer(scorers) if any(scorers.values()) else None,
         shots=max(task.shots for task in tasks),
         shares=tuple(
-            (task.name, weight / total) for task, weight in zip(tasks, weights, strict=True)
+            (part, share * weight / total)
+            for task, weight in zip(tasks, weights, strict=True)
+            for part, share in _shares(task)
         ),
     )
+
+
+def _part_of(name: str, example: Example) -> Example:
+    return replace(example, id=f"{name}{SEPARATOR}{example.id}", part=name)
+
+
+def _shares(task: Task) -> tuple[tuple[str, float], ...]:
+    """The share of each part of a task that may itself be several."""
+    return task.shares or ((task.name, 1.0),)
+
+
+def _scorers(task: Task) -> Mapping[str, Scorer | None]:
+    """The scorer of each part of a task that may itself be several."""
+    if isinstance(task.scorer, GroupScorer):
+        return task.scorer.scorers
+    return {name: task.scorer for name, _ in _shares(task)}
 
 
 def _way(task: Task) -> str:
@@ -121,4 +142,4 @@ def _way(task: Task) -> str:
     return ", ".join(f"{key} {value!r}" for key, value in settings.items())
 
 
-_OWN = ("shots", "scorer")
+_OWN = ("shots", "scorer", "shares")

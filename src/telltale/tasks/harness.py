@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness: its prompts, its shots, its metrics, our engine.
+"""Tasks of lm-evaluation-harness, and its groups: its prompts, its shots, its metrics, our engine.
 
 The harness builds every request itself, with its own default seeds, so that a model reads exactly
 what ``lm-eval run --num_fewshot K`` would send it. Where it shows what it also asks, as some data
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
 from telltale.plain import printable
+from telltale.tasks.group import group
 from telltale.tasks.harness_scorer import asks_twice, make_scorer
 from telltale.tasks.harness_source import CHOICES, blaming, find, quietly
 from telltale.tasks.scorer import shown
@@ -44,51 +45,70 @@ def harness_task(
     limit: int | None = None,
     metric: str | None = None,
 ) -> Task:
-    """A task of lm-evaluation-harness.
+    """A task of lm-evaluation-harness, or a group of them as one objective.
 
     A YAML file of the harness is code as much as data: ``!function`` runs the Python that it names,
-    which is how the harness means it.
+    which is how the harness means it. The tasks of a group count by their numbers of examples where
+    the group's score does (``weight_by_size``), and else alike.
 
     Args:
-        name: the task's name, as ``lm-eval ls tasks`` has it, or a YAML file's path.
+        name: the task's or group's name, as ``lm-eval ls tasks`` has it, or a YAML file's path.
         shots: how many examples are shown before each question; by default the task's own number.
-        limit: ask only so many, the first.
+        limit: ask only so many of each task, the first.
         metric: the metric that is the score, such as ``acc_norm`` or
-            ``exact_match,flexible-extract``; by default the task's first.
+            ``exact_match,flexible-extract``; by default the group's first, or the task's.
 
     Raises:
-        InputError: there is no such task, its data cannot be had, it cannot be asked this way, or
-            its metric cannot be a score.
+        InputError: there is no such task, its data cannot be had, it cannot be asked this way, its
+            metric cannot be a score, or the tasks of a group are not asked in the same way.
     """
     for option, value, least in (("--shots", shots, 0), ("--limit", limit, 1)):
         if value is not None and value < least:
             raise InputError(f"{option} {value} makes no sense; give {least} or more")
     source = find(name)
-    label = source.label
-    with quietly(source.templates), blaming(label, reads_data=True):
-        task = source.make()
-        _set_shots(label, task, shots)
-        shown_ids = _build(task, limit)
-        examples, docs = _examples(label, task)
-        examples = tuple(replace(one, is_shown=one.id in shown_ids) for one in examples)
-        scorer = make_scorer(
-            label,
-            task,
-            {one.id: (docs[one.id], len(one.requests)) for one in examples},
-            metric,
-            source.templates,
+    with quietly(source.templates), blaming(source.label, reads_data=True):
+        made = source.make()
+        for task in made:
+            _set_shots(source.label_of(task), task, shots)
+        drawn = [(task, doc) for task in made for doc in _requests_built(task, limit)]
+        shown_texts = {text for task, doc in drawn for text in _texts(task, doc)}
+        own_metric, by_size = source.aggregated(metric)
+        tasks = [
+            _task(source.label_of(task), task, shown_texts, own_metric, source.templates)
+            for task in made
+        ]
+    if source.group is None:
+        return tasks[0]
+    weights = [len(task.examples) if by_size else 1 for task in tasks]
+    own_name = str(source.group.get("group", name))
+    return group(tasks, weights, f"{PREFIX}{printable(own_name)}")
+
+
+def _task(label: str, task: Any, shown_texts: set[str], metric: str | None, templates: Any) -> Task:
+    """A task of the harness whose requests are built."""
+    examples, docs = _examples(label, task)
+    if shown_texts:
+        examples = tuple(
+            replace(one, is_shown=not shown_texts.isdisjoint(_texts(task, docs[one.id])))
+            for one in examples
         )
-        compares = task.OUTPUT_TYPE == CHOICES
-        _check_sizes(label, examples, scorer.metric)
-        generation = None if compares else _generation(label, task)
-        template = task.config.doc_to_text
+    scorer = make_scorer(
+        label,
+        task,
+        {one.id: (docs[one.id], len(one.requests)) for one in examples},
+        metric,
+        templates,
+    )
+    compares = task.OUTPUT_TYPE == CHOICES
+    _check_sizes(label, examples, scorer.metric)
+    template = task.config.doc_to_text
     per_character = compares and scorer.metric == "acc_norm"
     return Task(
         name=f"{PREFIX}{printable(str(task.config.task))}",
         examples=examples,
         template=template if isinstance(template, str) else label,
         scoring=Scoring.LOGLIK_PER_CHARACTER if per_character else Scoring.LOGLIK,
-        generation=generation,
+        generation=None if compares else _generation(label, task),
         scorer=scorer,
         shots=task.config.num_fewshot,
     )
@@ -135,17 +155,6 @@ def _split_of_shots(task: Any) -> str | None:
         return task.fewshot_cfg.split  # type: ignore[no-any-return]
     splits = config.training_split, config.validation_split, config.test_split
     return next((one for one in splits if one is not None), None)
-
-
-def _build(task: Any, limit: int | None) -> set[str]:
-    """Have the harness build its requests; the ids of the questions that it also shows."""
-    drawn = _requests_built(task, limit)
-    shown_texts = {text for one in drawn for text in _texts(task, one)}
-    return {
-        str(number)
-        for number, of_doc in _by_doc(task)
-        if shown_texts and not shown_texts.isdisjoint(_texts(task, next(iter(of_doc)).doc))
-    }
 
 
 def _requests_built(task: Any, limit: int | None) -> list[Any]:

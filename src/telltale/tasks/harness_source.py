@@ -1,4 +1,4 @@
-"""Finding a task of lm-evaluation-harness, by name or in a YAML file, and having it made.
+"""Finding a task or a group of lm-evaluation-harness, by name or in a YAML file; having it made.
 
 The harness makes its own task objects; here they are made quietly, with its own default seeds, and
 only after what telltale cannot ask was refused, so that nothing is downloaded in vain. A YAML file
@@ -15,7 +15,7 @@ import io
 import logging
 import random
 import warnings
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,54 +25,89 @@ from telltale.plain import printable
 from telltale.tasks.scorer import no_bytecode, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 OLDEST = (0, 4, 13)
 NEXT = (0, 5)
 CHOICES = "multiple_choice"
 TEXT = "generate_until"
-MEMBERS_SHOWN = 5
 # What the harness and its data libraries raise where data cannot be had.
 _DATA_LIBRARIES = ("datasets", "fsspec", "httpx", "huggingface_hub", "pyarrow", "requests")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A task of the harness that has not been made yet.
+    """A task or a group of the harness that has not been made yet.
 
     Attributes:
         label: what a person typed, for messages.
         spec: what the harness knows it by: a name, or a file's path.
         manager: the harness's own TaskManager.
         templates: the Jinja environment that its templates are rendered in.
+        group: the configuration of a group; empty for a tag, which is a group that says nothing of
+            scores; None for one task.
     """
 
     label: str
     spec: str
     manager: Any
     templates: Any
+    group: Mapping[str, Any] | None
 
-    def make(self) -> Any:
-        """The harness's task, with its data. Call it within `quietly` and `blaming`."""
+    def make(self) -> list[Any]:
+        """The harness's task, or all of a group's, with their data.
+
+        Call it within `quietly` and `blaming`.
+        """
         from lm_eval.api.task import ConfigurableTask
 
         try:
-            (task,) = self.manager.load(self.spec)["tasks"].values()
+            tasks = list(self.manager.load(self.spec)["tasks"].values())
         except (IndexError, StopIteration) as problem:
             # It looks at the first of its documents; of an empty file not even that is left.
             if isinstance(problem, IndexError) and "size 0" not in str(problem):
                 raise
             raise InputError(f"{self.label} has no examples; check its splits") from problem
-        if not isinstance(task, ConfigurableTask):
-            raise InputError(f"{self.label} is written in Python as a whole; give a task in YAML")
-        return task
+        for task in tasks:
+            if not isinstance(task, ConfigurableTask):
+                raise InputError(
+                    f"{self.label} is written in Python as a whole; give a task in YAML"
+                )
+        return tasks
+
+    def label_of(self, task: Any) -> str:
+        """What a task of it is called in messages."""
+        if self.group is None:
+            return self.label
+        return f"{self.label}, task {printable(str(task.config.task))}"
+
+    def aggregated(self, metric: str | None) -> tuple[str | None, bool]:
+        """The metric that is a group's score, and whether tasks count by their numbers of examples.
+
+        Args:
+            metric: the one that is asked for; by default the first that the group says.
+        """
+        from lm_eval.config.group import AggMetricConfig
+
+        listed = (self.group or {}).get("aggregate_metric_list") or []
+        found = [
+            AggMetricConfig(**one)
+            for one in (listed if isinstance(listed, list) else [listed])
+            if metric is None or one["metric"] == metric.partition(",")[0]
+        ]
+        if not found:
+            return metric, False
+        first = found[0]
+        own = ",".join([first.metric, *(first.filter_list or [])[:1]])
+        return metric or own, first.weight_by_size
 
 
 def find(name: str) -> Source:
-    """What a user's name of a task stands for.
+    """What a user's name of a task or a group stands for.
 
     Args:
-        name: a task's name, or a YAML file's path: one that ends in .yaml or .yml.
+        name: its name, or a YAML file's path: one that ends in .yaml or .yml. A group's file may
+            name the tasks of files beside it, and the harness's own.
 
     Raises:
         InputError: there is no such task, the harness is not installed, or telltale cannot ask it.
@@ -87,15 +122,20 @@ def find(name: str) -> Source:
             path = Path(name).expanduser()
             if not path.is_file():
                 raise InputError(f"{label}: there is no such file; give the path of a task's YAML")
-            # Nothing beside it is indexed: what a task includes, it names.
+            # Nothing else is indexed: what a task includes, it names.
             manager = TaskManager(include_defaults=False)
             config = _config_of_file(path.resolve())
+            if _is_group(config):
+                _index_for_group(label, path.resolve(), config, manager.task_index)
         else:
             manager = _own_tasks()
             config = _config_of_name(label, name, manager)
-        _check(label, config)
-    spec = str(path.resolve()) if is_file else name
-    return Source(label, spec, manager, _templates())
+        for own_label, own in _leaves(label, config, manager.task_index):
+            _check(own_label, own)
+    group = config if _is_group(config) else None
+    # By its path the harness finds a task, and no group.
+    spec = str(path.resolve()) if is_file and group is None else str(config.get("group", name))
+    return Source(label, spec, manager, _templates(), group)
 
 
 def check_installed() -> None:
@@ -222,8 +262,13 @@ def _config_of_name(label: str, name: str, manager: Any) -> dict[str, Any]:
         raise InputError(
             f"{label}: the harness has no such task; {meant}`lm-eval ls tasks` lists them"
         )
+    return _config_of(entry)
+
+
+def _config_of(entry: Any) -> dict[str, Any]:
+    """What an entry of the index says; a tag is told as a group of its tasks."""
     if entry.kind.name == "TAG":
-        raise _one_of(label, "tag", sorted(entry.tags))
+        return {"group": entry.name, "task": sorted(entry.tags)}
     return dict(entry.cfg or {})
 
 
@@ -234,20 +279,72 @@ def _config_of_file(path: Path) -> dict[str, Any]:
     return dict(load_yaml(path, resolve_func=False))
 
 
+def _is_group(config: Mapping[str, Any]) -> bool:
+    return "group" in config or isinstance(config.get("task"), list)
+
+
+def _index_for_group(
+    label: str, path: Path, config: Mapping[str, Any], index: dict[str, Any]
+) -> None:
+    """Index a group's file, those beside it, and the harness's own tasks where it names others.
+
+    Raises:
+        InputError: the group has no name.
+    """
+    from lm_eval.tasks._index import TaskIndex
+
+    if not isinstance(config.get("group"), str):
+        raise InputError(f"{label} lists tasks and has no name of its own; add group: NAME")
+    TaskIndex.process_cfg(dict(config), path, index)
+    for file in sorted(path.parent.iterdir()):
+        if file.suffix in (".yaml", ".yml") and file != path:
+            with suppress(Exception):  # whatever else lies there
+                TaskIndex.process_cfg(_config_of_file(file), file, index)
+    try:
+        list(_leaves("", config, index))
+    except InputError:
+        index |= {name: one for name, one in _own_tasks().task_index.items() if name not in index}
+
+
+def _leaves(
+    label: str, config: Mapping[str, Any], index: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every task of a group, and of the groups within it, as far as configurations say.
+
+    Raises:
+        InputError: a group names what there is not, or nothing.
+    """
+    if not _is_group(config):
+        yield label, dict(config)
+        return
+    listed = config.get("task")
+    listed = listed if isinstance(listed, list) else [listed] if listed else []
+    if not listed:
+        raise InputError(f"{label} is a group without tasks; name some under its task:")
+    for member in listed:
+        given = dict(member) if isinstance(member, dict) else {"task": member}
+        name = given.get("group", given.get("task"))
+        own_label = f"{label}, task {printable(str(name))}"
+        entry = index.get(name) if isinstance(name, str) else None
+        if entry is not None:
+            known = _config_of(entry)
+            changes = {} if _is_group(known) else given
+            yield from _leaves(own_label, known | changes, index)
+        elif len(given) > 1:
+            yield from _leaves(own_label, given, index)
+        else:
+            raise InputError(
+                f"{own_label}: there is no such task; put its YAML file beside the group's, or "
+                "name one of the harness's own (`lm-eval ls tasks`)"
+            )
+
+
 def _check(label: str, config: dict[str, Any]) -> None:
     """Refuse what cannot be asked, as far as a configuration says it before there are data.
 
     Raises:
         InputError: it cannot be asked.
     """
-    members = config.get("task")
-    if "group" in config or isinstance(members, list):
-        listed = members if isinstance(members, list) else [members]
-        names = [
-            str(one.get("task", one.get("group"))) if isinstance(one, dict) else str(one)
-            for one in listed
-        ]
-        raise _one_of(label, "group", names)
     kind = config.get("output_type", TEXT)
     if "class" not in config and kind not in (CHOICES, TEXT):
         raise InputError(
@@ -283,8 +380,3 @@ def _unknown_metric(config: dict[str, Any]) -> str | None:
         if not Path(f"{own.rpartition('.')[0]}.py").is_file():
             return own
     return None
-
-
-def _one_of(label: str, kind: str, members: list[str]) -> InputError:
-    shown = ", ".join(members[:MEMBERS_SHOWN]) + (", ..." if len(members) > MEMBERS_SHOWN else "")
-    return InputError(f"{label} is a {kind} of {len(members)} ({printable(shown)}); give one task")

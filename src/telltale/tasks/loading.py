@@ -49,7 +49,7 @@ def load_task(
 
     Args:
         task: a name that ``telltale tasks`` lists; ``harness:NAME`` or ``harness:FILE.yaml`` for a
-            task of lm-evaluation-harness, which runs the Python that the file names;
+            task or a group of lm-evaluation-harness, which runs the Python that the file names;
             ``hf:DATASET`` or ``hf:DATASET:CONFIG`` for a data set of the hub; or several of these
             as one objective, with weights: ``arc_easy=2,boolq``. Or give ``data``.
         data: a JSON lines or CSV file of one's own.
