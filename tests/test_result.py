@@ -7,9 +7,10 @@ import pytest
 from telltale.evidence import Comparison, compare
 from telltale.measure import Outcome
 from telltale.paths import LayerPath
-from telltale.result import Findings, PathModel, points, verdict
+from telltale.result import Findings, PathModel, verdict
 from telltale.searches import Removal, Round
 from telltale.selection import confirmed_best, fastest_safe
+from telltale.words import points
 
 
 def outcomes(scores: list[int]) -> dict[int, Outcome]:

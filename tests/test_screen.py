@@ -13,9 +13,9 @@ from rich.console import Console
 from telltale import screen
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
-from telltale.report.words import points
 from telltale.screen import ScreenWatcher, evaluation, summary, unfinished
 from telltale.searches import Round
+from telltale.words import points
 from tests.report.made import Made, not_begun
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from telltale.stats import one_sided, two_sided, wilson
+from telltale.words import percent, points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,8 +110,8 @@ def at_chance(name: str, outcomes: Sequence[Outcome], examples: Sequence[Example
     if wilson(accuracy * len(outcomes), len(outcomes)).low > chance:
         return []
     return [
-        f"{NAMES[name]} is right on {_percent(accuracy)} of {_examples(name, examples)}, which is "
-        f"not shown to be more than guessing ({_percent(chance)}); another prompt may help, and "
+        f"{NAMES[name]} is right on {percent(accuracy)} of {_examples(name, examples)}, which is "
+        f"not shown to be more than guessing ({percent(chance)}); another prompt may help, and "
         "what a search finds on such a task may be noise"
     ]
 
@@ -201,7 +202,7 @@ def hurt_elsewhere(name: str, models: Mapping[str, PathModel]) -> list[str]:
 def worse_at_a_guard(name: str, models: Mapping[str, PathModel]) -> list[str]:
     """Guards at which a model is shown to be worse, on examples that kept no candidate out."""
     return [
-        f"{NAMES[name]} is worse at {guard}: {100 * found.gain:+.1f} points on {found.examples} "
+        f"{NAMES[name]} is worse at {guard}: {points(found.gain)} points on {found.examples} "
         "examples that the guard's search set does not hold; give a smaller --guard"
         for guard, found in models[name].guards.items()
         if found.gain_interval.high < 0
@@ -223,7 +224,3 @@ def final_of_another(models: Mapping[str, PathModel], final: Mapping[str, Any] |
 def _examples(name: str, examples: Sequence[Example]) -> str:
     kind = "" if name == "evaluated" else "held-out "
     return f"{len(examples)} {kind}examples"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"

@@ -19,8 +19,8 @@ from telltale.errors import InputError
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.records import SEARCH
 from telltale.remembering import with_halves
-from telltale.result import spoken
 from telltale.tasks.split import SMALLEST_SET
+from telltale.words import layers_named, points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -202,11 +202,11 @@ def said(sizes: Sequence[Mapping[str, Any]]) -> str:
     """The largest parts in words."""
     last = sizes[-1]
     always = [int(layer) for layer, share in last["removed"].items() if share == 1]
-    chosen = f"always removes {spoken(always)}" if always else "removes no layer always"
+    chosen = f"always removes {layers_named(always)}" if always else "removes no layer always"
     return (
         f"Given {last['examples']} examples, the search {chosen}. Its BEST claims "
-        f"{100 * last['claimed']:+.1f} points on the examples that chose it, and gains "
-        f"{100 * last['unseen']:+.1f} on the rest of the search set, on average over "
+        f"{points(last['claimed'])} points on the examples that chose it, and gains "
+        f"{points(last['unseen'])} on the rest of the search set, on average over "
         f"{last['resamples']} parts (standard deviation {100 * last['unseen_spread']:.1f}). This "
         "judges the procedure, and shows no model to be better: parts overlap."
     )

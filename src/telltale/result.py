@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from telltale.words import layers_named, points
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -133,7 +135,7 @@ def _of_gain(found: Findings, confidence: float) -> str:
     low, high = held_out.gain_interval
     where = f"on {held_out.examples} examples that the search never saw"
     interval = f"{100 * confidence:g}% interval {points(low)} to {points(high)}"
-    layers = f"without {spoken(best.kept.removed)}"
+    layers = f"without {layers_named(best.kept.removed)}"
     if found.confirmed_best is not None:
         return (
             f"The gain is shown: {layers} the model is {points(held_out.gain)} points more "
@@ -160,19 +162,9 @@ def _of_safety(found: Findings, max_loss: float, confidence: float) -> str:
         )
     return (
         f"The shallowest model that is certified, {certainty}, to lose no more than {allowed} "
-        f"points lacks {spoken(safe.kept.removed)}: it loses at most "
+        f"points lacks {layers_named(safe.kept.removed)}: it loses at most "
         f"{100 * max(safe.held_out.loses_at_most, 0):.1f}."
     )
-
-
-def spoken(removed: Sequence[int]) -> str:
-    """Layers that are left out, counted upwards: ``layers 3, 17``."""
-    return f"layer{'s' if len(removed) > 1 else ''} {', '.join(map(str, sorted(removed)))}"
-
-
-def points(share: float) -> str:
-    """A difference of shares as signed percentage points: ``+4.1``."""
-    return f"{100 * share:+.1f}"
 
 
 def round_document(done: Round) -> dict[str, Any]:

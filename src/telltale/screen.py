@@ -12,7 +12,8 @@ from rich.text import Text
 
 from telltale.plain import printable
 from telltale.report.facts import NAMES, fate, finished, so_far
-from telltale.report.words import (
+from telltale.watcher import Watcher
+from telltale.words import (
     between,
     counted,
     duration,
@@ -24,7 +25,6 @@ from telltale.report.words import (
     points,
     points_between,
 )
-from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

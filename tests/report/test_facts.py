@@ -10,7 +10,8 @@ import pytest
 
 from telltale.report.facts import Facts, facts_of, fate, naive_passes
 from telltale.report.repeating import command
-from telltale.report.words import (
+from telltale.searches import Round
+from telltale.words import (
     between,
     counted,
     duration,
@@ -20,7 +21,6 @@ from telltale.report.words import (
     points_between,
     typeset,
 )
-from telltale.searches import Round
 from tests.report.made import Made, not_begun
 
 

@@ -14,9 +14,9 @@ from telltale.reading import read_study
 from telltale.report import figure_folders, write_report
 from telltale.report.examples import differences
 from telltale.report.facts import facts_of, finished
-from telltale.report.words import typeset
 from telltale.result import round_document
 from telltale.watcher import Watcher
+from telltale.words import typeset
 from tests.report.markup import Markup
 from tests.studies import search_arguments
 

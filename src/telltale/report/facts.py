@@ -10,9 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from telltale.report.words import between, counted, duration, loss, percent, points, points_between
-from telltale.result import spoken
 from telltale.searches import Round
+from telltale.words import (
+    between,
+    counted,
+    duration,
+    layers_named,
+    loss,
+    percent,
+    points,
+    points_between,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,7 +78,7 @@ class Model:
         """The model in a sentence."""
         if not self.removed:
             return "the whole model"
-        return f"the model without {spoken(self.removed)}"
+        return f"the model without {layers_named(self.removed)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +261,7 @@ def final_sentence(document: Mapping[str, Any]) -> str | None:
     name = "BEST" if found["name"] == "confirmed_best" else "the fastest safe model"
     return (
         f"The final set of {counted(size, 'example')} was looked at once, for {name}, without "
-        f"{spoken(found['removed'])}: "
+        f"{layers_named(found['removed'])}: "
         f"{percent(found['accuracy'])} ({between(found['interval'])}) where the whole model has "
         f"{percent(found['baseline_accuracy'])}, so {points(found['gain'])} points "
         f"({points_between(found['gain_interval'])}); it loses {bound}."

@@ -21,17 +21,17 @@ from telltale.report.figures import drawings
 from telltale.report.repeating import command, settings_tables
 from telltale.report.svg import DARK, INLINE, LIGHT
 from telltale.report.tables import path_columns
-from telltale.report.words import (
+from telltale.words import (
     NOTHING,
     between,
     counted,
+    layers_named,
     loss,
     percent,
     points,
     points_between,
     typeset,
 )
-from telltale.result import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +150,7 @@ def _worth_name(facts: Facts) -> str:
     if model is None:
         return ""
     many = len(model.removed) > MANY_LAYERS
-    lacking = f"without {f'{len(model.removed)} layers' if many else spoken(model.removed)}"
+    lacking = f"without {f'{len(model.removed)} layers' if many else layers_named(model.removed)}"
     if facts.recommended == "confirmed_best":
         return f"The model recommended, BEST, whose gain is shown: {lacking}"
     if facts.recommended is not None:

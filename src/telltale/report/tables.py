@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from telltale.plain import printable
-from telltale.report.words import (
+from telltale.words import (
     NOTHING,
     between,
     loss,

@@ -1,4 +1,4 @@
-"""Numbers as people read them, on the page and in the terminal alike. Knows no studies."""
+"""Numbers as people read them, on the page and in the terminal alike. Knows nothing else."""
 
 from __future__ import annotations
 
@@ -68,6 +68,11 @@ def counted(count: int, thing: str) -> str:
 def listed(layers: Sequence[int]) -> str:
     """Layers by their index: ``3, 17``; ``none``."""
     return ", ".join(map(str, layers)) or "none"
+
+
+def layers_named(layers: Sequence[int]) -> str:
+    """Layers that are left out, counted upwards: ``layers 3, 17``."""
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, sorted(layers)))}"
 
 
 def typeset(text: str) -> str:
