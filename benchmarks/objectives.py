@@ -3,9 +3,9 @@ r"""Which objective finds better models? Held-out accuracy by depth, chosen by e
 For each pair of model and task, and each objective, the greedy search removes layer after layer to
 a fixed depth, whatever the accuracy (no floor); every model on its path is then measured on
 examples that it never saw. What is measured is kept in --out, a folder a pair, and the same command
-goes on where it was stopped. --figures keeps every model's score on every held-out example, as 0
-and 1, so that all figures can be had from it again. --table and --plot want scipy, which comes
-with telltale's `harness` extra.
+goes on where it was stopped; a pair that --figures has is not measured again. --figures keeps every
+model's score on every held-out example, as 0 and 1, so that all figures can be had from it again.
+--table and --plot want scipy, which comes with telltale's `harness` extra.
 
     python benchmarks/objectives.py --data-dir DIR --out objectives --figures objectives.json
     python benchmarks/objectives.py --figures objectives.json --table
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=8)
     given = parser.parse_args()
     if given.table or given.plot:
-        figures = json.loads(given.figures.read_text(encoding="utf-8"))
+        figures = known(given.figures)
         if given.table:
             print(table(figures))
         if given.plot:
@@ -85,15 +85,21 @@ def main() -> None:
         return
     for task in given.tasks:
         for model in given.models:
+            if f"{model} {task}" in known(given.figures)["pairs"]:
+                continue
             pair = measured(model, task, given)
-            known = (
-                json.loads(given.figures.read_text(encoding="utf-8"))
-                if given.figures.exists()
-                else {"machine": platform.processor() or platform.machine(), "pairs": {}}
-            )
-            known["pairs"][f"{model} {task}"] = pair
-            write_json(given.figures, known)
+            figures = known(given.figures)  # another run may have written in the meantime
+            figures["pairs"][f"{model} {task}"] = pair
+            write_json(given.figures, figures)
             print(f"{model} {task}: done", flush=True)
+
+
+def known(figures: Path) -> dict[str, Any]:
+    """The figures that are there."""
+    if figures.exists():
+        found: dict[str, Any] = json.loads(figures.read_text(encoding="utf-8"))
+        return found
+    return {"machine": platform.processor() or platform.machine(), "pairs": {}}
 
 
 def measured(model: str, name: str, given: argparse.Namespace) -> dict[str, Any]:

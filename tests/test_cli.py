@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from telltale.cli import main
+from tests import tiny
 from tests.studies import result_of, search_arguments, start_command
 
 if TYPE_CHECKING:
@@ -211,12 +212,12 @@ def test_help_and_import_are_quick_and_bring_no_torch() -> None:
     assert "--held-out" in done.stdout
 
 
-def test_control_c_prints_how_to_go_on_and_the_same_command_does(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_control_c_prints_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
+    model = tiny.save(tmp_path / "model", num_hidden_layers=12)  # slow enough to be stopped
+    rounds = ("--tolerance", "1", "--max-removed", "3")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for attempt in range(5):  # on a busy machine the search may end before it is interrupted
-        arguments = search_arguments(tiny_folder, tmp_path / f"s{attempt}", "--tolerance", "1")
+        arguments = search_arguments(model, tmp_path / f"s{attempt}", *rounds)
         command = [sys.executable, "-m", "telltale", *arguments]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         assert process.stderr is not None
@@ -228,11 +229,11 @@ def test_control_c_prints_how_to_go_on_and_the_same_command_does(
             break
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert f"telltale search {tiny_folder} capitals" in err
+    assert f"telltale search {model} capitals" in err
     going_on = start_command(arguments)
     going_on.join()
     assert going_on.exitcode == 0
-    alone = start_command(search_arguments(tiny_folder, tmp_path / "alone", "--tolerance", "1"))
+    alone = start_command(search_arguments(model, tmp_path / "alone", *rounds))
     alone.join()
     assert result_of(tmp_path / f"s{attempt}") == result_of(tmp_path / "alone")
 

@@ -328,7 +328,8 @@ def test_an_unfinished_study_tells_how_far_it_has_come(
     found = read_study(tmp_path / "s")
     assert found.document is None
     rounds = result_of(finished)["rounds"]
-    assert [done.removed for done in found.rounds] == [r["removed"] for r in rounds[:2]]
+    assert found.removal is not None
+    assert [done.removed for done in found.removal.rounds] == [r["removed"] for r in rounds[:2]]
     assert read_study(finished).document == result_of(finished, cost=True)
     with pytest.raises(InputError, match="is not a study"):
         read_study(tmp_path)
