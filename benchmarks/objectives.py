@@ -129,6 +129,7 @@ def measured(model: str, name: str, given: argparse.Namespace) -> dict[str, Any]
             held_out = plan.outcomes(HELD_OUT, paths)
             found[objective.name] = {
                 "removed": list(removal.kept[-1].removed),
+                "best": len(removal.best.removed),
                 "search_accuracy": [model.accuracy for model in removal.kept],
                 "held_out_accuracy": [accuracy(held_out[path].values()) for path in paths],
                 "held_out_scores": [
@@ -207,16 +208,10 @@ def differences(pair: dict[str, Any], one: str, other: str, depths: Sequence[int
     ]
 
 
-def best(found: dict[str, Any]) -> int:
-    """How many layers the most accurate model on the search set lacks; of equals, the most."""
-    accuracies = found["search_accuracy"]
-    return max(range(len(accuracies)), key=lambda depth: (accuracies[depth], depth))
-
-
 def gains_of_best(pair: dict[str, Any], name: str) -> list[float]:
     """For each held-out example, what BEST by an objective gains over the whole model."""
     found = pair["objectives"][name]
-    shallower, whole = found["held_out_scores"][best(found)], found["held_out_scores"][0]
+    shallower, whole = found["held_out_scores"][found["best"]], found["held_out_scores"][0]
     return [int(one) - int(other) for one, other in zip(shallower, whole, strict=True)]
 
 
@@ -270,11 +265,11 @@ def table(figures: dict[str, Any]) -> str:
     ]
     for name in OBJECTIVES:
         found = [pair["objectives"][name] for pair in pairs.values()]
-        claimed = [one["search_accuracy"][best(one)] - one["search_accuracy"][0] for one in found]
+        claimed = [one["search_accuracy"][one["best"]] - one["search_accuracy"][0] for one in found]
         gained = pooled([gains_of_best(pair, name) for pair in pairs.values()])
+        layers = statistics.mean(one["best"] for one in found)
         lines.append(
-            f"| {name} | {100 * statistics.mean(claimed):+.1f} | {gained.spoken()} "
-            f"| {statistics.mean(best(one) for one in found):.1f} |"
+            f"| {name} | {100 * statistics.mean(claimed):+.1f} | {gained.spoken()} | {layers:.1f} |"
         )
     return "\n".join(lines)
 

@@ -44,8 +44,8 @@ class Source:
         spec: what the harness knows it by: a name, or a file's path.
         manager: the harness's own TaskManager.
         templates: the Jinja environment that its templates are rendered in.
-        group: the configuration of a group; empty for a tag, which is a group that says nothing of
-            scores; None for one task.
+        group: the configuration of a group; None for one task. A tag is a group that says nothing
+            of scores.
     """
 
     label: str
