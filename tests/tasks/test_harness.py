@@ -682,6 +682,7 @@ def test_what_one_of_a_group_shows_no_search_asks_of_another(tmp_path: Path) -> 
         ({"unsafe_code": True}, None, "runs the code that a model writes"),
         ({"group": "colours", "task": ["no_such"]}, None, "task no_such: there is no such task"),
         ({"group": "colours", "task": []}, None, "a group without tasks; name some"),
+        ({"group": "colours", "task": ["colours"]}, None, "task colours: the group is within"),
         ({"task": ["red", "blue"]}, None, "no name of its own; add group: NAME"),
         ({"colour": "red"}, None, "unexpected keyword argument 'colour'"),
         ({"doc_to_text": "{{colour}}"}, None, "'colour' is undefined"),

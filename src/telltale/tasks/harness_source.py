@@ -307,16 +307,28 @@ def _index_for_group(
 
 
 def _leaves(
-    label: str, config: Mapping[str, Any], index: Mapping[str, Any]
+    label: str,
+    config: Mapping[str, Any],
+    index: Mapping[str, Any],
+    around: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every task of a group, and of the groups within it, as far as configurations say.
 
+    Args:
+        label: what it is called in messages.
+        config: what it says.
+        index: what its members' names stand for.
+        around: the groups that it is within.
+
     Raises:
-        InputError: a group names what there is not, or nothing.
+        InputError: a group names itself, what there is not, or nothing.
     """
     if not _is_group(config):
         yield label, dict(config)
         return
+    own = str(config.get("group"))
+    if own in around:
+        raise InputError(f"{label}: the group is within itself; take it out of its task: list")
     listed = config.get("task")
     listed = listed if isinstance(listed, list) else [listed] if listed else []
     if not listed:
@@ -329,9 +341,9 @@ def _leaves(
         if entry is not None:
             known = _config_of(entry)
             changes = {} if _is_group(known) else given
-            yield from _leaves(own_label, known | changes, index)
+            yield from _leaves(own_label, known | changes, index, around | {own})
         elif len(given) > 1:
-            yield from _leaves(own_label, given, index)
+            yield from _leaves(own_label, given, index, around | {own})
         else:
             raise InputError(
                 f"{own_label}: there is no such task; put its YAML file beside the group's, or "
