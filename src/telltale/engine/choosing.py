@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from telltale.models.layered import LayeredModel
     from telltale.tasks import Scoring
 
-LOGITS_AT_ONCE = 2**24  # float32 logits held at a time: 64 MiB
+# A CPU lays out the whole head anew for each product, so few large ones: 128 MiB of float32.
+LOGITS_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True, slots=True)
