@@ -318,7 +318,7 @@ def _leaves(
         label: what it is called in messages.
         config: what it says.
         index: what its members' names stand for.
-        around: the groups that it is within.
+        around: the names that led to it; a group among them would have no end.
 
     Raises:
         InputError: a group names itself, what there is not, or nothing.
@@ -326,9 +326,6 @@ def _leaves(
     if not _is_group(config):
         yield label, dict(config)
         return
-    own = str(config.get("group"))
-    if own in around:
-        raise InputError(f"{label}: the group is within itself; take it out of its task: list")
     listed = config.get("task")
     listed = listed if isinstance(listed, list) else [listed] if listed else []
     if not listed:
@@ -337,13 +334,16 @@ def _leaves(
         given = dict(member) if isinstance(member, dict) else {"task": member}
         name = given.get("group", given.get("task"))
         own_label = f"{label}, task {printable(str(name))}"
-        entry = index.get(name) if isinstance(name, str) else None
-        if entry is not None:
+        if isinstance(name, str) and (entry := index.get(name)) is not None:
             known = _config_of(entry)
+            if _is_group(known) and name in around:
+                raise InputError(
+                    f"{own_label}: the group is within itself; take it out of its task: list"
+                )
             changes = {} if _is_group(known) else given
-            yield from _leaves(own_label, known | changes, index, around | {own})
+            yield from _leaves(own_label, known | changes, index, around | {name})
         elif len(given) > 1:
-            yield from _leaves(own_label, given, index, around | {own})
+            yield from _leaves(own_label, given, index, around)
         else:
             raise InputError(
                 f"{own_label}: there is no such task; put its YAML file beside the group's, or "
