@@ -294,13 +294,16 @@ def plot(figures: dict[str, Any]) -> str:
     top = height + 34
     parts += together(pairs, top)
     top += 2 * HIGH + 80
+    heading = "held-out accuracy in percent, by layers removed"
+    parts.append(words(heading, 0, top - 6, LIGHT.ink, **BOLD))
+    top += 46
     for index, (key, pair) in enumerate(pairs.items()):
         left = index % COLUMNS * (PANEL + 60) + 34
-        parts += panel(named(key), pair, left, top + index // COLUMNS * (HIGH + 70))
+        parts += panel(key, pair, left, top + index // COLUMNS * (HIGH + 70))
     rows = -(-len(pairs) // COLUMNS)
     title = "Held-out accuracy against layers removed, for three objectives"
     width = WIDTH + 40
-    return Drawing(width, top + rows * (HIGH + 70) - 20, title, parts).standalone()
+    return Drawing(width, top + rows * (HIGH + 70) - 34, title, parts).standalone()
 
 
 def together(pairs: Mapping[str, Any], top: float) -> list[str]:
@@ -347,7 +350,7 @@ def together(pairs: Mapping[str, Any], top: float) -> list[str]:
         words(f"{depth}", x.at(depth), top + high + 18, LIGHT.muted, text_anchor="middle")
         for depth in depths
     ]
-    said = f"layers removed; mean of {len(pairs)} pairs of a model and a task, 95% intervals"
+    said = f"layers removed; mean of {len(pairs)} pairs, 95% intervals for other such pairs"
     middle = (left + WIDTH) / 2
     return [*parts, words(said, middle, top + high + 38, LIGHT.muted, text_anchor="middle")]
 
@@ -357,14 +360,18 @@ def signed(value: float) -> str:
     return f"{value:+g}" if value else "0"
 
 
-def panel(name: str, pair: dict[str, Any], left: float, top: float) -> list[str]:
+def panel(key: str, pair: dict[str, Any], left: float, top: float) -> list[str]:
     """A pair's held-out accuracy by each objective."""
-    lines = {key: one["held_out_accuracy"] for key, one in pair["objectives"].items()}
+    lines = {name: one["held_out_accuracy"] for name, one in pair["objectives"].items()}
     deepest = max(len(accuracies) for accuracies in lines.values()) - 1
     x = Scale(0, deepest, left, left + PANEL)
     y = scale_for([100 * one for each in lines.values() for one in each], top + HIGH, top)
-    parts = [words(name, left - 20, top - 10, LIGHT.ink, font_size=SIZE - 1, **BOLD)]
-    for value in ticks(y.low, y.high, 3):
+    model, task = named(key).split(", ")
+    parts = [
+        words(task, left, top - 22, LIGHT.ink, font_size=SIZE - 1, **BOLD),
+        words(model, left, top - 9, LIGHT.muted, font_size=SIZE - 1),
+    ]
+    for value in ticks(y.low, y.high, 4):
         parts += [
             line(left, y.at(value), left + PANEL, y.at(value), LIGHT.faint, stroke_width=0.8),
             words(f"{value:g}", left - 6, y.at(value) + 4, LIGHT.muted, text_anchor="end"),
@@ -376,10 +383,10 @@ def panel(name: str, pair: dict[str, Any], left: float, top: float) -> list[str]
     parts += [
         polyline(
             [(x.at(depth), y.at(100 * one)) for depth, one in enumerate(accuracies)],
-            COLOURS[key],
-            **STYLES[key],
+            COLOURS[name],
+            **STYLES[name],
         )
-        for key, accuracies in lines.items()
+        for name, accuracies in lines.items()
     ]
     return parts
 
