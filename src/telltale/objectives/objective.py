@@ -68,9 +68,10 @@ def objective_named(name: str) -> Objective:
 def default_objective(task: Task) -> Objective:
     """What candidates are ranked by where nothing is said.
 
-    By likelihood where choices are compared: where the truth is known, it finds more of the gain
-    with as many examples (docs, "How a search chooses"). Where text is generated, reading reference
-    answers is other work than writing answers, so it is accuracy, as published.
+    By likelihood where choices are compared: on real tasks the models it finds cannot be told apart
+    from accuracy's, and where the truth is known, it finds more of the gain with as many examples
+    (docs, "What was found on real tasks"). Where text is generated, reading reference answers is
+    other work than writing answers, so it is accuracy, as published.
     """
     return OBJECTIVES["accuracy" if task.generation else "likelihood"]
 
