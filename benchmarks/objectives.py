@@ -179,7 +179,8 @@ class Pooled:
     def spoken(self) -> str:
         """In points, for a table."""
         reaches = [self.over_examples, *([] if self.over_pairs is None else [self.over_pairs])]
-        return f"{100 * self.mean:+.1f} ({', '.join(f'±{100 * reach:.1f}' for reach in reaches)})"
+        mean = round(100 * self.mean, 1) + 0.0  # never -0.0
+        return f"{mean:+.1f} ({', '.join(f'±{100 * reach:.1f}' for reach in reaches)})"
 
 
 def pooled(each: Sequence[Sequence[float]]) -> Pooled:
