@@ -222,10 +222,10 @@ def depths_of(pairs: Mapping[str, Any]) -> range:
     return range(1, min(len(one["held_out_scores"]) for one in found))
 
 
-def named(key: str) -> str:
-    """A pair's name for readers."""
+def named(key: str) -> tuple[str, str]:
+    """A pair's model and task, for readers."""
     model, task = key.split(" ")
-    return f"{MODEL_NAMES.get(model, model)}, {task}"
+    return MODEL_NAMES.get(model, model), task
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -243,36 +243,48 @@ def table(figures: dict[str, Any]) -> str:
             " / ".join(f"{100 * accuracies[depth]:.1f}" for accuracies in of.values())
             for depth in shown
         ]
-        lines.append(f"| {named(key)} | {100 * of['accuracy'][0]:.1f} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {', '.join(named(key))} | {100 * of['accuracy'][0]:.1f} | {' | '.join(cells)} |"
+        )
     compared = (("likelihood", "accuracy"), ("margin", "accuracy"), ("likelihood", "margin"))
     lines += [
         "",
         "| points of held-out accuracy | " + " | ".join(" - ".join(two) for two in compared) + " |",
         "| --- " * (len(compared) + 1) + "|",
     ]
-    for label, at in [
-        *((f"{depth} removed", [depth]) for depth in depths),
-        ("mean of all depths", list(depths)),
+    everywhere = list(depths)
+    for label, of_pairs, at in [
+        *((f"{depth} removed", list(pairs.values()), [depth]) for depth in depths),
+        ("mean of all depths", list(pairs.values()), everywhere),
+        *((", ".join(named(key)), [pair], everywhere) for key, pair in pairs.items()),
     ]:
         cells = [
-            pooled([differences(pair, *two, at) for pair in pairs.values()]).spoken()
-            for two in compared
+            pooled([differences(pair, *two, at) for pair in of_pairs]).spoken() for two in compared
         ]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     lines += [
         "",
-        "| BEST by | claims, on the search set | gains, held out | layers removed |",
-        "| --- " * 4 + "|",
+        "| BEST: claims / gains, held out / layers removed | by "
+        + " | by ".join(OBJECTIVES)
+        + " |",
+        "| --- " * (len(OBJECTIVES) + 1) + "|",
     ]
-    for name in OBJECTIVES:
-        found = [pair["objectives"][name] for pair in pairs.values()]
-        claimed = [one["search_accuracy"][one["best"]] - one["search_accuracy"][0] for one in found]
-        gained = pooled([gains_of_best(pair, name) for pair in pairs.values()])
-        layers = statistics.mean(one["best"] for one in found)
-        lines.append(
-            f"| {name} | {100 * statistics.mean(claimed):+.1f} | {gained.spoken()} | {layers:.1f} |"
-        )
+    for label, of_pairs in [
+        *((", ".join(named(key)), [pair]) for key, pair in pairs.items()),
+        ("mean of all pairs", list(pairs.values())),
+    ]:
+        cells = [best_of(of_pairs, name) for name in OBJECTIVES]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def best_of(pairs: Sequence[dict[str, Any]], name: str) -> str:
+    """What BEST by an objective claims, what it gains, in points, and its layers removed."""
+    found = [pair["objectives"][name] for pair in pairs]
+    claimed = [one["search_accuracy"][one["best"]] - one["search_accuracy"][0] for one in found]
+    gained = pooled([gains_of_best(pair, name) for pair in pairs])
+    layers = statistics.mean(one["best"] for one in found)
+    return f"{100 * statistics.mean(claimed):+.1f} / {gained.spoken()} / {layers:.2g}"
 
 
 WIDTH, PANEL, HIGH, COLUMNS = 860.0, 170.0, 110.0, 4
@@ -367,7 +379,7 @@ def panel(key: str, pair: dict[str, Any], left: float, top: float) -> list[str]:
     deepest = max(len(accuracies) for accuracies in lines.values()) - 1
     x = Scale(0, deepest, left, left + PANEL)
     y = scale_for([100 * one for each in lines.values() for one in each], top + HIGH, top)
-    model, task = named(key).split(", ")
+    model, task = named(key)
     parts = [
         words(task, left, top - 22, LIGHT.ink, font_size=SIZE - 1, **BOLD),
         words(model, left, top - 9, LIGHT.muted, font_size=SIZE - 1),
