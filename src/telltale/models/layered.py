@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 KeyValue = tuple[Tensor, Tensor]  # each (rows, heads, tokens, head width)
+# What forwards call the key-value cache that they are given: transformers 5.24 renamed it.
+CACHE_NAMES = ("cache", "past_key_values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,10 @@ class LayeredModel:
         self.device = parameter.device
         self.dtype = parameter.dtype
         self._output_lengths: list[int] = [0] * len(self.layers)
+        takes = inspect.signature(self.model.forward).parameters
         # A model with positional biases in its attention takes none.
-        self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
+        self._takes_positions = "position_ids" in takes
+        self._cache_name = next((name for name in CACHE_NAMES if name in takes), None)
         self._check()
 
     @property
@@ -183,7 +187,7 @@ class LayeredModel:
         if attention_mask is not None:
             extra["attention_mask"] = attention_mask
         if cache is not None:
-            extra["past_key_values"] = cache
+            extra |= self._given(cache)
         with (
             replaced_forwards(self.layers, [recorder(i) for i in range(self.depth)]),
             suppress(_Recorded),
@@ -240,7 +244,7 @@ class LayeredModel:
             return forward_with_cache
 
         functions = [run(i) if i in path.kept else skip(i) for i in range(self.depth)]
-        extra: dict[str, Any] = {"attention_mask": seen, "past_key_values": cache}
+        extra: dict[str, Any] = {"attention_mask": seen, **self._given(cache)}
         if self._takes_positions:
             extra["position_ids"] = position_ids[:, None]
         with replaced_forwards(self.layers, functions):
@@ -265,6 +269,15 @@ class LayeredModel:
         with replaced_forwards(self.layers, [skip(i) for i in range(self.depth)]):
             logits: Tensor = self._own_forward(tokens).logits
         return logits[0]
+
+    def _given(self, cache: LayerCache) -> dict[str, LayerCache]:
+        """The cache by the name under which this model's forward takes one."""
+        if self._cache_name is None:
+            raise UnsupportedModelError(
+                f"the forward of {type(self.model).__name__} takes no key-value cache: none of its "
+                f"parameters is called {' or '.join(CACHE_NAMES)}"
+            )
+        return {self._cache_name: cache}
 
     @torch.inference_mode()
     def _own_forward(self, input_ids: Tensor, **extra: Any) -> Any:
