@@ -7,10 +7,12 @@ import io
 import logging
 import os
 import shlex
+import signal
 import sys
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,7 +32,11 @@ from telltale.options import (
 from telltale.plain import PlainFormatter, printable
 from telltale.search_options import SIZES, SearchSettings, numbers_of
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+INTERRUPTED, TERMINATED = 130, 143  # what a shell reports of a command that a signal has ended
+GOES_ON = ("search", "stability")  # commands that keep what they have measured
 KEPT = "what a search has measured is kept, and the same command goes on"
 # typer may bring its own copy of click, so its error classes are taken from typer's public ones.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -81,7 +87,7 @@ def search(
     gains, and the shallowest model that loses no more than --max-loss. Writes DIR/result.json and
     DIR/report.html.
     """
-    from telltale.screen import ScreenWatcher, console, summary
+    from telltale.screen import ScreenWatcher
 
     with ScreenWatcher(asked.keywords["max_removed"]) as watcher:
         result = api.search(
@@ -94,13 +100,7 @@ def search(
             **asked(),
             **settings(),
         )
-    screen = console()
-    summary(result.document, result.held_out_looks, screen)
-    screen.print(f"Written to {out / 'result.json'}, and to look at: {out / api.REPORT}")
-    pick = _worth_exporting(result.document)
-    if pick is not None:
-        word = "Next" if result.document["recommended"] else "To have a smaller model all the same"
-        screen.print(f"{word}: telltale export {shlex.quote(str(out))} --pick {pick} --to FOLDER")
+    _show_finished(result.document, result.held_out_looks, out)
 
 
 @app.command()
@@ -273,13 +273,13 @@ def show(
 ) -> None:
     """Print what a study has found, or how far it has come."""
     from telltale.reading import read_study
-    from telltale.screen import console, summary, unfinished
+    from telltale.screen import console, unfinished
 
     found = read_study(study)
     if found.document is None:
         unfinished(found, console())
     else:
-        summary(found.document, found.held_out_looks, console())
+        _show_finished(found.document, found.held_out_looks, study)
 
 
 @app.command()
@@ -321,7 +321,24 @@ def _check_can_write(file: Path) -> None:
         raise InputError(f"cannot write {file}: permission denied; give another --out")
 
 
-def _worth_exporting(result: dict[str, Any]) -> str | None:
+def _show_finished(document: Mapping[str, Any], held_out_looks: int | None, study: Path) -> None:
+    """Print what a finished study has found, where it is written, and what to do next."""
+    from telltale.screen import console, summary
+
+    screen = console()
+    summary(document, held_out_looks, screen)
+    screen.print(f"Written to {study / 'result.json'}, and to look at: {study / api.REPORT}")
+    pick = _worth_exporting(document)
+    if pick is not None:
+        word = "Next" if document["recommended"] else "To have a smaller model all the same"
+        # Left to the terminal to fold, so that it can be copied as one line.
+        screen.print(
+            f"{word}: telltale export {shlex.quote(str(study))} --pick {pick} --to FOLDER",
+            soft_wrap=True,
+        )
+
+
+def _worth_exporting(result: Mapping[str, Any]) -> str | None:
     """What to export next, by its name or depth; None where nothing was removed."""
     from telltale.report.facts import WORTH
 
@@ -330,18 +347,21 @@ def _worth_exporting(result: dict[str, Any]) -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command: exit status 0, 1 for a failure, 2 for usage or input, 130 if interrupted.
+    """Run the command: exit status 0, 1 for a failure, 2 for usage or input.
 
-    Whatever goes wrong is told in one line on standard error, without a traceback;
-    ``TELLTALE_DEBUG=1`` lets one through.
+    It is 130 when interrupted (Ctrl-C) and 143 when asked to end (SIGTERM). Whatever goes wrong is
+    told in one line on standard error, without a traceback; ``TELLTALE_DEBUG=1`` lets one through.
     """
     given = sys.argv[1:] if arguments is None else arguments
     _set_up_output()
     try:
-        status = app(given, prog_name="telltale", standalone_mode=False)
+        with _ended_by_sigterm():
+            status = app(given, prog_name="telltale", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except _Terminated:
+        status = TERMINATED
     except TelltaleError as problem:
         _fail(str(problem), problem.exit_status)
     except UsageError as problem:
@@ -353,10 +373,41 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("TELLTALE_DEBUG"):
             raise
         _fail(_reason(problem), TelltaleError.exit_status)
-    if status == INTERRUPTED:  # typer may have turned the interruption into a status itself
-        _complain("interrupted; what was measured is kept, and the same command goes on:")
-        _complain(f"  {shlex.join(['telltale', *given])}", prefix="")
+    if status in (INTERRUPTED, TERMINATED):  # typer may have made a status of the first itself
+        word = "interrupted" if status == INTERRUPTED else "terminated"
+        if given[:1] and given[0] in GOES_ON:
+            _complain(f"{word}; what was measured is kept, and the same command goes on:")
+            _complain(f"  {shlex.join(['telltale', *given])}", prefix="")
+        else:
+            _complain(word)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+class _Terminated(BaseException):
+    """The process was asked to end: not an exception that anything on the way should mend."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a block as Ctrl-C does, by an exception; where a program may set signals.
+
+    Whoever has set or ignored that signal before is left to it.
+    """
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def _usage_message(problem: Any) -> str:
