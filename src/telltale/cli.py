@@ -31,9 +31,11 @@ from telltale.options import (
 )
 from telltale.plain import PlainFormatter, printable
 from telltale.search_options import SIZES, SearchSettings, numbers_of
+from telltale.waiting import shown_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports of a command that a signal has ended
 GOES_ON = ("search", "stability")  # commands that keep what they have measured
@@ -355,7 +357,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     _set_up_output()
     try:
-        with _ended_by_sigterm():
+        with _ended_by_sigterm(), shown_by(_shown_waiting):
             status = app(given, prog_name="telltale", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
@@ -381,6 +383,14 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             _complain(word)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _shown_waiting(
+    text: str, share: Callable[[], float | None]
+) -> AbstractContextManager[object] | None:
+    from telltale.screen import shown_waiting
+
+    return shown_waiting(text, share)
 
 
 class _Terminated(BaseException):

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
@@ -27,7 +28,7 @@ from telltale.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from telltale.measure import Measurement
@@ -91,7 +92,6 @@ class ScreenWatcher(Watcher):
         self._bar = self._progress.add_task("", total=None, left="", visible=False)
 
     def __enter__(self) -> ScreenWatcher:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -102,6 +102,7 @@ class ScreenWatcher(Watcher):
     def phase(self, name: str) -> None:
         """Name the part on the live line."""
         self._phase = name
+        self._progress.start()  # not before, so that others may show how they fetch and convert
         self._progress.update(
             self._bar, description=PHASES.get(name, name), total=None, left="", visible=True
         )
@@ -166,6 +167,29 @@ class ScreenWatcher(Watcher):
         if self._phase == "search" and self._whole_scores and rounds > 0 and task.completed > 1:
             text += f" in this round, at most {duration(here + rounds * each * task.total)} in all"
         return text
+
+
+def shown_waiting(text: str, share: Callable[[], float | None]) -> Live | None:
+    """A live line of a step that takes a while, with what is known of how far it is."""
+    out = console(stderr=True)
+    if not out.is_interactive:
+        return None
+    out.file = out.file  # whatever becomes of the standard error in the meantime
+    begun = time.monotonic()
+
+    def line() -> Text:
+        done = share()
+        so_far = "" if not done else f"{100 * done:.0f}%, "
+        return Text(printable(f"{text}: {so_far}{duration(time.monotonic() - begun)}"))
+
+    return Live(
+        get_renderable=line,
+        console=out,
+        transient=True,
+        refresh_per_second=4,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 def summary(document: Mapping[str, Any], held_out_looks: int | None, out: Console) -> None:
