@@ -218,6 +218,31 @@ def test_help_and_import_are_quick_and_bring_no_torch() -> None:
     assert "--held-out" in done.stdout
 
 
+COMMANDS = ("search", "stability", "eval", "export", "tasks", "show", "report")
+
+
+def test_the_list_of_commands_cuts_no_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(capsys, "--help")
+    listed = out.partition("Commands:\n")[2].strip().splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_breaks_no_option_over_two_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = run(capsys, command, "--help")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert re.search(r"--[\w-]*-\n", out) is None
+    assert "..." not in out.replace("{STUDY}...", "").replace("STUDY...", "")
+
+
 @pytest.mark.parametrize(
     ("sent", "status", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],

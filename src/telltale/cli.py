@@ -53,7 +53,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(short_help="Find the layers that a task does not need, with evidence.")
 @takes_groups
 def search(
     model: ModelArgument,
@@ -86,8 +86,8 @@ def search(
     search set (TALE, arXiv 2510.22767). Every model on that path is then measured on held-out
     examples. Named are BEST, the most accurate on the search set; BSBA, the shallowest of those at
     least as accurate as the whole model there; and what the held-out set has shown: whether BEST
-    gains, and the shallowest model that loses no more than --max-loss. Writes DIR/result.json and
-    DIR/report.html.
+    gains, and the shallowest model that is certified to lose no more than --max-loss. Writes
+    DIR/result.json and DIR/report.html.
     """
     from telltale.screen import ScreenWatcher
 
@@ -159,7 +159,7 @@ def stability(
 def evaluate(
     model: ModelArgument,
     remove: Annotated[
-        str, typer.Option("--remove", metavar="3,17", help="Layers to leave out, from 0.")
+        str, typer.Option("--remove", metavar="3,17", help="Layers to leave out, counted from 0.")
     ] = "",
     out: Annotated[
         Path | None,
@@ -192,7 +192,7 @@ def evaluate(
         write_json(out, document)
 
 
-@app.command()
+@app.command(short_help="Write a shallower checkpoint, and verify it by reloading it.")
 def export(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A search's --out folder.")],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The checkpoint's folder.")],
@@ -229,13 +229,13 @@ def export(
     screen.print(f"The checkpoint is in {done.folder}, with its recipe.json beside it.")
 
 
-@app.command()
+@app.command(short_help="List the tasks known by name, or show a task's questions.")
 @takes_groups
 def tasks(
     show: Annotated[
         int | None,
         typer.Option(
-            "--show", metavar="N", help="Print the first N questions, what is scored marked."
+            "--show", metavar="N", help="Print the first N questions, with what is scored marked."
         ),
     ] = None,
     model: Annotated[
@@ -284,10 +284,10 @@ def show(
         _show_finished(found.document, found.held_out_looks, study)
 
 
-@app.command()
+@app.command(short_help="Write one page on studies, to read, to print and to send.")
 def report(
     studies: Annotated[
-        list[Path], typer.Argument(metavar="STUDY...", help="Searches' --out folders.")
+        list[Path], typer.Argument(metavar="STUDY", help="Searches' --out folders.")
     ],
     to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page to write.")],
     figures: Annotated[

@@ -274,12 +274,10 @@ def cost_sentence(document: Mapping[str, Any], rounds: Sequence[Round]) -> str:
     naive = cost.get("naive_passes")
     if naive is None and not guards:  # a study begun before it was counted
         naive = naive_passes(rounds, document["model"]["layers"])
-    search = "The search and its guards" if guards else "The search"
+    searched = "The search and its guards" if guards else "The search"
+    passes = f"{cost['dense_passes']:.1f} passes of the search set through the whole model"
     beside = "" if naive is None else f"; each candidate by itself: {naive:.1f}"
-    return (
-        f"{search} cost {cost['dense_passes']:.1f} passes of the search set through the whole model "
-        f"({duration(cost['seconds'])}){beside}."
-    )
+    return f"{searched} cost {passes} ({duration(cost['seconds'])}){beside}."
 
 
 def naive_passes(rounds: Sequence[Round], layers: int) -> float:
