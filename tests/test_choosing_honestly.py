@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import telltale
 from telltale.cli import main
 from telltale.errors import InputError
+from telltale.measure import Batch
+from telltale.paths import LayerPath
 from telltale.reading import StoredStudy, read_study
 from telltale.records import open_records
+from telltale.report.facts import cost_sentence
 from telltale.watcher import Watcher
 from tests import tiny
 from tests.studies import PAGE
@@ -200,6 +204,44 @@ def test_no_model_is_kept_that_loses_more_at_a_guard(tiny_folder: Path, tmp_path
         assert evidence["examples"] == len(outcomes)
         assert evidence["accuracy"] == mean(dict(outcomes), lambda one: one.score)
     assert found["search"]["guards"] == [{"task": "boolean_expressions", "most_loss": 0.01}]
+
+
+def test_both_sides_of_the_cost_count_the_work_at_guards(tiny_folder: Path, tmp_path: Path) -> None:
+    """Each candidate by itself is the sum of what was measured, taken from the study's file."""
+    found = guarded(tiny_folder, tmp_path / "s", 0.01)
+    cost, depth = found["cost"], found["model"]["layers"]
+    passes = {"search": 0.0, "guard boolean_expressions search": 0.0}
+    with open_records(tmp_path / "s", write=False) as records:
+        plan = records.fact("plan")
+        paths = [
+            path
+            for size in range(depth)
+            for removed in itertools.combinations(range(depth), size)
+            for path in [LayerPath.from_removed(removed, depth)]
+        ]
+        for role in passes:
+            batches = [Batch(tuple(examples)) for examples in plan["batches"][role]]
+            for path in paths:
+                is_there = [records.measured(batch, path) is not None for batch in batches]
+                assert len(set(is_there)) == 1
+                passes[role] += is_there[0] * path.depth / depth
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+
+    def size(text: str) -> int:
+        return len(tokenizer(text)["input_ids"])
+
+    read = dict.fromkeys(passes, 0)
+    for one in read_study(tmp_path / "s").examples:
+        if one.role in read:
+            of_choices = [size(f"{one.context} {choice}") for choice in one.choices]
+            read[one.role] += sum(of_choices) - (len(of_choices) - 1) * size(one.context)
+    assert read["search"] == cost["search_tokens"]
+    assert passes["guard boolean_expressions search"] > 1
+    expected = sum(passes[role] * read[role] for role in passes) / read["search"]
+    assert cost["naive_passes"] == pytest.approx(expected)
+    line = cost_sentence(found, [])
+    assert line.startswith(f"The search and its guards cost {cost['dense_passes']:.1f} passes")
+    assert line.endswith(f"; each candidate by itself: {expected:.1f}.")
 
 
 def test_a_guard_that_admits_nothing_ends_the_search(

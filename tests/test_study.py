@@ -19,6 +19,8 @@ from telltale.ledger import note_look
 from telltale.measure import Batch, BatchTooLargeError, Measurement
 from telltale.reading import read_study
 from telltale.records import open_records
+from telltale.report.facts import naive_passes
+from telltale.searches import Round
 from telltale.study import Watcher
 from telltale.workbench import Workbench
 from tests.studies import PAGE, result_of, search_arguments, start_command
@@ -77,10 +79,16 @@ def test_the_result_has_what_scripts_rely_on(finished: Path, tiny_folder: Path) 
     assert len(result["rounds"][0]["candidates"]) == 6
     cost = result["cost"]
     assert cost["dense_passes"] == cost["layer_tokens"] / (6 * cost["search_tokens"])
+    assert cost["naive_passes"] == pytest.approx(naive_passes(rounds_of(result), 6))
     assert cost["seconds"] > 0
     assert result["version"] == 1
     assert len(result["fingerprint"]) == 64
     assert result["verdict"].endswith(".")
+
+
+def rounds_of(result: dict[str, Any]) -> list[Round]:
+    """Of each round, what its cost depends on."""
+    return [Round(0, done["accepted"], done["candidates"], {}) for done in result["rounds"]]
 
 
 def test_the_result_holds_no_path(finished: Path, tiny_folder: Path) -> None:

@@ -67,6 +67,7 @@ SEALED = {
 SEAL_RUN = f"UPDATE runs SET seal = seal_of({SEALED['runs']}) WHERE id = ?"
 # The sets of a study, as its file and its plan name them.
 SEARCH, HELD_OUT, FINAL = "search", "held-out", "final"
+ALONE = "layer_tokens_alone"  # a fact; see `Cost`
 KEPT = "what was measured is kept, and the same command goes on"
 # What SQLite says, and what to do about it.
 REMEDIES = {
@@ -88,12 +89,15 @@ DAMAGED = (
 class Cost:
     """What all runs of a study have spent on its search set.
 
-    ``batches_begun`` counts batch and path together, also one that a killed run did not finish.
+    That includes the guards'. ``batches_begun`` counts batch and path together, also one that a
+    killed run did not finish. ``layer_tokens_alone`` is what the same measurements would have taken
+    if they had shared nothing; None of a study that was begun before this was counted.
     """
 
     batches_begun: int
     layer_tokens: int
     seconds: float
+    layer_tokens_alone: int | None = None
 
 
 class StoredExample(NamedTuple):
@@ -168,8 +172,11 @@ class Records:
         with self._db:
             self._begin_one(1)
 
-    def keep(self, measurement: Measurement, *, counted: bool) -> None:
-        """Keep a measurement; if it is counted as cost, the next one begins."""
+    def keep(self, measurement: Measurement, *, counted: bool, alone: int = 0) -> None:
+        """Keep a measurement; if it is counted as cost, the next one begins.
+
+        ``alone`` are the layer tokens that it would have taken by itself.
+        """
         with self._db:
             self._db.execute(
                 "INSERT OR REPLACE INTO measurements VALUES (?1, ?2, ?3, seal_of(?1, ?2, ?3))",
@@ -185,6 +192,14 @@ class Records:
                     "UPDATE runs SET layer_tokens = layer_tokens + ?, seconds = seconds + ? "
                     "WHERE id = ?",
                     (measurement.layer_tokens, now - self._clock, self._run),
+                )
+                self._db.execute(
+                    "UPDATE facts SET value = CAST(CAST(value AS INTEGER) + ? AS TEXT) "
+                    "WHERE name = ?",
+                    (alone, ALONE),
+                )
+                self._db.execute(
+                    f"UPDATE facts SET seal = seal_of({SEALED['facts']}) WHERE name = ?", (ALONE,)
                 )
                 self._clock = now
                 self._begin_one(1)
@@ -250,7 +265,7 @@ class Records:
         """What all runs have spent."""
         row = self._db.execute("SELECT SUM(begun), SUM(layer_tokens), SUM(seconds) FROM runs")
         begun, layer_tokens, seconds = row.fetchone()
-        return Cost(begun or 0, layer_tokens or 0, seconds or 0.0)
+        return Cost(begun or 0, layer_tokens or 0, seconds or 0.0, self.fact(ALONE))
 
 
 def guard_role(task: str, part: str = SEARCH) -> str:

@@ -371,6 +371,9 @@ class _Run:
         return {
             "layer_tokens": cost.layer_tokens,
             "dense_passes": cost.layer_tokens / dense_pass,
+            "naive_passes": None
+            if cost.layer_tokens_alone is None
+            else cost.layer_tokens_alone / dense_pass,
             "batches_measured": cost.batches_begun,
             "seconds": cost.seconds,
             "search_tokens": search_tokens,

@@ -458,7 +458,10 @@ def test_the_hub_gives_a_named_task(asked: tuple[dict[str, Any], list[str], Path
     fields, choices, answer, where = rows[1]
     assert (fields["question"], choices, answer) == ("Which is 1?", ["one", "two", "three"], 1)
     assert where == "allenai/ai2_arc test, row 1"
-    assert told[0] == "arc_easy test: 30 rows of 2376 published from allenai/ai2_arc of the hub"
+    assert told[:2] == [
+        "Getting allenai/ai2_arc from the hub, or from its cache",
+        "arc_easy test: 30 rows of 2376 published from allenai/ai2_arc of the hub",
+    ]
 
 
 def test_a_hub_that_has_it_not_or_otherwise_is_told_and_the_next_source_is_tried(
