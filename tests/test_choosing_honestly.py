@@ -74,8 +74,7 @@ def test_each_round_keeps_the_candidate_of_highest_value_that_may_be_kept(
         may = [layer for layer, accuracy in done["candidates"].items() if accuracy >= floor - 1e-9]
         best = max(may, key=lambda layer, done=done: done["objective"][layer])  # type: ignore[misc]
         assert done["removed"] == int(best)
-        if objective == "accuracy":
-            assert done["objective"] == done["candidates"]
+        assert (done["objective"] == done["candidates"]) == (objective == "accuracy")
 
 
 def test_values_are_those_of_the_stored_outcomes(studied: dict[str, StoredStudy]) -> None:
@@ -260,12 +259,11 @@ def test_the_final_set_is_looked_at_for_one_model_only(tiny_folder: Path, tmp_pa
     roles = [one.role for one in study.examples]
     assert (roles.count("search"), roles.count("held-out"), roles.count("final")) == (40, 30, 20)
     # Another choice does not get another look, and the reader is told.
+    assert len(first["final"]["removed"]) == 2
     shorter = final_of(tiny_folder, out, max_removed=1)
-    if shorter["recommended"] and len(first["final"]["removed"]) == 2:
-        assert shorter["final"]["removed"] == first["final"]["removed"]
-        assert any(
-            "looked at once, for a model that is no longer" in c for c in shorter["cautions"]
-        )
+    assert shorter["recommended"]
+    assert shorter["final"]["removed"] == first["final"]["removed"]
+    assert any("looked at once, for a model that is no longer" in c for c in shorter["cautions"])
 
 
 def test_the_final_set_stays_sealed_where_no_model_is_recommended(

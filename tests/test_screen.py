@@ -92,8 +92,8 @@ def test_a_summary_has_a_row_for_every_model_of_the_path() -> None:
         assert f" {one['layers']} " in line
         assert f"{100 * one['search']['accuracy']:.1f}%" in line
         assert f"{100 * held_out['accuracy']:.1f}% (" in line
-        if one["removed"]:
-            assert f" {points(held_out['gain'])} (" in line
+        gain = f" {points(held_out['gain'])} ("
+        assert (gain in line) == (len(one["removed"]) > 0)
     for name in ("best", "bsba"):
         removed = study.document[name]["removed"]
         assert name.upper() in found[str(removed[-1]) if removed else "whole"]
