@@ -15,7 +15,7 @@ from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
 from telltale.screen import ScreenWatcher, evaluation, summary, unfinished
 from telltale.searches import Round
-from telltale.words import points
+from telltale.words import loss, points
 from tests.report.made import Made, not_begun
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ def test_a_summary_has_a_line_for_every_guard() -> None:
     assert [line.split()[1] for line in lines] == ["arc_easy", "sst2"]
     found = study.document["best"]["guards"]["sst2"]
     assert f"{100 * found['gain']:+.1f} (" in lines[1]
+    assert f"), loses at most {loss(found['loses_at_most'])}" in lines[1]
 
 
 def test_a_summary_ends_with_what_to_mind_and_the_cost() -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from telltale import api
+from telltale.cautions import is_success
 from telltale.errors import InputError, TelltaleError
 from telltale.files import is_full_disk
 from telltale.options import (
@@ -99,7 +100,7 @@ def search(
     screen.print(f"Written to {out / 'result.json'}, and to look at: {out / api.REPORT}")
     pick = _worth_exporting(result.document)
     if pick is not None:
-        word = "Next" if result.document["recommended"] else "To have a smaller model all the same"
+        word = "Next" if is_success(result.document) else "To have a smaller model all the same"
         screen.print(f"{word}: telltale export {shlex.quote(str(out))} --pick {pick} --to FOLDER")
 
 
