@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -78,20 +79,21 @@ def test_each_round_keeps_the_candidate_of_highest_value_that_may_be_kept(
         may = [layer for layer, accuracy in done["candidates"].items() if accuracy >= floor - 1e-9]
         best = max(may, key=lambda layer, done=done: done["objective"][layer])  # type: ignore[misc]
         assert done["removed"] == int(best)
-        if objective == "accuracy":
-            assert done["objective"] == done["candidates"]
+        assert (done["objective"] == done["candidates"]) == (objective == "accuracy")
 
 
 def test_values_are_those_of_the_stored_outcomes(studied: dict[str, StoredStudy]) -> None:
     right = {one.position: one.answer for one in studied["margin"].examples}
 
+    most = math.log(1e6)  # that one example may say
+
     def margin(one: Outcome) -> float:
         logliks = [choice.loglik for choice in one.choices]
-        return logliks.pop(right[one.example]) - max(logliks)
+        return min(max(logliks.pop(right[one.example]) - max(logliks), -most), most)
 
     def likelihood(one: Outcome) -> float:
         logliks = torch.tensor([choice.loglik for choice in one.choices], dtype=torch.float64)
-        return float(logliks.log_softmax(0)[right[one.example]])
+        return max(float(logliks.log_softmax(0)[right[one.example]]), -most)
 
     for objective, value in (("margin", margin), ("likelihood", likelihood)):
         study = studied[objective]
@@ -132,7 +134,7 @@ def test_another_objective_uses_what_is_measured(tiny_folder: Path, tmp_path: Pa
         )
         fresh.append(watcher.fresh)
     assert fresh[1] < fresh[0] / 2  # at most one more model, on the held-out set
-    assert "With 30 held-out examples a difference under about 13.9 points" in watcher.advice
+    assert "With 30 held-out examples a difference under about 16.0 points" in watcher.advice
 
 
 def test_an_objective_of_ones_own_is_searched_by_and_read_again(
@@ -302,12 +304,11 @@ def test_the_final_set_is_looked_at_for_one_model_only(tiny_folder: Path, tmp_pa
     roles = [one.role for one in study.examples]
     assert (roles.count("search"), roles.count("held-out"), roles.count("final")) == (40, 30, 20)
     # Another choice does not get another look, and the reader is told.
+    assert len(first["final"]["removed"]) == 2
     shorter = final_of(tiny_folder, out, max_removed=1)
-    if shorter["recommended"] and len(first["final"]["removed"]) == 2:
-        assert shorter["final"]["removed"] == first["final"]["removed"]
-        assert any(
-            "looked at once, for a model that is no longer" in c for c in shorter["cautions"]
-        )
+    assert shorter["recommended"]
+    assert shorter["final"]["removed"] == first["final"]["removed"]
+    assert any("looked at once, for a model that is no longer" in c for c in shorter["cautions"])
 
 
 def test_the_final_set_stays_sealed_where_no_model_is_recommended(

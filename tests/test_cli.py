@@ -61,6 +61,21 @@ def test_a_search_prints_its_table_its_verdict_and_what_to_do_next(
     assert f"To have a smaller model all the same: telltale export {study} --pick" in out
 
 
+def test_a_safe_model_of_one_that_guesses_is_not_what_to_export_next(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    loose = ("--max-removed", "1", "--tolerance", "1", "--max-loss", "0.9")
+    status, out, _ = run(capsys, *search_arguments(tiny_folder, tmp_path / "s", *loose))
+    assert status == 0
+    result = result_of(tmp_path / "s")
+    assert (result["recommended"], result["confirmed_best"]) == ("fastest_safe", None)
+    assert "\nNext: " not in out
+    assert "To have a smaller model all the same: telltale export " in out
+    assert "is safe only beside a whole model that is not shown to be more than guessing" in (
+        " ".join(out.split())
+    )
+
+
 def test_a_log_gets_one_line_a_round(
     capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from telltale.screen import (
 from telltale.searches import Round
 from telltale.showing import task_table
 from telltale.tasks.named import NAMED
-from telltale.words import points
+from telltale.words import loss, points
 from tests.report.made import Made, not_begun
 
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ def test_a_summary_has_a_row_for_every_model_of_the_path() -> None:
         assert f" {one['layers']} " in line
         assert f"{100 * one['search']['accuracy']:.1f}%" in line
         assert f"{100 * held_out['accuracy']:.1f}% (" in line
-        if one["removed"]:
-            assert f" {points(held_out['gain'])} (" in line
+        gain = f" {points(held_out['gain'])} ("
+        assert (gain in line) == (len(one["removed"]) > 0)
     for name in ("best", "bsba"):
         removed = study.document[name]["removed"]
         assert name.upper() in found[str(removed[-1]) if removed else "whole"]
@@ -350,6 +350,7 @@ def test_a_summary_has_a_line_for_every_guard() -> None:
     assert [line.split()[1] for line in lines] == ["arc_easy", "sst2"]
     found = study.document["best"]["guards"]["sst2"]
     assert f"{100 * found['gain']:+.1f} (" in lines[1]
+    assert f"), loses at most {loss(found['loses_at_most'])}" in lines[1]
 
 
 def test_a_summary_ends_with_what_to_mind_and_the_cost() -> None:

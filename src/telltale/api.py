@@ -71,8 +71,9 @@ def search(
         final: the size of a third set, looked at once, for the model recommended.
         objective: what candidates are ranked by: ``accuracy``, ``likelihood``, ``margin``, or a
             `telltale.objectives.Objective`; by default `telltale.objectives.default_objective`.
-        guards: tasks at which a candidate may lose no more than a share of the examples, such as
-            ``{"arc_easy": 0.01}``.
+        guards: tasks at which a candidate's accuracy may be lower than the whole model's by no more
+            than a share, such as ``{"arc_easy": 0.01}``. That is a difference observed on up to 200
+            examples, not a bound; of as many others the result says what is lost at most.
         tolerance: how far below the whole model's accuracy a model may fall to be kept, in [0, 1].
         max_removed: the most layers to remove.
         protect: layers that always stay.

@@ -325,6 +325,7 @@ def _check_can_write(file: Path) -> None:
 
 def _show_finished(document: Mapping[str, Any], held_out_looks: int | None, study: Path) -> None:
     """Print what a finished study has found, where it is written, and what to do next."""
+    from telltale.cautions import is_success
     from telltale.screen import console, summary
 
     screen = console()
@@ -332,7 +333,7 @@ def _show_finished(document: Mapping[str, Any], held_out_looks: int | None, stud
     screen.print(f"Written to {study / 'result.json'}, and to look at: {study / api.REPORT}")
     pick = _worth_exporting(document)
     if pick is not None:
-        word = "Next" if document["recommended"] else "To have a smaller model all the same"
+        word = "Next" if is_success(document) else "To have a smaller model all the same"
         # Left to the terminal to fold, so that it can be copied as one line.
         screen.print(
             f"{word}: telltale export {shlex.quote(str(study))} --pick {pick} --to FOLDER",

@@ -353,13 +353,14 @@ def _texts(facts: Facts) -> list[str]:
 
 
 def _guards(facts: Facts) -> list[str]:
-    """What the models with a name gain or lose at each guard."""
+    """What the models with a name gain or lose at each guard, on examples that kept none out."""
     models = [model for model in _named(facts) if model.removed]
     return [
         f"Guard {name} ({facts.confidence}), whole model {percent(whole.accuracy)}: "
         + "; ".join(
             f"{_label(model)} {points(model.guards[name].gain)} "
-            f"({points_between(model.guards[name].gain_interval)})"
+            f"({points_between(model.guards[name].gain_interval)}), loses at most "
+            f"{loss(model.guards[name].loses_at_most)}"
             for model in models
         )
         for name, whole in facts.models[0].guards.items()
