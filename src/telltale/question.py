@@ -236,13 +236,16 @@ def guard_by(task: Task, most_loss: float, searched: Task, seed: int) -> Guard:
             f"another task, or one with at least {2 * SMALLEST_SET}"
         )
     task = replace(task, examples=tuple(own))
-    split = split_examples(
-        own,
-        limit=min(GUARD_SIZE, len(own) // 2),
-        held_out=GUARD_SIZE,
-        seed=seed,
-        shares=dict(task.shares),
-    )
+    try:
+        split = split_examples(
+            own,
+            held_out=GUARD_SIZE,
+            seed=seed,
+            shares=dict(task.shares),
+            default_limit=GUARD_SIZE,
+        )
+    except InputError as problem:
+        raise InputError(f"--guard {task.name}: {problem}") from None
     return Guard(task, split, most_loss)
 
 
