@@ -192,9 +192,10 @@ def _check_same_question(
     sizes = [task.get("final_examples") for task in (before, now)]
     if sizes[0] != sizes[1]:
         had, given = (f"--final {size}" if size else "no --final" for size in sizes)
+        again = f"give {had} again" if sizes[0] else "leave it out"
         raise InputError(
             f"{folder} was begun with {had}, and a final set is sealed when a study begins, so it "
-            f"cannot go on with {given}; give {had if sizes[0] else 'none'} again, or another --out"
+            f"cannot go on with {given}; {again}, or another --out"
         )
     raise InputError(
         f"{folder} holds another study, which differs in: "
