@@ -155,6 +155,18 @@ def test_another_study_in_the_folder_is_refused(
     assert (finished / "study.sqlite").read_bytes() == before
 
 
+def test_only_what_has_changed_is_suspected(finished: Path, tiny_folder: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        search(tiny_folder, finished, held_out=31)
+    said = str(caught.value).partition("differs in: ")[2]
+    assert said == "the held-out set (--held-out was 30 and is 31); give another --out"
+    with pytest.raises(InputError) as caught:
+        search(tiny_folder, finished, seed=1)
+    said = str(caught.value).partition("differs in: ")[2]
+    assert said.startswith("the search set (--seed was 0 and is 1); the held-out set (--seed was")
+    assert "--shots" not in said
+
+
 def test_another_model_in_the_folder_is_refused(finished: Path, tmp_path: Path) -> None:
     from tests import tiny
 
