@@ -31,8 +31,8 @@ from telltale.records import (
     removed_text,
 )
 from telltale.remembering import with_halves
-from telltale.result import VERSION, Findings, PathModel, round_document, verdict
-from telltale.selection import confirmed_best, fastest_safe
+from telltale.result import VERSION, Findings, PathModel, findings, round_document, verdict
+from telltale.selection import Level, claims
 from telltale.throughput import tokens_per_second
 from telltale.watcher import Watcher
 
@@ -232,8 +232,6 @@ class _Run:
         self.watcher = watcher
         self.page = page
         self.search = search_name(records.fact("identity"), plan.question, settings)
-        # How many other searches had looked at the held-out set before this one: for its claims.
-        self.looks: Looks | None = None
 
     def result(self) -> Result:
         self.watcher.begun(self._asked())
@@ -244,11 +242,12 @@ class _Run:
         )
         removal = self._searched()
         fingerprint = self.plan.fingerprint()
-        self.looks = self._note_look(HELD_OUT)
+        noted = self._note_look(HELD_OUT)
+        looks = None if noted is None else noted.before
         paths = [model.path for model in removal.kept]
         searched = self.plan.outcomes(SEARCH, paths)
         held_out = self._watched(HELD_OUT, paths)
-        found = self._findings(removal, searched, held_out)
+        found = self._findings(removal, searched, held_out, looks)
         final = self._final(found)
         asked, settings = self._asked(), self.settings
         model = ("name", "revision", "sha256", "layers", "parameters", "dtype")
@@ -266,7 +265,6 @@ class _Run:
             "cautions": self._cautions(found, held_out, final),
             "cost": self._cost(found, searched[removal.start]),
         }
-        looks = None if self.looks is None else self.looks.before
         self.records.set_facts({"result": document, "held_out_looks": looks})
         return Result(document, found, looks)
 
@@ -313,6 +311,7 @@ class _Run:
         removal: Removal,
         searched: Mapping[LayerPath, Mapping[int, Outcome]],
         held_out: Mapping[LayerPath, Mapping[int, Outcome]],
+        looks: int | None,
     ) -> Findings:
         """Every model kept, with its evidence, and those that have a name."""
         paths = [model.path for model in removal.kept]
@@ -337,15 +336,14 @@ class _Run:
             )
             for model in removal.kept
         }
-        confirmed = confirmed_best(removal, compared)
-        safe = fastest_safe(removal.kept, compared, self.settings.max_loss)
-        return Findings(
-            path=list(models.values()),
-            best=models[removal.best.path],
-            bsba=models[removal.bsba.path],
-            confirmed_best=None if confirmed is None else models[confirmed.path],
-            fastest_safe=None if safe is None else models[safe.path],
+        found = claims(
+            removal,
+            self._compared(searched, removal.start),
+            compared,
+            self.settings.max_loss,
+            Level(1 - self.settings.confidence, looks or 0),
         )
+        return findings(removal, models, found)
 
     def _final(self, found: Findings) -> dict[str, Any] | None:
         """The model recommended, on the set that no model was ever looked at before.
