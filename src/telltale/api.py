@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from telltale.errors import InputError
 from telltale.tasks.loading import load_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from telltale.checkpoints.export import Exported
     from telltale.elsewhere import Page
@@ -107,7 +108,7 @@ def search(
 
     folder = Path(out)
     trackers = Watchers([tracker_named(given, folder / REPORT) for given in track])
-    question, settings, page = _asked(
+    asked = _asked(
         model,
         task,
         out=out,
@@ -131,9 +132,15 @@ def search(
         text=text,
     )
     told = Watchers([watcher or Watcher(), trackers])
-    with trackers:
+    with asked as (question, settings, page), trackers:
         result = run_study(
-            question, settings, folder, watcher=told, page=page, resume_anyway=resume_anyway
+            question,
+            settings,
+            folder,
+            watcher=told,
+            page=page,
+            resume_anyway=resume_anyway,
+            is_taken=True,
         )
         write_report([folder], folder / REPORT)
         return result
@@ -182,13 +189,15 @@ def stability(
 
     if resamples < 2:
         raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
-    question, settings, page = _asked(model, task, out=out, **_with_defaults(asked))
-    sizes = sizes_for(sizes, len(question.split.search))
     folder = Path(out)
-    begun = open_study(
-        question, settings, folder, page or built_in_page(), resume_anyway=resume_anyway
-    )
-    with begun as (plan, records):
+    with ExitStack() as stack:
+        begun = _asked(model, task, out=out, **_with_defaults(asked))
+        question, settings, page = stack.enter_context(begun)
+        sizes = sizes_for(sizes, len(question.split.search))
+        page = page or built_in_page()
+        plan, records = stack.enter_context(
+            open_study(question, settings, folder, page, resume_anyway=resume_anyway, is_taken=True)
+        )
         document = measure_stability(
             plan,
             records,
@@ -341,6 +350,7 @@ def _with_defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {name: one for name, one in defaults.items() if name not in NOT_ASKED} | dict(asked)
 
 
+@contextmanager
 def _asked(
     model: str,
     task: Task | str,
@@ -364,8 +374,11 @@ def _asked(
     trust_remote_code: bool,
     seed: int,
     text: str | Path | None,
-) -> tuple[Question, Settings, Page | None]:
-    """What is to be searched, how, and the page on which harm elsewhere is measured."""
+) -> Iterator[tuple[Question, Settings, Page | None]]:
+    """What is to be searched, how, and the page on which harm elsewhere is measured.
+
+    The study's folder is taken before the model is fetched or converted, which may take long.
+    """
     from telltale.objectives import check_objective, default_objective, objective_named
     from telltale.settings import Settings
     from telltale.tasks.shots import without_shown
@@ -402,7 +415,7 @@ def _asked(
         raise InputError(f"--guard names {repeated[0]} twice; give it one share")
     settings = Settings(ranks, tolerance, max_removed, frozenset(protect), max_loss, confidence)
 
-    from telltale.records import check_study_folder
+    from telltale.records import check_study_folder, only_writer
 
     check_study_folder(Path(out))
 
@@ -413,19 +426,21 @@ def _asked(
 
     page = None if text is None else page_from(Path(text))
     choose_dtype(dtype, choose_device(device))
-    source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
-    question = Question(
-        source,
-        chosen,
-        split,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        cuts=cuts,
-        guards=tuple(guard_by(other, most_loss, chosen, seed) for other, most_loss in guarded),
-        reads_references=chosen.generation is not None and ranks.fewest_choices > 0,
-    )
-    return question, settings, page
+    guards_made = tuple(guard_by(other, most_loss, chosen, seed) for other, most_loss in guarded)
+    with only_writer(Path(out)):
+        source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
+        question = Question(
+            source,
+            chosen,
+            split,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            cuts=cuts,
+            guards=guards_made,
+            reads_references=chosen.generation is not None and ranks.fewest_choices > 0,
+        )
+        yield question, settings, page
 
 
 def _cuts(truncate: str) -> bool:

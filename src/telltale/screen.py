@@ -229,7 +229,10 @@ def unfinished(found: StoredStudy, out: Console) -> None:
         out.print(f"Layer {last.removed} would be next, but {fate(last)}: {accuracy}")
     for line in facts.cost:
         out.print(line)
-    out.print("The search is not finished; give its command again to go on.")
+    if found.is_running:
+        out.print("The search is not finished: a run is at work on it now.")
+    else:
+        out.print("The search is not finished; give its command again to go on.")
 
 
 def _path(facts: Facts, out: Console) -> None:

@@ -476,6 +476,14 @@ def test_questions_in_the_same_words_are_known_by_their_choices(tmp_path: Path) 
     assert task.examples[0].context == "red / greener / blueerer / greyererer"
 
 
+def test_content_is_the_document_however_it_is_asked(tmp_path: Path) -> None:
+    plain = harness_task(choice(tmp_path / "a").write()).examples
+    asked = harness_task(choice(tmp_path / "b", doc_to_text="Say: {{question}}").write(), shots=2)
+    assert [one.content for one in plain] == [one.content for one in asked.examples]
+    assert len({one.content for one in plain}) == len(plain) == 9
+    assert {one.digest for one in plain}.isdisjoint(one.digest for one in asked.examples)
+
+
 def test_text_is_written_as_the_harness_s_own_backend_would(tmp_path: Path) -> None:
     task = harness_task(sums(tmp_path).write())
     assert task.generation == Generation(False, "exact", 24, ("Question:", "</s>"))
