@@ -21,10 +21,10 @@ from telltale.ledger import Looks, note_look
 from telltale.measure import Batch, BatchTooLargeError, Measurement
 from telltale.reading import read_study
 from telltale.records import open_records
-from telltale.report.facts import naive_passes
-from telltale.searches import Round
 from telltale.report import write_report
+from telltale.report.facts import naive_passes
 from telltale.screen import console, unfinished
+from telltale.searches import Round
 from telltale.study import Watcher
 from telltale.workbench import Workbench
 from tests.studies import PAGE, result_of, search_arguments, start_command

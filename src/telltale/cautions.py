@@ -124,8 +124,8 @@ def few_passages(name: str, outcomes: Sequence[Outcome], examples: Sequence[Exam
     count = len(set(clusters))
     if count == 1:
         return [
-            f"all {_examples(name, examples)} share one passage or prompt, which is one observation: "
-            "nothing can be said of other passages, so no interval is given"
+            f"all {_examples(name, examples)} share one passage or prompt, which is one "
+            "observation: nothing can be said of other passages, so no interval is given"
         ]
     return [
         f"{_examples(name, examples)} share {count} passages or prompts, of unequal sizes as good "
