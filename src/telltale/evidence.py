@@ -28,7 +28,7 @@ class Comparison:
     """A model's accuracy, and its gain over the whole model's on the same examples.
 
     All are shares, such as 0.03 for 3 points. ``loses_at_most`` is one-sided, and negative where a
-    gain is certain. ``pairs`` is what they were made of. ``counts`` is what `generation_counts`
+    gain is shown. ``pairs`` is what they were made of. ``counts`` is what `generation_counts`
     gives.
     """
 

@@ -173,7 +173,7 @@ def gain_interval(found: Pairs, confidence: float = CONFIDENCE) -> Interval:
 
 
 def loses_at_most(found: Pairs, confidence: float = CONFIDENCE) -> float:
-    """The one-sided upper bound of the loss in mean score; negative where a gain is certain."""
+    """The one-sided upper bound of the loss in mean score; negative where a gain is shown."""
     return _loses_at_most(found, 1 - confidence)
 
 
