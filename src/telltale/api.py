@@ -181,11 +181,12 @@ def stability(
 
     if resamples < 2:
         raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
+    watcher = watcher or Watcher()
     question, settings, page = _asked(model, task, out=out, **_with_defaults(asked))
     sizes = sizes_for(sizes, len(question.split.search))
     folder = Path(out)
     begun = open_study(
-        question, settings, folder, page or built_in_page(), resume_anyway=resume_anyway
+        question, settings, folder, page or built_in_page(), watcher, resume_anyway=resume_anyway
     )
     with begun as (plan, records):
         document = measure_stability(
@@ -194,7 +195,7 @@ def stability(
             settings,
             sizes=sizes,
             resamples=resamples,
-            watcher=watcher or Watcher(),
+            watcher=watcher,
         )
     write_json(folder / "stability.json", document)
     return document

@@ -40,6 +40,7 @@ MOST_ROWS = 14  # of the table of a path
 # Whether that table has what depth says too, and the room between columns: the first that fits.
 FORMS = ((True, 2), (True, 1), (False, 2), (False, 1))
 PHASES = {
+    "self-test": "trying what the model can share",
     "search": "whole model",
     "held-out": "held-out set",
     "text": "ordinary text",
