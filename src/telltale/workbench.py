@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 TOKEN_BUDGETS = {"cpu": 512}
 GENERATION_TOKEN_BUDGETS = {"cpu": 4096}
 GPU_TOKEN_BUDGET = 16384
+# Rows that follow a kept prefix need a mask, and attention then skips nothing. Where contexts are
+# longer than this and have no branches, which need a mask too, the prefix must be this share of them.
+UNMASKED_TOKENS, LEAST_PREFIX = 512, 0.25
 
 
 @dataclass(frozen=True)
@@ -134,13 +137,14 @@ class Workbench:
         encoded, absences = self.encoded, list[Absence]()
         longest = max(len(example.context) for example in encoded)
         prefix = len(common_token_prefix(encoded))
+        is_worth_it = longest <= UNMASKED_TOKENS or prefix >= LEAST_PREFIX * longest
         if self.task.generation is not None:
             found = find_capabilities(
                 self.model,
                 longest=longest + self.task.generation.max_new_tokens,
                 generates=True,
                 wanted=Capabilities(
-                    keeps_prefix=prefix > 0 and len(encoded) > 1,
+                    keeps_prefix=prefix > 0 and len(encoded) > 1 and is_worth_it,
                     shares_context=False,
                     continues=self.task.generation.max_new_tokens > 1,
                 ),
@@ -149,8 +153,10 @@ class Workbench:
             )
             return found, absences
         branches = [len(example.branches) for example in encoded]
+        is_masked = max(branches) > 1
         wanted = Capabilities(
-            keeps_prefix=prefix > 0 and sum(branches) > 1, shares_context=max(branches) > 1
+            keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
+            shares_context=is_masked,
         )
         plain = tokens_read(encoded, prefix_length=0, shares_context=False)
         shared = tokens_read(

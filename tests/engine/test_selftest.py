@@ -13,10 +13,13 @@ import telltale
 from telltale.engine.selftest import DIFFERS, NOT_TRIED, RAISED, Absence, find_capabilities
 from telltale.engine.shared import Capabilities
 from telltale.models.layered import LayerCache, LayeredModel
+from telltale.models.source import resolve_model
 from telltale.reading import read_study
 from telltale.records import open_records
 from telltale.report.facts import facts_of
+from telltale.tasks import Example, Task
 from telltale.watcher import Watcher
+from telltale.workbench import Workbench
 from tests import tiny
 from tests.studies import PAGE
 
@@ -229,6 +232,22 @@ def test_one_long_prompt_is_read_little_more_than_once(
     telltale.evaluate(str(folder), task, device="cpu")
     # One of twelve layers is tried at full length; of thirty that is less.
     assert 1 <= read / (12 * tokens) < most
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "keeps"), [(2, 700, False), (300, 400, True), (2, 25, True), (0, 25, False)]
+)
+def test_long_rows_keep_a_prefix_only_where_that_outweighs_the_mask_they_then_need(
+    shared: int, own: int, keeps: bool, tmp_path: Path
+) -> None:
+    folder = tiny.save(tmp_path / "model", max_position_embeddings=2048)
+    letters = ["A" * shared + letter * own for letter in "BC"]
+    examples = tuple(Example(text[-1], text, ("y", "n"), 0) for text in letters)
+    task = Task("t", examples, "{question}", delimiter="")
+    bench = Workbench(resolve_model(str(folder)), task, examples, "cpu", "float32")
+    assert [len(one.branches) for one in bench.encoded] == [1, 1]
+    assert bench.capabilities.keeps_prefix is keeps
+    assert (len(bench.engine.token_prefix) > 0) is keeps
 
 
 @pytest.mark.parametrize("cache", [None, LayerCache(0)], ids=["plain", "a token prefix"])

@@ -162,7 +162,7 @@ def find_capabilities(
         trials.append(full)
 
     def lacks(name: str, tried: Capabilities) -> bool:
-        reason = unpaid if getattr(wanted, name) else "there is nothing to share"
+        reason = unpaid if getattr(wanted, name) else "there is too little to share"
         if reason is not None:
             found = iter([Absence(name, NOT_TRIED, reason)])
         else:
