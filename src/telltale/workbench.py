@@ -47,7 +47,7 @@ TOKEN_BUDGETS = {"cpu": 512}
 GENERATION_TOKEN_BUDGETS = {"cpu": 4096}
 GPU_TOKEN_BUDGET = 16384
 # Rows that follow a kept prefix need a mask, and attention then skips nothing. Where contexts are
-# longer than this and have no branches, which need a mask too, the prefix must be this share of them.
+# longer than this, and have no branches, which need a mask too, the prefix is to be this share.
 UNMASKED_TOKENS, LEAST_PREFIX = 512, 0.25
 
 
