@@ -189,14 +189,22 @@ def stability(
 
     if resamples < 2:
         raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
-    folder = Path(out)
+    folder, watcher = Path(out), watcher or Watcher()
     with ExitStack() as stack:
         begun = _asked(model, task, out=out, **_with_defaults(asked))
         question, settings, page = stack.enter_context(begun)
         sizes = sizes_for(sizes, len(question.split.search))
         page = page or built_in_page()
         plan, records = stack.enter_context(
-            open_study(question, settings, folder, page, resume_anyway=resume_anyway, is_taken=True)
+            open_study(
+                question,
+                settings,
+                folder,
+                page,
+                watcher,
+                resume_anyway=resume_anyway,
+                is_taken=True,
+            )
         )
         document = measure_stability(
             plan,
@@ -204,7 +212,7 @@ def stability(
             settings,
             sizes=sizes,
             resamples=resamples,
-            watcher=watcher or Watcher(),
+            watcher=watcher,
         )
     write_json(folder / "stability.json", document)
     return document

@@ -72,6 +72,7 @@ def cautions(
     *,
     truncated: int = 0,
     final: Mapping[str, Any] | None = None,
+    absences: Sequence[str] = (),
 ) -> list[str]:
     """Every caution about a study.
 
@@ -81,6 +82,7 @@ def cautions(
         examples: the held-out set.
         truncated: how many prompts lost their beginning.
         final: what the final set said of the model that was recommended when it was looked at.
+        absences: what the model cannot do because it raised, each in a sentence.
     """
     first_names: dict[LayerPath, str] = {}
     for name, model in models.items():
@@ -98,6 +100,7 @@ def cautions(
         *(line for name in names for line in hurt_elsewhere(name, models)),
         *(line for name in names for line in worse_at_a_guard(name, models)),
         *final_of_another(models, final),
+        *absences,
     ]
 
 

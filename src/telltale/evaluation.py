@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.cautions import evaluation_cautions
 from telltale.elsewhere import Page, built_in_page, perplexities
+from telltale.engine.selftest import told, unable
 from telltale.evidence import generation_counts
 from telltale.measure import in_halves, outcomes_by_path
 from telltale.paths import LayerPath
@@ -37,8 +38,12 @@ def evaluate_task(
     """See `telltale.evaluate`."""
     watcher = watcher or Watcher()
     examples = first_examples(task, limit)
-    bench = Workbench(source, task, examples, device, dtype, cuts=cuts)
+    bench = Workbench(source, task, examples, device, dtype, cuts=cuts, once=True)
     path = LayerPath.from_removed(removed, bench.model.depth)
+    watcher.phase("self-test")
+    absences = bench.absences
+    for line in told(absences):
+        watcher.advised(line)
     batches = list(bench.batches(range(len(examples))))
     watcher.phase("evaluation")
     watcher.expect(len(batches))
@@ -70,7 +75,10 @@ def evaluate_task(
         if shared.freedom
         else None,
         **generation_counts(outcomes),
-        "cautions": evaluation_cautions(outcomes, examples, truncated=truncated),
+        "cautions": [
+            *evaluation_cautions(outcomes, examples, truncated=truncated),
+            *unable(absences),
+        ],
         **_elsewhere(bench, page or built_in_page(), path, watcher),
         "examples": [
             _example_document(example, outcome)

@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from telltale.engine.selftest import Absence
 from telltale.files import sha256_of_json
 from telltale.measure import Batch, Shifted, outcomes_by_path
 from telltale.objectives import values_by
@@ -45,7 +46,7 @@ class Plan:
         ]
 
     def _known(self, name: str) -> Any:
-        return None if self._frozen is None else self._frozen[name]
+        return None if self._frozen is None else self._frozen.get(name)
 
     def __getitem__(self, name: str) -> Any:
         assert self._frozen is not None
@@ -76,6 +77,9 @@ class Plan:
             ],
             "attention": model.attention,
             "capabilities": list(capabilities),
+            "absences": [
+                list(absence) for one in (bench, *self._guard_benches) for absence in one.absences
+            ],
             "guard_capabilities": [list(one.capabilities) for one in self._guard_benches],
             "token_prefix": len(bench.engine.token_prefix),
             "search_tokens": sum(bench.encoded[i].tokens for i in question.positions[SEARCH]),
@@ -103,6 +107,11 @@ class Plan:
             {"identity": identity, "plan": frozen, "asked": question.asked(), ALONE: 0}
         )
         self._frozen = frozen
+
+    @property
+    def absences(self) -> list[Absence]:
+        """The capabilities that measuring goes without, the guards' too, each with its reason."""
+        return [Absence(*one) for one in self._known("absences") or ()]
 
     @property
     def whole(self) -> LayerPath:

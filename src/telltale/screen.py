@@ -44,6 +44,7 @@ BOUND = "loses at most"
 DEPTH = ("parameters", "layers")
 LEAST = ("tokens/s", "search", "held out ({sure})", "gain ({sure})")
 PHASES = {
+    "self-test": "trying what the model can share",
     "search": "whole model",
     "held-out": "held-out set",
     "text": "ordinary text",

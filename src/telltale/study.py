@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.cautions import advice, cautions
 from telltale.elsewhere import Page, built_in_page, perplexities, windows_of
+from telltale.engine.selftest import slowed, told, unable
 from telltale.errors import InputError
 from telltale.evidence import compare, generation_counts
 from telltale.files import sha256_of_json, write_json
@@ -95,7 +96,7 @@ def run_study(
     """
     page, watcher = page or built_in_page(), watcher or Watcher()
     begun = open_study(
-        question, settings, folder, page, resume_anyway=resume_anyway, is_taken=is_taken
+        question, settings, folder, page, watcher, resume_anyway=resume_anyway, is_taken=is_taken
     )
     with begun as (plan, records):
         result = _Run(plan, settings, records, watcher, page).result()
@@ -110,6 +111,7 @@ def open_study(
     settings: Settings,
     folder: Path,
     page: Page,
+    watcher: Watcher,
     *,
     resume_anyway: bool,
     is_taken: bool = False,
@@ -130,8 +132,11 @@ def open_study(
         check_layers(sorted(settings.protected), layers)
         if not plan.is_frozen:
             windows_of(plan.workbench, page)  # refused where it says nothing
+            watcher.phase("self-test")
             plan.freeze(identity)
         note_searched(name, _names(question, set(question.sets) - {HELD_OUT, FINAL}))
+        for line in told(plan.absences):
+            watcher.advised(line)
         yield plan, records
 
 
@@ -404,6 +409,7 @@ class _Run:
             self.question.sets[HELD_OUT],
             truncated=self.plan["truncated"],
             final=final,
+            absences=unable(self.plan.absences),
         )
         if unsealed:
             size = len(self.question.sets[FINAL])
@@ -456,4 +462,5 @@ class _Run:
                 name: model.tokens_per_second for name, model in found.named.items()
             },
             "path_tokens_per_second": [model.tokens_per_second for model in found.path],
+            "slowed_by": slowed(self.plan.absences),
         }

@@ -33,12 +33,13 @@ class Watcher:
     def phase(self, name: str) -> None:
         """A part of the study begins.
 
-        That is ``search``, ``held-out``, ``guard NAME held-out``, ``text``, ``speed`` or ``final``;
-        of an evaluation ``evaluation`` or ``text``.
+        That is ``self-test`` where a study has not begun yet, ``search``, ``held-out``,
+        ``guard NAME held-out``, ``text``, ``speed`` or ``final``; of an evaluation ``self-test``,
+        ``evaluation`` or ``text``.
         """
 
     def advised(self, advice: str) -> None:
-        """Before anything is measured: what can be seen with so many examples."""
+        """Before anything is measured: what can be seen with so many examples, or what slows it."""
 
     def expect(self, measurements: int) -> None:
         """So many measurements are asked for next."""

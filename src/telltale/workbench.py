@@ -21,9 +21,9 @@ from telltale.engine.encode import (
     encode_prompts,
 )
 from telltale.engine.generating import Generating
-from telltale.engine.layout import row_sizes
+from telltale.engine.layout import row_sizes, tokens_read
 from telltale.engine.references import WithReferences, encode_references
-from telltale.engine.selftest import find_capabilities
+from telltale.engine.selftest import Absence, find_capabilities
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.measure import Batch, Measurement
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 TOKEN_BUDGETS = {"cpu": 512}
 GENERATION_TOKEN_BUDGETS = {"cpu": 4096}
 GPU_TOKEN_BUDGET = 16384
+# Rows that follow a kept prefix need a mask, and attention then skips nothing. Where contexts are
+# longer than this, and have no branches, which need a mask too, the prefix is to be this share.
+UNMASKED_TOKENS, LEAST_PREFIX = 512, 0.25
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Workbench:
     longer than the model takes lose their beginning. ``reads_references`` says that where text is
     generated, the log-likelihood of the right answer is read too. A workbench that is ``beside``
     another has its model. ``capabilities`` are found by trying them unless they are given, as a
-    study that goes on does.
+    study that goes on does. ``once`` says that a single path is measured, so that a trial may cost
+    more than it saves.
     """
 
     source: ModelSource
@@ -69,6 +73,7 @@ class Workbench:
     reads_references: bool = False
     beside: Workbench | None = None
     known_capabilities: list[bool] | None = field(default=None)
+    once: bool = False
 
     def with_task(
         self, task: Task, examples: Sequence[Example], known_capabilities: list[bool] | None = None
@@ -115,17 +120,62 @@ class Workbench:
             return encode_prompts(self.task, self.examples, self.tokenizer, room=room)
         return encode_choices(self.task, self.examples, self.tokenizer, room=room)
 
-    @cached_property
+    @property
     def capabilities(self) -> Capabilities:
         """What the architecture can do on inputs as long as these."""
+        return self._tried[0]
+
+    @property
+    def absences(self) -> list[Absence]:
+        """Which capabilities it lacks, and why; empty where they were not tried here."""
+        return self._tried[1]
+
+    @cached_property
+    def _tried(self) -> tuple[Capabilities, list[Absence]]:
         if self.known_capabilities is not None:
-            return Capabilities(*self.known_capabilities)
-        longest = max(len(example.context) for example in self.encoded)
+            return Capabilities(*self.known_capabilities), []
+        encoded, absences = self.encoded, list[Absence]()
+        longest = max(len(example.context) for example in encoded)
+        prefix = len(common_token_prefix(encoded))
+        is_worth_it = longest <= UNMASKED_TOKENS or prefix >= LEAST_PREFIX * longest
         if self.task.generation is not None:
-            longest += self.task.generation.max_new_tokens
-            return find_capabilities(self.model, longest=longest, generates=True)
-        branch = max(len(choice) for example in self.encoded for choice in example.choices)
-        return find_capabilities(self.model, longest=longest, branch=branch)
+            found = find_capabilities(
+                self.model,
+                longest=longest + self.task.generation.max_new_tokens,
+                generates=True,
+                wanted=Capabilities(
+                    keeps_prefix=prefix > 0 and len(encoded) > 1 and is_worth_it,
+                    shares_context=False,
+                    continues=self.task.generation.max_new_tokens > 1,
+                ),
+                prefix=prefix,
+                absences=absences,
+            )
+            return found, absences
+        branches = [len(example.branches) for example in encoded]
+        is_masked = max(branches) > 1
+        wanted = Capabilities(
+            keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
+            shares_context=is_masked,
+        )
+        plain = tokens_read(encoded, prefix_length=0, shares_context=False)
+        shared = tokens_read(
+            encoded,
+            prefix_length=prefix if wanted.keeps_prefix else 0,
+            shares_context=wanted.shares_context,
+        )
+        depth = self.model.depth
+        paths = 1 if self.once else depth + 1  # at least: the whole model and a round
+        found = find_capabilities(
+            self.model,
+            longest=longest,
+            branch=max(len(choice) for example in encoded for choice in example.choices),
+            wanted=wanted,
+            prefix=prefix,
+            saves=paths * depth * (plain - shared),
+            absences=absences,
+        )
+        return found, absences
 
     @cached_property
     def reader(self) -> Reader:

@@ -175,6 +175,7 @@ class Made:
                 "layer_tokens": 1000,
                 "dense_passes": 4.5,
                 "batches_measured": 10,
+                "slowed_by": [],
                 "seconds": 61.0,
                 "search_tokens": 100,
                 "tokens_per_second": {},

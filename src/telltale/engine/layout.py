@@ -140,6 +140,18 @@ def row_sizes(
     return len(layout.rows), layout.length
 
 
+def tokens_read(
+    examples: Sequence[EncodedExample], *, prefix_length: int, shares_context: bool
+) -> int:
+    """How many tokens a path reads of examples, the prefix once and no padding."""
+    total = prefix_length
+    for example in examples:
+        own, branches = len(example.context) - prefix_length, example.branches
+        contexts = 1 if shares_context else len(branches)
+        total += contexts * own + sum(map(len, branches))
+    return total
+
+
 def _span(
     choice: Tokens,
     scored: int,

@@ -1,14 +1,19 @@
 """What a model can do beyond the plain way, found by trying it.
 
-Each capability is tried on made-up examples as long as the longest that will be measured, so that a
-sliding window or a positional bias that only shows on long inputs shows here. One that raises, or
-whose log-likelihoods differ from the plain way's by more than rounding, is not used.
+A capability is tried where it would be used, first on short made-up examples through the whole
+model. What passes is tried at the length of the longest example that will be measured, so that a
+sliding window or a positional bias that only shows there shows here: through the whole model where
+its configuration says that length matters, else through one layer of each kind, which costs little.
+One that raises, or whose log-likelihoods differ from the plain way's by more than rounding, is not
+used, and the reason is kept.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -23,7 +28,7 @@ from telltale.paths import LayerPath
 from telltale.tasks import Scoring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from telltale.engine.encode import Tokens
     from telltale.engine.shared import Reader, Walked
@@ -31,87 +36,240 @@ if TYPE_CHECKING:
     from telltale.models.layered import LayeredModel
 
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
+EVERYTHING = Capabilities(keeps_prefix=True, shares_context=True, continues=True)
 # Another order of the same sums differs by more than the precision's own step; how much more grows
 # with the depth, so it is measured on the model: this many times what padding alone changes.
 NOISE_FACTOR = 8.0
 # ... and never less than this many steps of the precision, relative to the log-likelihood.
 STEPS = 32.0
+# Tokens of a context and of a choice that are enough where length does not matter.
+SHORT_CONTEXT, SHORT_BRANCH = 32, 8
+# What a trial of all capabilities reads at full length, in times the longest example.
+FULL_LENGTH_READS = 6
+LONGEST_REASON = 200  # characters of an exception
+RAISED, DIFFERS, NOT_TRIED = "raised", "differs", "not tried"
+# What a model cannot do, and what follows.
+WITHOUT = {
+    "keeps_prefix": ("keep a token prefix", "every prompt is read whole, which is slower"),
+    "shares_context": (
+        "read several choices after one context",
+        "the context is read again for each choice, which is slower",
+    ),
+    "continues": (
+        "go on from keys and values",
+        "the whole text is read again for every token that is written, which is much slower",
+    ),
+}
+
+
+class Absence(NamedTuple):
+    """A capability that a model is measured without, and why.
+
+    ``capability`` is a name of `Capabilities`; ``kind`` is ``raised``, ``differs`` or
+    ``not tried``; ``reason`` says with which exception, by how much or why not.
+    """
+
+    capability: str
+    kind: str
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """The absence in a sentence, without its end."""
+        what, follows = WITHOUT[self.capability]
+        said = f"the model cannot {what} ({self.reason}): {follows}"
+        return f"{said}; please report it" if self.kind == RAISED else said
+
+
+def told(absences: Iterable[Absence]) -> list[str]:
+    """What a user should know before measuring begins: what was tried and is missing, once each."""
+    missing = {one.capability: one for one in absences if one.kind != NOT_TRIED}
+    return [
+        f"Warning: {one.words}" if one.kind == RAISED else f"{one.words[0].upper()}{one.words[1:]}"
+        for one in missing.values()
+    ]
+
+
+def unable(absences: Iterable[Absence]) -> list[str]:
+    """Cautions: what is missing because the model raised, which may be a defect, once each."""
+    return list({one.capability: one.words for one in absences if one.kind == RAISED}.values())
+
+
+def slowed(absences: Iterable[Absence]) -> list[str]:
+    """What makes measuring slower because the model works otherwise, once each."""
+    return list({one.capability: one.words for one in absences if one.kind == DIFFERS}.values())
 
 
 def find_capabilities(
-    model: LayeredModel, *, longest: int, branch: int = 4, generates: bool = False
+    model: LayeredModel,
+    *,
+    longest: int,
+    branch: int = 4,
+    generates: bool = False,
+    wanted: Capabilities = EVERYTHING,
+    prefix: int | None = None,
+    saves: float = math.inf,
+    absences: list[Absence] | None = None,
 ) -> Capabilities:
-    """Try each capability on the whole model.
+    """Try each capability that is wanted.
 
     Args:
         model: the model to try.
         longest: the longest context that will be measured, in tokens, with what is generated.
         branch: the longest choice, in tokens.
         generates: whether text is generated, and not choices compared.
+        wanted: the capabilities that would save anything; others are not tried.
+        prefix: the tokens that all contexts begin with; half of ``longest`` where not given.
+        saves: tokens times layers that will not be read if all that is wanted is found; a trial at
+            full length that costs more is not made.
+        absences: is given the reason of every capability that is not found.
 
     Raises:
         UnsupportedModelError: leaving a layer out changes nothing, so there is nothing to search.
     """
     # A prompt has nothing after it to share its tokens with: one choice is enough to compare.
-    choices, branch = 1 if generates else 3, max(branch, 2)
+    choices, branch = 1 if generates else 2, max(branch, 2)
     if model.longest_input is not None:  # the longest context and choice may be of two examples
         longest = min(longest, model.longest_input - branch)
-    return _Trial(model, max(longest, 4), branch, choices).capabilities(generates=generates)
+    longest = max(longest, 4)
+    absences = [] if absences is None else absences
+    prefix = longest // 2 if prefix is None else prefix
+    whole = LayerPath.whole(model.depth)
+    short = _Trial(
+        model,
+        whole,
+        (min(longest, SHORT_CONTEXT), min(branch, SHORT_BRANCH)),
+        prefix=prefix,
+        examples=2,
+        choices=choices,
+    )
+    short.check_that_layers_matter()
+    trials, unpaid = [short], None
+    if (longest, branch) != short.size and any(wanted):
+        tokens = short.tokens(0, longest)
+        path = whole if model.minds_length(longest + branch) else model.one_of_each_kind(tokens)
+        if FULL_LENGTH_READS * longest * path.depth > saves:
+            unpaid = f"trying it with {longest} tokens would take longer than it saves"
+        full = _Trial(
+            model,
+            path,
+            (longest, branch),
+            prefix=prefix,
+            examples=1,
+            choices=choices,
+            least_noise=lambda: short.noise,
+        )
+        trials.append(full)
+
+    def lacks(name: str, tried: Capabilities) -> bool:
+        reason = unpaid if getattr(wanted, name) else "there is too little to share"
+        if reason is not None:
+            found = iter([Absence(name, NOT_TRIED, reason)])
+        else:
+            found = filter(None, (trial.absence(name, tried) for trial in trials))
+        first = next(found, None)
+        absences.extend([first] if first else [])
+        return first is not None
+
+    found = PLAIN
+    if not lacks("keeps_prefix", tried := found._replace(keeps_prefix=True)):
+        found = tried
+    if generates:
+        # A prompt is one row, whatever it is that may follow.
+        tried = found._replace(shares_context=True, continues=True)
+        return tried._replace(continues=not lacks("continues", tried))
+    tried = found._replace(shares_context=True)
+    return found if lacks("shares_context", tried) else tried
 
 
 class _Trial:
-    """Two made-up examples of different lengths, and what the plain way gives for them."""
+    """Made-up examples of different lengths on a path, and what the plain way gives for them.
 
-    def __init__(self, model: LayeredModel, longest: int, branch: int, choices: int) -> None:
+    ``size`` is the longest context and the longest choice, in tokens; ``least_noise`` what padding
+    is known to change already.
+    """
+
+    def __init__(
+        self,
+        model: LayeredModel,
+        path: LayerPath,
+        size: tuple[int, int],
+        *,
+        prefix: int,
+        examples: int,
+        choices: int,
+        least_noise: Callable[[], float] = float,
+    ) -> None:
         self.model = model
+        self.path = path
+        self.size = size
         self.choices = choices
-        self.whole = LayerPath.whole(model.depth)
-        self.prefix = self._tokens(0, max(1, longest // 2))
-        long = self._example(longest - len(self.prefix), branch)
-        self.examples = [long, self._example(max(1, (longest - len(self.prefix)) // 2), branch)]
+        self._least_noise = least_noise
+        longest, branch = size
+        self.prefix = self.tokens(0, min(prefix, longest // 2 if examples > 1 else longest - 1))
+        own = longest - len(self.prefix)
+        self.examples = [self._example(max(1, own // (i + 1)), branch) for i in range(examples)]
 
-    def capabilities(self, *, generates: bool) -> Capabilities:
-        plain = self._logliks(PLAIN, self.whole)
-        alone = [self._logliks(PLAIN, self.whole, only=i)[0] for i in range(len(self.examples))]
-        self._check_that_layers_matter(plain)
-        noise = _difference(plain, alone)
+    @cached_property
+    def plain(self) -> list[list[float]]:
+        """The log-likelihoods that the plain way gives."""
+        return self._logliks(PLAIN, self.path)
 
-        def same(expected: list[list[float]], found: Callable[[], list[list[float]]]) -> bool:
-            steps = STEPS * torch.finfo(self.model.dtype).eps
-            largest = max(abs(x) for row in expected for x in row)
-            try:
-                return _difference(expected, found()) <= max(NOISE_FACTOR * noise, steps * largest)
-            except BatchTooLargeError:
-                raise
-            except Exception:  # whatever a model raises, it cannot do this
-                return False
+    @cached_property
+    def noise(self) -> float:
+        """What it changes to read each example, or the last choice of a single one, alone."""
+        if len(self.examples) > 1:
+            alone = [self._logliks(PLAIN, self.path, [one])[0] for one in self.examples]
+            return max(self._least_noise(), _difference(self.plain, alone))
+        alone = self._logliks(PLAIN, self.path, [_last_choice_of(self.examples[0])])
+        return max(self._least_noise(), _difference([self.plain[0][-1:]], alone))
 
-        tried = PLAIN._replace(keeps_prefix=True)
-        keeps_prefix = same(plain, lambda: self._logliks(tried, self.whole))
-        if generates:
-            # A prompt is one row, whatever it is that may follow.
-            tried = Capabilities(keeps_prefix, shares_context=True, continues=True)
-            continues = same(self._recomputed_logits(), lambda: self._continued_logits(tried))
-            return tried._replace(continues=continues)
-        tried = Capabilities(keeps_prefix, shares_context=True)
-        return tried._replace(shares_context=same(plain, lambda: self._logliks(tried, self.whole)))
+    def absence(self, name: str, tried: Capabilities) -> Absence | None:
+        """Why the model lacks one of the capabilities that are tried; None where it has it."""
+        continues = name == "continues"
+        expected = self._recomputed_logits() if continues else self.plain
+        try:
+            found = self._continued_logits(tried) if continues else self._logliks(tried, self.path)
+        except BatchTooLargeError:
+            raise
+        except Exception as problem:  # whatever a model raises, it cannot do this
+            return Absence(name, RAISED, line_of(problem))
+        largest = max(abs(x) for row in expected for x in row)
+        steps = STEPS * torch.finfo(self.model.dtype).eps
+        allowed = max(NOISE_FACTOR * self.noise, steps * largest)
+        difference = _difference(expected, found)
+        if difference <= allowed:
+            return None
+        what = "logits" if continues else "log-likelihoods"
+        reason = (
+            f"with {self.size[0]} tokens its {what} differ by {difference:.1e}, where rounding "
+            f"explains {allowed:.1e}"
+        )
+        return Absence(name, DIFFERS, reason)
 
-    def _check_that_layers_matter(self, plain: list[list[float]]) -> None:
-        if self.model.depth < 2:
+    def check_that_layers_matter(self) -> None:
+        """See `find_capabilities`."""
+        depth = self.model.depth
+        if depth < 2:
             raise UnsupportedModelError("the model has a single layer, so none can be left out")
-        if self._logliks(PLAIN, self.whole.without(self.model.depth // 2)) == plain:
+        last = [_last_choice_of(self.examples[-1])]
+        without = self.path.without(depth // 2)
+        if self._logliks(PLAIN, without, last) == self._logliks(PLAIN, self.path, last):
             raise UnsupportedModelError(
-                f"leaving layer {self.model.depth // 2} out of {type(self.model.model).__name__} "
-                "changes nothing, so its layers are not where telltale looks for them; this "
-                "architecture is not supported"
+                f"leaving layer {depth // 2} out of {type(self.model.model).__name__} changes "
+                "nothing, so its layers are not where telltale looks for them; this architecture "
+                "is not supported"
             )
 
     def _logliks(
-        self, capabilities: Capabilities, path: LayerPath, only: int | None = None
+        self,
+        capabilities: Capabilities,
+        path: LayerPath,
+        examples: list[EncodedExample] | None = None,
     ) -> list[list[float]]:
-        positions = tuple(range(len(self.examples))) if only is None else (only,)
-        engine = self._engine(self.examples, Choosing(Scoring.LOGLIK), capabilities)
-        (measurement,) = engine([path], [Batch(positions)])
+        examples = examples or self.examples
+        engine = self._engine(examples, Choosing(Scoring.LOGLIK), capabilities)
+        (measurement,) = engine([path], [Batch(tuple(range(len(examples))))])
         return [[choice.loglik for choice in one.choices] for one in measurement.outcomes]
 
     def _continued_logits(self, capabilities: Capabilities) -> list[list[float]]:
@@ -119,7 +277,7 @@ class _Trial:
         dictation = _Dictation([example.choices[0] for example in self.examples])
         prompts = [replace(example, choices=(), sizes=()) for example in self.examples]
         engine = self._engine(prompts, dictation, capabilities)
-        list(engine([self.whole], [Batch(tuple(range(len(prompts))))]))
+        list(engine([self.path], [Batch(tuple(range(len(prompts))))]))
         return dictation.logits
 
     def _recomputed_logits(self) -> list[list[float]]:
@@ -127,7 +285,7 @@ class _Trial:
         found: list[list[float]] = []
         for example in self.examples:
             text = torch.tensor([[*example.context, *example.choices[0]]], device=self.model.device)
-            hidden = self.model.run_path(self.whole, self.model.prepare(text))[0]
+            hidden = self.model.run_path(self.path, self.model.prepare(text))[0]
             logits = self.model.logits(hidden[len(example.context) - 1 :])
             found.append(logits.float().flatten().tolist())
         return found
@@ -146,12 +304,12 @@ class _Trial:
         )
 
     def _example(self, length: int, branch: int) -> EncodedExample:
-        choices = tuple(self._tokens(100 * (i + 1), branch - i % 2) for i in range(self.choices))
-        context = self.prefix + self._tokens(7, length)
+        choices = tuple(self.tokens(100 * (i + 1), branch - i % 2) for i in range(self.choices))
+        context = self.prefix + self.tokens(7, length)
         sizes = tuple(ChoiceSize(len(choice), 0, 0) for choice in choices)
         return EncodedExample(context, choices, sizes, answer=0)
 
-    def _tokens(self, start: int, length: int) -> tuple[int, ...]:
+    def tokens(self, start: int, length: int) -> tuple[int, ...]:
         """Tokens spread over the vocabulary, the same on every machine."""
         return tuple((start + 7919 * (i + 1)) % self.model.vocabulary for i in range(length))
 
@@ -184,6 +342,16 @@ class _Dictation:
     def for_timing(self) -> _Dictation:
         """Itself."""
         return self
+
+
+def _last_choice_of(example: EncodedExample) -> EncodedExample:
+    return replace(example, choices=example.choices[-1:], sizes=example.sizes[-1:])
+
+
+def line_of(problem: Exception) -> str:
+    """An exception's type and the beginning of its message, on one line."""
+    text = " ".join(f"{type(problem).__name__}: {problem}".split()).rstrip(":")
+    return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "..."
 
 
 def _difference(one: list[list[float]], other: list[list[float]]) -> float:

@@ -11,6 +11,7 @@ Does not know tasks, examples or engines.
 from __future__ import annotations
 
 import inspect
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 KeyValue = tuple[Tensor, Tensor]  # each (rows, heads, tokens, head width)
 # What forwards call the key-value cache that they are given: transformers 5.24 renamed it.
 CACHE_NAMES = ("cache", "past_key_values")
+# How configuration values are called that are lengths from which on attention is another.
+LENGTH_NAMES = re.compile("(window|window_size|chunk_size|original_max_position_embeddings)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,34 @@ class LayeredModel:
         """The most tokens the model was made for, where its configuration says."""
         length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return int(length) if length is not None else None
+
+    def minds_length(self, length: int) -> bool:
+        """Whether the configuration says that so many tokens are read otherwise than a few are.
+
+        That is: attention over windows or chunks that are shorter, layers of another kind than
+        attention, biases by distance, or rotary embeddings that are stretched from some length on.
+        """
+        config = self.model.config.get_text_config().to_dict()
+        limits = list(_lengths_in(config))
+        kinds = set(config.get("layer_types") or ()) - {"full_attention"}
+        if limits:  # windows no shorter than the input are none
+            kinds -= {"sliding_attention", "chunked_attention"}
+        return any(limit < length for limit in limits) or bool(kinds or config.get("alibi"))
+
+    def one_of_each_kind(self, tokens: Sequence[int]) -> LayerPath:
+        """The path through the first layer of each kind.
+
+        Layers are of one kind if they have the same parts with the same plain attributes, and are
+        given the same beside the hidden state when the model reads ``tokens``. Their own index,
+        where they know it, is no difference.
+        """
+        calls = self.prepare(torch.tensor([tokens], device=self.device)).calls
+        seen = [_traits(layer, call) for layer, call in zip(self.layers, calls, strict=True)]
+        first: list[int] = []
+        for index, traits in enumerate(seen):
+            if not any(_are_alike(seen[one], one, traits, index) for one in first):
+                first.append(index)
+        return LayerPath(tuple(first), self.depth)
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -381,6 +412,37 @@ def find_layers(model: Any) -> Sequence[nn.Module]:
         f"{type(model).__name__} has no list of {depth} decoder layers; this architecture is not "
         "supported"
     )
+
+
+def _lengths_in(config: dict[str, Any]) -> Iterator[int]:
+    """The values of a configuration, rotary embeddings' included, from which on length matters."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _lengths_in(value)
+        elif type(value) is int and LENGTH_NAMES.search(name):
+            yield value
+
+
+def _traits(layer: nn.Module, call: LayerCall) -> dict[str, Any]:
+    """What tells a layer's kind, by name: its parts, their plain attributes, what it is given."""
+    traits: dict[str, Any] = {"": repr(layer)}
+    for name, part in layer.named_modules():
+        traits |= {
+            f"{name}.{key}": value
+            for key, value in vars(part).items()
+            if isinstance(value, int | float | str | None)
+        }
+    given = [*enumerate(call.args), *call.kwargs.items()]
+    return traits | {f"given {name}": value for name, value in given}
+
+
+def _are_alike(one: dict[str, Any], index: int, other: dict[str, Any], other_index: int) -> bool:
+    def same(a: Any, b: Any) -> bool:
+        if a is b or (type(a) is type(b) is int and (a, b) == (index, other_index)):
+            return True
+        return type(a) is type(b) and isinstance(a, int | float | str) and a == b
+
+    return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
 
 
 def is_out_of_memory(problem: BaseException) -> bool:

@@ -153,7 +153,13 @@ def finished(document: Mapping[str, Any], held_out_looks: int | None) -> Facts:
         verdict=document["verdict"],
         minds=(*(f"{line}." for line in document["cautions"]), *_looks(held_out_looks)),
         final=final_sentence(document),
-        cost=(cost_sentence(document, rounds),),
+        cost=(
+            cost_sentence(document, rounds),
+            *(
+                f"Slower than for other models: {why}."
+                for why in document["cost"].get("slowed_by", ())
+            ),
+        ),
         recommended=document["recommended"],
         worth=models[depth] if len(models) > 1 else None,
         text_name=document["text"]["name"],
