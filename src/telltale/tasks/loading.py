@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from telltale.tasks.asking import Asking, make_task
 from telltale.tasks.datafile import DEFAULT_FIELDS, Fields, read_data_file
 from telltale.tasks.group import group, members
 from telltale.tasks.named import named_task
+from telltale.tasks.prompts import fields_of
 from telltale.tasks.shots import Pool
 from telltale.tasks.sources import read_split
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from telltale.tasks.datafile import DataFile
-    from telltale.tasks.rows import Row
     from telltale.tasks.task import Scorer, Task
 
 LOG = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def load_task(
         _refuse("--data", data_dir=data_dir, split=split, metric=metric)
         file = Path(data)
         found = read_data_file(file, fields, skip_bad_rows=skip_bad_rows)
-        return make_task(file.name, _usable(found), asking)
+        return _of_rows(_name_of(file), found, asking)
     assert task is not None
     is_several = "," in task and not Path(task.removeprefix(HARNESS)).is_file()
     named = members(task) if is_several else [(task, 1.0)]
@@ -135,7 +136,7 @@ def _of_hub(
 
     dataset = name.removeprefix(HUB)
     found = read_dataset(dataset, split, fields, skip_bad_rows=skip_bad_rows)
-    return make_task(name, _usable(found), asking)
+    return _of_rows(name, found, asking)
 
 
 def _named(name: str, data_dir: Path | None, split: str | None, asking: Asking) -> Task:
@@ -182,7 +183,14 @@ def _refuse(task: str, asking: Asking | None = None, **given: object) -> None:
             )
 
 
-def _usable(found: DataFile) -> tuple[Row, ...]:
+def _name_of(file: Path) -> str:
+    """What a file's task is called: two files of one name are told apart by their folders."""
+    path = Path(os.path.abspath(file))
+    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+
+
+def _of_rows(name: str, found: DataFile, asking: Asking) -> Task:
+    """The task of rows that were found; what of them is left out or not used is told."""
     if found.skipped:
         LOG.warning(
             "Left out %d of %d rows; the first: %s",
@@ -190,7 +198,12 @@ def _usable(found: DataFile) -> tuple[Row, ...]:
             len(found.skipped) + len(found.rows),
             found.skipped[0],
         )
-    return found.rows
+    task = make_task(name, found.rows, asking)
+    asked = fields_of(task.template)
+    unused = [column for column in found.unused if column not in asked]
+    if unused:
+        LOG.info("%s: columns not used: %s", name, ", ".join(unused))
+    return task
 
 
 def _scorer(given: str | Callable[..., float]) -> Scorer:
