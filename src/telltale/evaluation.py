@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from telltale.cautions import evaluation_cautions
+from telltale.cautions import evaluation_cautions, remedies_for
 from telltale.elsewhere import Page, built_in_page, perplexities
 from telltale.evidence import generation_counts
 from telltale.measure import in_halves, outcomes_by_path
@@ -66,7 +66,9 @@ def evaluate_task(
         "accuracy": right / len(outcomes),
         "interval": list(wilson(right, len(outcomes))),
         **generation_counts(outcomes),
-        "cautions": evaluation_cautions(outcomes, examples, truncated=truncated),
+        "cautions": evaluation_cautions(
+            outcomes, examples, truncated=truncated, remedies=remedies_for(task)
+        ),
         **_elsewhere(bench, page or built_in_page(), path, watcher),
         "examples": [
             _example_document(example, outcome)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from telltale.cautions import advice, cautions
+from telltale.cautions import advice, cautions, remedies_for
 from telltale.elsewhere import Page, built_in_page, perplexities, windows_of
 from telltale.errors import InputError
 from telltale.evidence import compare, generation_counts
@@ -342,6 +342,7 @@ class _Run:
             self.question.sets[HELD_OUT],
             truncated=self.plan["truncated"],
             final=final,
+            remedies=remedies_for(self.question.task),
         )
 
     def _note_look(self, fingerprint: str, role: str) -> int | None:

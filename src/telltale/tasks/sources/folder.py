@@ -23,7 +23,9 @@ def holds(task: NamedTask, data_dir: Path) -> bool:
         InputError: ``data_dir`` is not a folder.
     """
     if not data_dir.is_dir():
-        raise InputError(f"--data-dir {data_dir} is not a folder; give one that holds {task.folder}/")
+        raise InputError(
+            f"--data-dir {data_dir} is not a folder; give one that holds {task.folder}/"
+        )
     return (data_dir / task.folder).is_dir()
 
 
@@ -51,4 +53,3 @@ def find(task: NamedTask, split: str, data_dir: Path) -> Found:
         )
     records, _ = read_records(splits[split], f"{task.folder}/{split}{SUFFIX}")
     return Found([(where, dict(record)) for where, record in records], str(splits[split]))
-
