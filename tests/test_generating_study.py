@@ -244,7 +244,7 @@ def test_prompts_that_lost_their_beginning_are_told(
     found = search(models, "numbers", tmp_path / "s", **changes).document
     told = f"{ROWS} prompts were longer than the model takes and lost their beginning"
     assert told in found["cautions"]
-    with pytest.raises(InputError, match=r"or cut long prompts with --truncate left"):
+    with pytest.raises(InputError, match=r"or cut long prompts with truncate left"):
         search(models, "numbers", tmp_path / "t", **{**changes, "truncate": "no"})
 
 
@@ -280,6 +280,6 @@ def test_a_chat_that_names_another_day_is_another_study(
 def test_a_chat_model_that_is_none_is_refused_and_leaves_nothing_behind(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"no chat template.*give --protocol text"):
+    with pytest.raises(InputError, match=r"no chat template.*give protocol text"):
         search({"numbers": tiny_folder}, "numbers", tmp_path / "s", protocol=None)
     assert not (tmp_path / "s").exists()

@@ -11,9 +11,22 @@ A message is one line: what was given, what is allowed, and what to do.
 
 
 class TelltaleError(Exception):
-    """Something went wrong that a person can read about in one line."""
+    """Something went wrong that a person can read about in one line.
+
+    ``message`` speaks of the command's options; ``in_python`` is the same in terms of parameters,
+    where a public function was called (`telltale.arguments`).
+    """
 
     exit_status = 1
+    in_python: str | None = None
+
+    @property
+    def message(self) -> str:
+        """The line, as the command prints it."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return self.message if self.in_python is None else self.in_python
 
 
 class InputError(TelltaleError):
