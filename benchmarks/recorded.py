@@ -61,7 +61,9 @@ def main() -> None:
             print(f"{key} {role}: {found['seconds']} s, off by {found['off_by']:.4f}", flush=True)
 
 
-def measured(key: str, role: str, pair: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
+def measured(
+    key: str, role: str, pair: dict[str, Any], given: argparse.Namespace
+) -> dict[str, Any]:
     """Every outcome of one set on each model of a pair's recorded paths."""
     model, name = key.split(" ")
     task = without_shown(load_task(name, data_dir=None if name in MADE else given.data_dir))

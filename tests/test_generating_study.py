@@ -192,13 +192,15 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
     finished: tuple[str, Path], models: dict[str, Path], tmp_path: Path
 ) -> None:
     kind, folder = finished
+    out = tmp_path / folder.parent.name / "s"  # the data's folder is part of its name
+    out.parent.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        search(models, kind, tmp_path / "s", watcher=Interrupting(most=2))
-    assert not (tmp_path / "s" / "result.json").exists()
+        search(models, kind, out, watcher=Interrupting(most=2))
+    assert not (out / "result.json").exists()
     watcher = Interrupting()
-    search(models, kind, tmp_path / "s", watcher=watcher)
+    search(models, kind, out, watcher=watcher)
     assert watcher.fresh > 0
-    assert result_of(tmp_path / "s") == result_of(folder)
+    assert result_of(out) == result_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
         ({"extract": "regex:[0-9]"}, "how the task is asked and scored"),
         ({"stop": ["x"]}, "how the task is asked and scored"),
         ({"max_new_tokens": 5}, "how the task is asked and scored"),
-        ({"truncate": "left"}, "--truncate"),
+        ({"truncate": "left"}, "truncate"),
     ],
 )
 def test_another_way_to_ask_is_another_study(

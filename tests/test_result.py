@@ -7,9 +7,9 @@ import pytest
 from telltale.evidence import Comparison, compare
 from telltale.measure import Outcome
 from telltale.paths import LayerPath
-from telltale.result import Findings, PathModel, verdict
+from telltale.result import Findings, PathModel, findings, verdict
 from telltale.searches import Removal, Round
-from telltale.selection import confirmed_best, fastest_safe
+from telltale.selection import Level, claims
 from telltale.words import points
 
 
@@ -17,7 +17,9 @@ def outcomes(scores: list[int]) -> dict[int, Outcome]:
     return {i: Outcome(i, (), 0, float(score)) for i, score in enumerate(scores)}
 
 
-def findings(search: list[float], held_out: list[list[int]], max_loss: float = 0.03) -> Findings:
+def found_by(
+    search: list[float], held_out: list[list[int]], max_loss: float = 0.03, looks: int = 0
+) -> Findings:
     """A search that removed layers 7, 2 and so on, by its accuracies; the whole model's first."""
     rounds = [
         Round(layer, True, {layer: accuracy}, {layer: accuracy})
@@ -32,14 +34,8 @@ def findings(search: list[float], held_out: list[list[int]], max_loss: float = 0
         model.path: PathModel(model, 9, compared[model.path], {}, 2.5, 10.0, {})
         for model in removal.kept
     }
-    confirmed = confirmed_best(removal, compared)
-    safe = fastest_safe(removal.kept, compared, max_loss)
-    return Findings(
-        list(models.values()),
-        models[removal.best.path],
-        models[removal.bsba.path],
-        models[confirmed.path] if confirmed else None,
-        models[safe.path] if safe else None,
+    return findings(
+        removal, models, claims(removal, compared, compared, max_loss, Level(0.05, looks))
     )
 
 
@@ -57,7 +53,7 @@ BETTER, WORSE = [1] * 70 + [0] * 30, [1] * 30 + [0] * 70
     ],
 )
 def test_the_verdict_follows_the_interval(shallower: list[int], said: str) -> None:
-    found = findings([0.5, 0.6], [WHOLE, shallower])
+    found = found_by([0.5, 0.6], [WHOLE, shallower])
     low, high = found.best.held_out.gain_interval
     sentence = verdict(found, 0.03, 0.95)
     assert sentence.startswith(said)
@@ -69,12 +65,12 @@ def test_the_verdict_follows_the_interval(shallower: list[int], said: str) -> No
 
 
 def test_the_verdict_names_the_shallowest_model_that_is_safe() -> None:
-    safe = findings([0.5, 0.6, 0.55], [WHOLE, BETTER, BETTER])
+    safe = found_by([0.5, 0.6, 0.55], [WHOLE, BETTER, BETTER])
     assert safe.fastest_safe is safe.path[2]
     assert "to lose no more than 3 points lacks layers 2, 7: it loses at most 0.0." in verdict(
         safe, 0.03, 0.95
     )
-    none = findings([0.5, 0.6], [WHOLE, WORSE])
+    none = found_by([0.5, 0.6], [WHOLE, WORSE])
     assert none.fastest_safe is None
     assert "No shallower model is certified to lose at most 3 points with 95% confidence" in (
         verdict(none, 0.03, 0.95)
@@ -82,23 +78,23 @@ def test_the_verdict_names_the_shallowest_model_that_is_safe() -> None:
 
 
 def test_where_nothing_was_kept_it_says_so() -> None:
-    assert verdict(findings([0.5], [WHOLE]), 0.03, 0.95).startswith("No layer should go")
+    assert verdict(found_by([0.5], [WHOLE]), 0.03, 0.95).startswith("No layer should go")
 
 
 def test_where_nothing_gains_on_the_search_set_no_gain_is_looked_for() -> None:
-    found = findings([0.5, 0.4], [WHOLE, BETTER])
-    assert verdict(found, 0.03, 0.95).startswith("No gain is to be had")
+    found = found_by([0.5, 0.4], [WHOLE, BETTER])
+    assert verdict(found, 0.03, 0.95).startswith("No gain is shown: on the search set")
     assert found.confirmed_best is None
 
 
 def test_the_model_recommended_is_one_that_gains_or_else_one_that_is_safe() -> None:
-    assert findings([0.5, 0.6], [WHOLE, BETTER]).recommended == "confirmed_best"
-    assert findings([0.5, 0.4], [WHOLE, BETTER]).recommended == "fastest_safe"
-    assert findings([0.5, 0.6], [WHOLE, WORSE]).recommended is None
+    assert found_by([0.5, 0.6], [WHOLE, BETTER]).recommended == "confirmed_best"
+    assert found_by([0.5, 0.4], [WHOLE, BETTER]).recommended == "fastest_safe"
+    assert found_by([0.5, 0.6], [WHOLE, WORSE]).recommended is None
 
 
 def test_documents_hold_every_model_of_the_path_in_one_form() -> None:
-    found = findings([0.5, 0.6, 0.55], [WHOLE, BETTER, WHOLE]).documents()
+    found = found_by([0.5, 0.6, 0.55], [WHOLE, BETTER, WHOLE]).documents()
     assert [model["removed"] for model in found["path"]] == [[], [7], [7, 2]]
     assert found["baseline"] == found["path"][0]
     assert found["best"] == found["confirmed_best"] == found["path"][1]
@@ -106,4 +102,4 @@ def test_documents_hold_every_model_of_the_path_in_one_form() -> None:
     assert {frozenset(model) for model in found["path"]} == {frozenset(found["best"])}
     assert found["best"]["loses_at_most"] < -0.1
     assert found["baseline"]["loses_at_most"] == 0
-    assert findings([0.5, 0.6], [WHOLE, WORSE]).documents()["confirmed_best"] is None
+    assert found_by([0.5, 0.6], [WHOLE, WORSE]).documents()["confirmed_best"] is None

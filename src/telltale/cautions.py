@@ -9,8 +9,9 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from telltale.stats import one_sided, two_sided, wilson
+from telltale.stats import clustering, one_sided, two_sided, wilson
 from telltale.tasks.loading import HARNESS
+from telltale.tasks.split import clusters_of
 from telltale.words import percent, points
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere
 USUAL_CHANGE = 0.15  # of answers, between the whole model and one that lacks a few layers
+FEW_PASSAGES = 10  # below which intervals that mind them rest on little
 MUCH_CUT_OFF = 0.05  # of texts; more may explain a difference
 MUCH_UNREAD = 0.05  # of texts without an answer; the same
 NAMES = {
@@ -99,6 +101,7 @@ def cautions(
         first_names.setdefault(model.kept.path, name)
     names = list(first_names.values())
     return [
+        *few_passages("baseline", outcomes["baseline"], examples),
         *at_chance("baseline", outcomes["baseline"], examples),
         *(line for name in names for line in never_answered(name, outcomes[name], examples)),
         *too_few_held_out(models),
@@ -120,11 +123,31 @@ def evaluation_cautions(
 ) -> list[str]:
     """Every caution about one model on some examples, in the same order as its outcomes."""
     return [
+        *few_passages("evaluated", outcomes, examples),
         *at_chance("evaluated", outcomes, examples),
         *never_answered("evaluated", outcomes, examples),
         *unread("evaluated", outcomes, remedies),
         *cut_off("evaluated", outcomes, remedies),
         *([cut_prompts(truncated)] if truncated else []),
+    ]
+
+
+def few_passages(name: str, outcomes: Sequence[Outcome], examples: Sequence[Example]) -> list[str]:
+    """Whether examples share so few passages that little is known of others."""
+    clusters = clusters_of(examples)
+    shared = clustering([outcome.score for outcome in outcomes], clusters)
+    if shared.freedom + 1 >= FEW_PASSAGES:
+        return []
+    count = len(set(clusters))
+    if count == 1:
+        return [
+            f"all {_examples(name, examples)} share one passage or prompt, which is one observation: "
+            "nothing can be said of other passages, so no interval is given"
+        ]
+    return [
+        f"{_examples(name, examples)} share {count} passages or prompts, of unequal sizes as good "
+        f"as {shared.freedom + 1:.1f}: intervals are wide and rest on little (below "
+        f"{FEW_PASSAGES} this is said); give examples on more passages"
     ]
 
 
@@ -137,8 +160,10 @@ def at_chance(name: str, outcomes: Sequence[Outcome], examples: Sequence[Example
     right = Counter(example.choices[example.answer] for example in examples)
     if len({example.choices for example in examples}) == 1:  # labels: one may be frequent
         chance = max(chance, max(right.values()) / len(examples))
-    accuracy = sum(outcome.score for outcome in outcomes) / len(outcomes)
-    if wilson(accuracy * len(outcomes), len(outcomes)).low > chance:
+    scores = [outcome.score for outcome in outcomes]
+    accuracy = sum(scores) / len(scores)
+    shared = clustering(scores, clusters_of(examples))
+    if wilson(sum(scores), len(scores), shared=shared).low > chance:
         return []
     return [
         f"{NAMES[name]} is right on {percent(accuracy)} of {_examples(name, examples)}, which is "

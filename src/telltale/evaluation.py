@@ -9,8 +9,8 @@ from telltale.elsewhere import Page, built_in_page, perplexities
 from telltale.evidence import generation_counts
 from telltale.measure import in_halves, outcomes_by_path
 from telltale.paths import LayerPath
-from telltale.stats import wilson
-from telltale.tasks.split import first_examples
+from telltale.stats import clustering, wilson
+from telltale.tasks.split import clusters_of, first_examples
 from telltale.watcher import Watcher
 from telltale.workbench import Workbench
 
@@ -50,7 +50,8 @@ def evaluate_task(
 
     measured = outcomes_by_path(watched())[path]
     outcomes = [measured[position] for position in range(len(examples))]
-    right = sum(outcome.score for outcome in outcomes)
+    scores = [outcome.score for outcome in outcomes]
+    shared = clustering(scores, clusters_of(examples))
     truncated = sum(example.is_cut for example in bench.encoded)
     return {
         "version": 1,
@@ -63,8 +64,11 @@ def evaluate_task(
         },
         "removed": list(removed),
         "layers": path.depth,
-        "accuracy": right / len(outcomes),
-        "interval": list(wilson(right, len(outcomes))),
+        "accuracy": sum(scores) / len(scores),
+        # One passage says nothing of others.
+        "interval": list(wilson(sum(scores), len(scores), shared=shared))
+        if shared.freedom
+        else None,
         **generation_counts(outcomes),
         "cautions": evaluation_cautions(
             outcomes, examples, truncated=truncated, remedies=remedies_for(task)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from telltale.stats import (
     CONFIDENCE,
     Interval,
-    design_effect,
+    Pairs,
+    clustering,
     gain_interval,
     loses_at_most,
     pairs,
+    risk,
     wilson,
 )
 
@@ -26,7 +28,8 @@ class Comparison:
     """A model's accuracy, and its gain over the whole model's on the same examples.
 
     All are shares, such as 0.03 for 3 points. ``loses_at_most`` is one-sided, and negative where a
-    gain is certain. ``counts`` is what `generation_counts` gives.
+    gain is certain. ``pairs`` is what they were made of. ``counts`` is what `generation_counts`
+    gives.
     """
 
     accuracy: float
@@ -35,7 +38,12 @@ class Comparison:
     gain_interval: Interval
     loses_at_most: float
     examples: int
+    pairs: Pairs
     counts: Mapping[str, int]
+
+    def risk(self, loss: float) -> float:
+        """The p-value of its losing ``loss`` or more: small where it is shown to lose less."""
+        return risk(self.pairs, loss)
 
     def document(self) -> dict[str, Any]:
         """As JSON values, without what is in it for every model alike."""
@@ -67,16 +75,16 @@ def compare(
     after = [shallower[example].score for example in order]
     together = None if clusters is None else [clusters[example] for example in order]
     found = pairs(before, after, together)
-    alone = design_effect(after, together)  # what an example counts for in one model's accuracy
     # The whole model against itself has no gain for certain, whatever the number of examples.
     certain = whole is shallower
     return Comparison(
         accuracy=sum(after) / len(after),
-        interval=wilson(sum(after) / alone, len(after) / alone, confidence),
+        interval=wilson(sum(after), len(after), confidence, clustering(after, together)),
         gain=found.gain,
         gain_interval=Interval(0.0, 0.0) if certain else gain_interval(found, confidence),
         loses_at_most=0.0 if certain else loses_at_most(found, confidence),
         examples=len(order),
+        pairs=found,
         counts=generation_counts(shallower.values()),
     )
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from telltale.evidence import Comparison
-    from telltale.searches import Kept, Round
+    from telltale.paths import LayerPath
+    from telltale.searches import Kept, Removal, Round
+    from telltale.selection import Claims, Level
 
 VERSION = 1
 # The models that a result names beside the whole one.
@@ -68,7 +70,7 @@ class Findings:
     """The models of a finished search, by the names that it gives them.
 
     ``path`` has every model kept, the whole one first, each a layer shallower. ``confirmed_best``
-    and ``fastest_safe`` are None where nothing is shown.
+    and ``fastest_safe`` are None where nothing is shown; ``claims`` says why.
     """
 
     path: Sequence[PathModel]
@@ -76,6 +78,7 @@ class Findings:
     bsba: PathModel
     confirmed_best: PathModel | None
     fastest_safe: PathModel | None
+    claims: Claims
 
     @property
     def baseline(self) -> PathModel:
@@ -111,25 +114,68 @@ class Findings:
             "fastest_safe": None if safe is None else safe.document(),
             "recommended": self.recommended,
             "path": [model.document() for model in self.path],
+            "claims": self._claims(),
+        }
+
+    def _claims(self) -> dict[str, Any]:
+        """At what levels, and of which models, it was asked whether they are safe."""
+        return {
+            "looks_before": self.claims.level.looks,
+            "gain_level": self.claims.level.gain,
+            "safety_level": self.claims.level.safety,
+            "asked": [
+                {
+                    "removed": list(one.model.removed),
+                    "p_value": one.p_value,
+                    "level": one.level,
+                    "certified": one.certified,
+                }
+                for one in self.claims.asked
+            ],
         }
 
 
+def findings(removal: Removal, models: Mapping[LayerPath, PathModel], claims: Claims) -> Findings:
+    """The models of a search by the names that it and the held-out set give them."""
+
+    def evidence(model: Kept | None) -> PathModel | None:
+        return None if model is None else models[model.path]
+
+    return Findings(
+        path=[models[model.path] for model in removal.kept],
+        best=models[removal.best.path],
+        bsba=models[removal.bsba.path],
+        confirmed_best=evidence(claims.confirmed_best),
+        fastest_safe=evidence(claims.fastest_safe),
+        claims=claims,
+    )
+
+
 def verdict(found: Findings, max_loss: float, confidence: float) -> str:
-    """Whether BEST's gain is shown, and how shallow the model may safely be."""
+    """Whether a gain is shown, and what is certified, in plain words.
+
+    Args:
+        found: the models, with their evidence.
+        max_loss: what the model that is called safe may lose.
+        confidence: of the intervals, and of what is certified.
+    """
     if len(found.path) == 1:
         return (
             "No layer should go: without any one of those that were tried the model falls below "
             "what the search may keep."
         )
-    return f"{_of_gain(found, confidence)} {_of_safety(found, max_loss, confidence)}"
+    said = [_of_gain(found, confidence), *_of_safety(found, max_loss, confidence)]
+    if found.claims.level.looks:
+        said.append(_of_looks(found.claims.level, confidence))
+    return " ".join(said)
 
 
 def _of_gain(found: Findings, confidence: float) -> str:
     best = found.best
     if not best.kept.removed:
         return (
-            "No gain is to be had: every shallower model that was tried is less accurate on the "
-            "search set than the whole model."
+            "No gain is shown: on the search set no shallower model that was kept is more accurate "
+            "than the whole model."
         )
     held_out = best.held_out
     low, high = held_out.gain_interval
@@ -146,24 +192,60 @@ def _of_gain(found: Findings, confidence: float) -> str:
             f"A loss is shown: {layers} the model is {points(held_out.gain)} points less "
             f"accurate {where} ({interval})."
         )
-    return (
-        f"No gain is shown: {layers} the model's accuracy changes by {points(held_out.gain)} "
-        f"points {where}, and the {interval} holds zero."
-    )
+    seen = f"No gain is shown: {layers} the model's accuracy changes by {points(held_out.gain)} "
+    if low <= 0:
+        return f"{seen}points {where}, and the {interval} holds zero."
+    return f"{seen}points {where} ({interval}), which is not enough after as many looks at them."
 
 
-def _of_safety(found: Findings, max_loss: float, confidence: float) -> str:
-    safe, allowed = found.fastest_safe, f"{100 * max_loss:g}"
-    certainty = f"with {100 * confidence:g}% confidence"
-    if safe is None:
-        return (
-            f"No shallower model is certified to lose at most {allowed} points {certainty}: keep "
-            "the whole model, or hold out more examples."
+def _of_safety(found: Findings, max_loss: float, confidence: float) -> list[str]:
+    """Which model is certified, or why none is; and of a model that seems to be, why it is not."""
+    safe, asked = found.fastest_safe, found.claims.asked
+    bounds = {one.kept.path: one.held_out.loses_at_most for one in found.path}
+    allowed, certainty = f"{100 * max_loss:g} points", f"with {100 * confidence:g}% confidence"
+
+    def loses(model: Kept) -> str:
+        return f"without {layers_named(model.removed)} it loses at most {_at_most(bounds, model)}"
+
+    if safe is not None:
+        said = [
+            f"The shallowest model that is certified, {certainty}, to lose no more than {allowed} "
+            f"lacks {layers_named(safe.kept.removed)}: it loses at most "
+            f"{_at_most(bounds, safe.kept)}."
+        ]
+    else:
+        nearest = min((one.model for one in asked), key=lambda model: bounds[model.path])
+        said = [
+            f"No shallower model is certified to lose at most {allowed} {certainty}; what comes "
+            f"nearest: {loses(nearest)} points. Keep the whole model, or hold out more examples."
+        ]
+    deepest = 0 if safe is None else len(safe.kept.removed)
+    missed = [
+        one
+        for one in asked
+        if bounds[one.model.path] <= max_loss and not one.certified
+        if len(one.model.removed) > deepest
+    ]
+    if missed:
+        one = max(missed, key=lambda asked: len(asked.model.removed))
+        said.append(
+            f"Taken by itself, {loses(one.model)} points; but of {len(asked)} models that are "
+            f"asked about together, this one must pass at {100 * (1 - one.level):.4g}%, not at "
+            f"{100 * confidence:g}%, and does not."
         )
+    return said
+
+
+def _at_most(bounds: Mapping[LayerPath, float], model: Kept) -> str:
+    return f"{100 * max(bounds[model.path], 0):.1f}"
+
+
+def _of_looks(level: Level, confidence: float) -> str:
+    others = "1 other search" if level.looks == 1 else f"{level.looks} other searches"
     return (
-        f"The shallowest model that is certified, {certainty}, to lose no more than {allowed} "
-        f"points lacks {layers_named(safe.kept.removed)}: it loses at most "
-        f"{100 * max(safe.held_out.loses_at_most, 0):.1f}."
+        f"Since {others} had looked at some of these held-out examples, these claims are made at "
+        f"{100 * (1 - level.safety):.4g}% instead of {100 * confidence:g}%; another --seed, or "
+        "more data, has examples that none has looked at."
     )
 
 

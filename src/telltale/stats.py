@@ -1,9 +1,15 @@
 """Intervals and tests for accuracies and for paired differences. Plain numbers; knows no outcomes.
 
-All are score methods: they ask which true values are in keeping with what was seen, and so stay
-right at the edges, where few examples differ or none, and a bootstrap or a normal approximation
-does not. Examples that share a passage are told by their cluster, and count for less than as many
-that share nothing (Rao and Scott 1992).
+Which one is taken follows from the data:
+
+- Scores of 0 and 1, every example by itself: the exact test (`telltale.exact`), inverted.
+- Scores of 0 and 1, examples that share a passage: its statistic, Tango's (1998), with examples
+  counted for less by their design effect (Rao and Scott 1992), against Student's t with as many
+  degrees of freedom as there are clusters of equal size, less one.
+- Scores between 0 and 1: Gaffke's bound, on clusters (`telltale.bounded`).
+
+A score method asks which true values are in keeping with what was seen, and so stays right at the
+edges, where few examples differ or none, and a bootstrap or a normal approximation does not.
 """
 
 from __future__ import annotations
@@ -11,12 +17,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from statistics import NormalDist
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
 CONFIDENCE = 0.95
+ALONE = math.inf  # degrees of freedom where every example stands by itself
 
 
 class Interval(NamedTuple):
@@ -26,51 +35,115 @@ class Interval(NamedTuple):
     high: float
 
 
-def two_sided(confidence: float) -> float:
-    """How many standard deviations an interval goes to each side."""
-    return NormalDist().inv_cdf((1 + confidence) / 2)
+class Clustering(NamedTuple):
+    """What examples that share passages do to the mean of some values.
+
+    ``effect`` is by how much they enlarge its variance, never less than 1. ``freedom`` is on how
+    many independent differences that rests: clusters less one, those of unequal sizes counted as
+    fewer; 0 where all share one passage, `ALONE` where nothing is shared.
+    """
+
+    effect: float
+    freedom: float
 
 
-def one_sided(confidence: float) -> float:
-    """How many standard deviations a bound is away on its one side."""
-    return NormalDist().inv_cdf(confidence)
+APART = Clustering(1.0, ALONE)  # nothing is shared
 
 
-def wilson(successes: float, total: float, confidence: float = CONFIDENCE) -> Interval:
+def two_sided(confidence: float, freedom: float = ALONE) -> float:
+    """How many standard errors an interval goes to each side."""
+    return quantile((1 + confidence) / 2, freedom)
+
+
+def one_sided(confidence: float, freedom: float = ALONE) -> float:
+    """How many standard errors a bound is away on its one side."""
+    return quantile(confidence, freedom)
+
+
+def quantile(share: float, freedom: float = ALONE) -> float:
+    """Below what that share of Student's t lies; of the normal distribution where all is known."""
+    if freedom == ALONE:
+        return NormalDist().inv_cdf(share)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, share))
+
+
+def clustering(values: Sequence[float], clusters: Sequence[int] | None) -> Clustering:
+    """What clusters do to the mean of these values.
+
+    The variance is the jackknife's, which leaves out one cluster after the other (CR3; Bell and
+    McCaffrey 2002), and clusters of unequal sizes count as fewer, (sum of sizes)^2 / sum of their
+    squares (Kish 1965).
+
+    Args:
+        values: one an example.
+        clusters: a number for each example, equal for those that share a passage; None where
+            nothing is shared.
+    """
+    together: dict[int, list[float]] = defaultdict(list)
+    for index, value in enumerate(values):
+        together[index if clusters is None else clusters[index]].append(value)
+    total, count = len(values), len(together)
+    if count == total:
+        return APART
+    if count == 1:  # one passage is one observation: nothing is known of others
+        return Clustering(float(total), 0.0)
+    mean = math.fsum(values) / total
+    alike = total**2 / sum(len(own) ** 2 for own in together.values())
+    apart = math.fsum((value - mean) ** 2 for value in values)
+    if not apart:  # nothing is seen of how clusters differ, so each counts as one example
+        return Clustering(total / alike, alike - 1)
+    left_out = [
+        math.fsum(value - mean for value in own) / (1 - len(own) / total)
+        for own in together.values()
+    ]
+    clustered = math.fsum(one**2 for one in left_out) * (count - 1) / count
+    return Clustering(max(1.0, clustered / apart), alike - 1)
+
+
+def wilson(
+    successes: float,
+    total: float,
+    confidence: float = CONFIDENCE,
+    shared: Clustering = APART,
+) -> Interval:
     """The Wilson score interval for a proportion (Wilson 1927).
 
     For a mean of scores between 0 and 1 it is, if anything, too wide.
 
     Args:
         successes: how many are right; a sum of scores will do.
-        total: of how many; need not be whole, where examples count for less.
+        total: of how many.
         confidence: the share of such intervals that hold the true value.
+        shared: what examples that share passages do to it.
     """
-    z = two_sided(confidence)
-    share = successes / total
-    spread = z * math.sqrt(max(share * (1 - share), 0.0) / total + (z / (2 * total)) ** 2)
-    scale = 1 + z**2 / total
-    middle = share + z**2 / (2 * total)
+    if not shared.freedom:
+        return Interval(0.0, 1.0)
+    z = two_sided(confidence, shared.freedom)
+    share, count = successes / total, total / shared.effect
+    spread = z * math.sqrt(max(share * (1 - share), 0.0) / count + (z / (2 * count)) ** 2)
+    scale = 1 + z**2 / count
+    middle = share + z**2 / (2 * count)
     low, high = (middle - spread) / scale, (middle + spread) / scale
     # Rounding can miss the edges by one part in 1e16, where the bound is known exactly.
     return Interval(0.0 if successes <= 0 else low, 1.0 if successes >= total else high)
 
 
 class Pairs(NamedTuple):
-    """Differences of scores on the same examples, summed up for a score interval.
+    """Two models' scores on the same examples, as far as intervals and tests go by them.
 
-    ``mended`` and ``broken`` are examples that are right only after or only before, each counted as
-    the part of an example that it is worth where examples share passages; ``total`` likewise.
-    Where scores lie between 0 and 1, ``mended`` and ``broken`` are None. ``squares`` is the sum of
-    the squared differences, ``square`` the mean of those that are not 0; 1 where all are.
+    ``mended`` and ``broken`` are how many examples are right only after or only before, of
+    ``total``. Where scores lie between 0 and 1 they are None, and ``differences`` has each
+    example's gain with its cluster, in order.
     """
 
     gain: float
-    total: float
-    squares: float
-    square: float
-    mended: float | None
-    broken: float | None
+    total: int
+    mended: int | None
+    broken: int | None
+    shared: Clustering = APART
+    differences: tuple[tuple[int, float], ...] = ()
 
 
 def pairs(
@@ -83,83 +156,91 @@ def pairs(
         after: the same examples' scores on the other model, in the same order.
         clusters: a number for each example, equal for those that share a passage.
     """
-    differences = [a - b for b, a in zip(before, after, strict=True)]
-    effect = design_effect(differences, clusters)
-    whole = all(difference in (-1, 0, 1) for difference in differences)
-    squares = sum(difference**2 for difference in differences)
-    differing = sum(difference != 0 for difference in differences)
-    return Pairs(
-        gain=sum(differences) / len(differences),
-        total=len(differences) / effect,
-        squares=squares / effect,
-        square=squares / differing if squares else 1.0,
-        mended=sum(d > 0 for d in differences) / effect if whole else None,
-        broken=sum(d < 0 for d in differences) / effect if whole else None,
-    )
-
-
-def design_effect(values: Sequence[float], clusters: Sequence[int] | None) -> float:
-    """By how much clusters make the variance of a mean larger; never less than 1."""
-    if clusters is None or len(set(clusters)) in (1, len(values)):
-        return 1.0
-    mean = sum(values) / len(values)
-    together: dict[int, float] = defaultdict(float)
-    for value, cluster in zip(values, clusters, strict=True):
-        together[cluster] += value - mean
-    apart = sum((value - mean) ** 2 for value in values)
-    count = len(together)
-    clustered = sum(total**2 for total in together.values()) * count / (count - 1)
-    return max(1.0, clustered / apart) if apart else 1.0
+    gains = [a - b for b, a in zip(before, after, strict=True)]
+    total, gain = len(gains), math.fsum(gains) / len(gains)
+    shared = clustering(gains, clusters)
+    if all(one in (-1, 0, 1) for one in gains):
+        return Pairs(gain, total, sum(g > 0 for g in gains), sum(g < 0 for g in gains), shared)
+    together = range(total) if clusters is None else clusters
+    differences = tuple(sorted(zip(together, gains, strict=True)))
+    return Pairs(gain, total, None, None, shared, differences)
 
 
 def gain_interval(found: Pairs, confidence: float = CONFIDENCE) -> Interval:
-    """The score interval for a gain in mean score on the same examples.
-
-    Tango's (1998) for scores of 0 and 1; else that of the mean of the differences with two added,
-    one up and one down, of the size that differences have (after Agresti and Min 2005).
-    """
-    z = two_sided(confidence)
-    return Interval(_bound(found, z), _bound(found, -z))
+    """The two-sided interval for a gain in mean score on the same examples."""
+    alpha = (1 - confidence) / 2
+    return Interval(-_loses_at_most(found, alpha), _loses_at_most(_reversed(found), alpha))
 
 
 def loses_at_most(found: Pairs, confidence: float = CONFIDENCE) -> float:
     """The one-sided upper bound of the loss in mean score; negative where a gain is certain."""
-    return -_bound(found, one_sided(confidence))
+    return _loses_at_most(found, 1 - confidence)
 
 
-def _bound(found: Pairs, z: float) -> float:
-    """The gain that what was seen is just ``z`` standard deviations above."""
-    gain, total = found.gain, found.total
+def risk(found: Pairs, loss: float) -> float:
+    """The p-value of a model that loses ``loss`` or more: small where it is shown to lose less."""
+    if not found.shared.freedom:
+        return 1.0
     if found.mended is None or found.broken is None:
-        mean = gain * total / (total + 2)
-        variance = max((found.squares + 2 * found.square) / (total + 2) - mean**2, 0.0)
-        return max(-1.0, min(1.0, mean - z * math.sqrt(variance / (total + 2))))
-    mended, broken = found.mended, found.broken
+        from telltale import bounded
 
-    def statistic(difference: float) -> float:
-        return _tango(mended, broken, total, difference)
+        return bounded.p_value(*bounded.sums_of(*_columns(found)), -loss, -1.0)
+    if found.shared.freedom == ALONE:
+        from telltale import exact
 
-    # The statistic falls from positive to negative as the difference grows, through 0 at the gain.
-    return _crossing(statistic, z, *((-1.0, gain) if z > 0 else (gain, 1.0)))
+        return exact.p_value(found.mended, found.broken, found.total, loss)
+    from scipy.special import stdtr
+
+    return 1 - float(stdtr(found.shared.freedom, _tango(found, -loss)))
 
 
-def _tango(mended: float, broken: float, total: float, difference: float) -> float:
-    """(mended - broken - n d) over its standard deviation when the true difference is d."""
-    # The maximum-likelihood share of broken pairs, given the difference (Tango 1998, section 3).
-    a = 2.0 * total
-    b = -mended - broken + (2 * total - mended + broken) * difference
-    c = -broken * difference * (1 - difference)
-    share = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
-    variance = total * (2 * share + difference * (1 - difference))
-    deviation = mended - broken - total * difference
-    if variance <= 0:
-        return math.copysign(math.inf, deviation) if deviation else 0.0
-    return deviation / math.sqrt(variance)
+def _reversed(found: Pairs) -> Pairs:
+    """The same examples, with the two models changing places."""
+    gains = tuple((cluster, -gain) for cluster, gain in found.differences)
+    return found._replace(
+        gain=-found.gain, mended=found.broken, broken=found.mended, differences=gains
+    )
+
+
+def _loses_at_most(found: Pairs, alpha: float) -> float:
+    """The upper bound of the loss, below it in ``alpha`` of sets."""
+    if not found.shared.freedom:
+        return 1.0
+    if found.mended is None or found.broken is None:
+        from telltale import bounded
+
+        return -bounded.lower_bound(*_columns(found), -1.0, alpha)
+    if found.shared.freedom == ALONE:
+        from telltale import exact
+
+        return exact.loses_at_most(found.mended, found.broken, found.total, alpha)
+    z = quantile(1 - alpha, found.shared.freedom)
+    # The statistic falls as the difference grows, and is 0 at the gain.
+    return -_crossing(lambda difference: _tango(found, difference), z, -1.0, found.gain)
+
+
+def _columns(found: Pairs) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The differences and their clusters as arrays."""
+    import numpy as np
+
+    clusters, gains = zip(*found.differences, strict=True)
+    return np.array(gains), np.array(clusters)
+
+
+def _tango(found: Pairs, difference: float) -> float:
+    """How many standard errors the gain is above a true difference."""
+    from telltale.exact import statistic
+
+    assert found.mended is not None
+    assert found.broken is not None
+    effect = found.shared.effect
+    counts = found.mended / effect, found.broken / effect, found.total / effect
+    return float(statistic(*counts, difference))
 
 
 def _crossing(statistic: Callable[[float], float], level: float, low: float, high: float) -> float:
     """Where a falling function crosses ``level``, by bisection."""
-    for _ in range(80):
+    for _ in range(60):
         middle = (low + high) / 2
         if statistic(middle) > level:
             low = middle

@@ -31,8 +31,8 @@ from telltale.records import (
     removed_text,
 )
 from telltale.remembering import with_halves
-from telltale.result import VERSION, Findings, PathModel, round_document, verdict
-from telltale.selection import confirmed_best, fastest_safe
+from telltale.result import VERSION, Findings, PathModel, findings, round_document, verdict
+from telltale.selection import Level, claims
 from telltale.throughput import tokens_per_second
 from telltale.watcher import Watcher
 
@@ -183,7 +183,7 @@ class _Run:
         paths = [model.path for model in removal.kept]
         searched = self.plan.outcomes(SEARCH, paths)
         held_out = self._watched(HELD_OUT, paths)
-        found = self._findings(removal, searched, held_out)
+        found = self._findings(removal, searched, held_out, looks)
         final = self._final(found, fingerprint)
         asked, settings = self._asked(), self.settings
         model = ("name", "revision", "sha256", "layers", "parameters", "dtype")
@@ -254,6 +254,7 @@ class _Run:
         removal: Removal,
         searched: Mapping[LayerPath, Mapping[int, Outcome]],
         held_out: Mapping[LayerPath, Mapping[int, Outcome]],
+        looks: int | None,
     ) -> Findings:
         """Every model kept, with its evidence, and those that have a name."""
         paths = [model.path for model in removal.kept]
@@ -278,15 +279,14 @@ class _Run:
             )
             for model in removal.kept
         }
-        confirmed = confirmed_best(removal, compared)
-        safe = fastest_safe(removal.kept, compared, self.settings.max_loss)
-        return Findings(
-            path=list(models.values()),
-            best=models[removal.best.path],
-            bsba=models[removal.bsba.path],
-            confirmed_best=None if confirmed is None else models[confirmed.path],
-            fastest_safe=None if safe is None else models[safe.path],
+        found = claims(
+            removal,
+            self._compared(searched, removal.start),
+            compared,
+            self.settings.max_loss,
+            Level(1 - self.settings.confidence, looks or 0),
         )
+        return findings(removal, models, found)
 
     def _final(self, found: Findings, fingerprint: str) -> dict[str, Any] | None:
         """The model recommended, on the set that no model was ever looked at before.

@@ -12,9 +12,9 @@ from telltale.paths import LayerPath
 from telltale.reading import StoredStudy
 from telltale.records import Cost, StoredExample
 from telltale.report.examples import HELD_OUT
-from telltale.result import Findings, PathModel, round_document, verdict
+from telltale.result import PathModel, findings, round_document, verdict
 from telltale.searches import Kept, Removal, Round
-from telltale.selection import confirmed_best, fastest_safe
+from telltale.selection import Level, claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,14 +150,8 @@ class Made:
             kept.path: compare(whole, seen[HELD_OUT, kept.removed]) for kept in removal.kept
         }
         models = {kept.path: self.path_model(kept, compared[kept.path]) for kept in removal.kept}
-        best, safe = confirmed_best(removal, compared), fastest_safe(removal.kept, compared, 0.03)
-        found = Findings(
-            path=list(models.values()),
-            best=models[removal.best.path],
-            bsba=models[removal.bsba.path],
-            confirmed_best=None if best is None else models[best.path],
-            fastest_safe=None if safe is None else models[safe.path],
-        )
+        claimed = claims(removal, compared, compared, 0.03, Level(0.05))
+        found = findings(removal, models, claimed)
         return {
             "version": 1,
             "model": {

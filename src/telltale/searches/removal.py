@@ -68,11 +68,8 @@ class Removal:
 
     @property
     def best(self) -> Kept:
-        """BEST: the highest accuracy; of equals, the one with the fewest layers.
-
-        The authors' code keeps the one with the most layers.
-        """
-        return max(self.kept, key=lambda model: (model.accuracy, len(model.removed)))
+        """BEST: the highest accuracy; of equals, the one with the fewest layers removed."""
+        return max(self.kept, key=lambda model: (model.accuracy, -len(model.removed)))
 
     @property
     def bsba(self) -> Kept:
