@@ -8,11 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from telltale.cli import main
+from telltale.errors import InputError
 from tests import tiny
 from tests.studies import result_of, search_arguments, start_command
 
@@ -59,6 +61,21 @@ def test_a_search_prints_its_table_its_verdict_and_what_to_do_next(
     assert f"To have a smaller model all the same: telltale export {study} --pick" in out
 
 
+def test_a_safe_model_of_one_that_guesses_is_not_what_to_export_next(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    loose = ("--max-removed", "1", "--tolerance", "1", "--max-loss", "0.9")
+    status, out, _ = run(capsys, *search_arguments(tiny_folder, tmp_path / "s", *loose))
+    assert status == 0
+    result = result_of(tmp_path / "s")
+    assert (result["recommended"], result["confirmed_best"]) == ("fastest_safe", None)
+    assert "\nNext: " not in out
+    assert "To have a smaller model all the same: telltale export " in out
+    assert "is safe only beside a whole model that is not shown to be more than guessing" in (
+        " ".join(out.split())
+    )
+
+
 def test_a_log_gets_one_line_a_round(
     capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -74,11 +91,15 @@ def test_a_log_gets_one_line_a_round(
 
 
 def test_show_prints_what_the_search_printed(
-    capsys: pytest.CaptureFixture[str], study: Path
+    capsys: pytest.CaptureFixture[str], study: Path, tiny_folder: Path
 ) -> None:
+    arguments = search_arguments(tiny_folder, study, "--max-removed", "2", "--tolerance", "1")
+    _, searched, _ = run(capsys, *arguments)
     status, out, _ = run(capsys, "show", str(study))
     assert status == 0
+    assert out == searched
     assert result_of(study)["verdict"] in out
+    assert f": telltale export {study} --pick" in out
 
 
 def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +233,38 @@ def test_help_and_import_are_quick_and_bring_no_torch() -> None:
     assert "--held-out" in done.stdout
 
 
-def test_control_c_prints_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
+COMMANDS = ("search", "stability", "eval", "export", "tasks", "show", "report")
+
+
+def test_the_list_of_commands_cuts_no_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(capsys, "--help")
+    listed = out.partition("Commands:\n")[2].strip().splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_breaks_no_option_over_two_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = run(capsys, command, "--help")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert re.search(r"--[\w-]*-\n", out) is None
+    assert "..." not in out.replace("{STUDY}...", "").replace("STUDY...", "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_prints_how_to_go_on_and_the_same_command_does(
+    tmp_path: Path, sent: signal.Signals, status: int, word: str
+) -> None:
     model = tiny.save(tmp_path / "model", num_hidden_layers=12)  # slow enough to be stopped
     rounds = ("--tolerance", "1", "--max-removed", "2")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -223,19 +275,56 @@ def test_control_c_prints_how_to_go_on_and_the_same_command_does(tmp_path: Path)
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         assert any(line.startswith("round 1") for line in lines)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, err = process.communicate(timeout=60)
         if process.returncode != 0:
             break
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in err
-    assert f"telltale search {model} capitals" in err
+    assert f"telltale: {word}; what was measured is kept, and the same command goes on:" in err
+    assert f"\n  telltale search {model} capitals" in err
     going_on = start_command(arguments)
     going_on.join()
     assert going_on.exitcode == 0
     alone = start_command(search_arguments(model, tmp_path / "alone", *rounds))
     alone.join()
     assert result_of(tmp_path / f"s{attempt}") == result_of(tmp_path / "alone")
+
+
+def test_sigterm_is_left_to_whoever_minds_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def look(*_: object, **__: object) -> None:
+        seen.append(signal.getsignal(signal.SIGTERM))
+        raise InputError("enough")
+
+    monkeypatch.setattr("telltale.api.evaluate", look)
+    with ThreadPoolExecutor() as threads:  # where no signal can be set
+        assert threads.submit(run, capsys, "eval", "m", "capitals").result()[0] == 2
+    assert run(capsys, "eval", "m", "capitals")[0] == 2
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert run(capsys, "eval", "m", "capitals")[0] == 2
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    in_a_thread, alone, ignored = seen
+    assert in_a_thread is signal.SIG_DFL
+    assert alone is not signal.SIG_DFL
+    assert ignored is signal.SIG_IGN
+
+
+def test_what_keeps_nothing_does_not_say_that_it_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("telltale.api.evaluate", stop)
+    assert run(capsys, "eval", "m", "capitals") == (143, "", "telltale: terminated\n")
 
 
 def test_a_reader_that_stops_reading_is_no_error() -> None:

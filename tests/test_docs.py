@@ -133,15 +133,36 @@ def arguments_of(function: str) -> set[str]:
     return {*parameters, *(arguments_of("search") if passed_on else ())}
 
 
+def calls_in(text: str) -> list[tuple[str, set[str | None]]]:
+    """The functions of telltale that Python text calls, and the arguments given by name."""
+    return [
+        (node.func.attr, {one.arg for one in node.keywords})
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "telltale"
+    ]
+
+
 @pytest.mark.parametrize(("page", "block"), blocks_of("python"))
 def test_every_python_block_calls_telltale_with_arguments_that_it_takes(
     page: Path, block: Block
 ) -> None:
-    for node in ast.walk(ast.parse(block.text)):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-            continue
-        if isinstance(node.func.value, ast.Name) and node.func.value.id == "telltale":
-            assert {one.arg for one in node.keywords} <= arguments_of(node.func.attr)
+    wrong = [
+        f"{function}({argument}=...)"
+        for function, arguments in calls_in(block.text)
+        for argument in arguments - arguments_of(function)
+    ]
+    assert wrong == []
+
+
+def test_python_blocks_do_call_telltale() -> None:
+    found = calls_in("import telltale\ntelltale.search('m', 't', out=1, no=2)\nprint(end='')")
+    assert found == [("search", {"out", "no"})]
+    assert "no" not in arguments_of("search")
+    called = {name for one in blocks_of("python") for name, _ in calls_in(one.values[1].text)}
+    assert {"search", "load_task"} <= called
 
 
 @pytest.mark.parametrize(("page", "block"), blocks_of("json"))

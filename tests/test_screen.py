@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,23 @@ from rich.console import Console
 from telltale import screen
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
-from telltale.screen import ScreenWatcher, evaluation, summary, unfinished
+from telltale.screen import (
+    PlainConsole,
+    ScreenWatcher,
+    evaluation,
+    stability_summary,
+    summary,
+    unfinished,
+)
 from telltale.searches import Round
-from telltale.words import points
+from telltale.showing import task_table
+from telltale.tasks.named import NAMED
+from telltale.words import loss, points
 from tests.report.made import Made, not_begun
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from telltale.reading import StoredStudy
 
 WHOLE = LayerPath.whole(3)
@@ -62,6 +74,50 @@ def test_a_terminal_shows_accuracy_layers_removed_and_the_time_left(terminal: io
     assert "round 2, without 2: 80.0%" in text
 
 
+FIRST = Round(2, True, {0: 0.6, 1: 0.7, 2: 0.8}, {0: 1, 1: 2, 2: 3})
+SECOND = Round(1, True, {0: 0.5, 1: 0.7}, {0: 1, 1: 2})
+
+
+def begin(watcher: ScreenWatcher, *parts: tuple[int, ...]) -> None:
+    """A search measures the whole model, in batches."""
+    watcher.phase("search")
+    watcher.expect(len(parts))
+    for part in parts:
+        outcomes = tuple(Outcome(i, (), 0, float(i < 7)) for i in part)
+        watcher.measured(Measurement(Batch(part), WHOLE, outcomes), remembered=False)
+
+
+def test_rounds_are_counted_right_where_a_search_begins_again(terminal: io.StringIO) -> None:
+    with ScreenWatcher(max_removed=3) as watcher:
+        begin(watcher, tuple(range(10)))
+        watcher.round_done(FIRST)
+        watcher.round_done(SECOND)
+        begin(watcher, (0, 1, 2, 3, 4), (5, 6, 7, 8, 9))  # a batch did not fit: its halves
+        watcher.expect(3)
+        watcher._progress.refresh()
+        assert "round 1, whole model 70.0%" in terminal.getvalue().rpartition("without 2 1")[2]
+        for done in (FIRST, SECOND):
+            watcher.round_done(done)
+        watcher.expect(1)
+        watcher._progress.refresh()
+    lines = [line.partition("round ")[2] for line in terminal.getvalue().splitlines()]
+    told = [line[:1] for line in lines if "on the search set" in line]
+    assert told == ["1", "2"]
+    assert "round 3, without 2 1: 70.0%" in terminal.getvalue().rpartition("round 1, ")[2]
+
+
+def test_a_round_that_has_changed_is_written_again(terminal: io.StringIO) -> None:
+    changed = replace(SECOND, removed=0)
+    with ScreenWatcher() as watcher:
+        begin(watcher, tuple(range(10)))
+        for done in (FIRST, SECOND, FIRST, changed):  # without being told of the whole model
+            watcher.round_done(done)
+    text = terminal.getvalue()
+    assert text.count("round 1: layer 2 left out") == 1
+    assert text.count("round 2: layer 1 left out") == 1
+    assert text.count("round 2: layer 0 left out 50.0%") == 1
+
+
 def shown(study: StoredStudy, width: int = 100) -> str:
     out = Console(file=io.StringIO(), width=width, color_system=None, soft_wrap=True)
     if study.document is None:
@@ -92,8 +148,8 @@ def test_a_summary_has_a_row_for_every_model_of_the_path() -> None:
         assert f" {one['layers']} " in line
         assert f"{100 * one['search']['accuracy']:.1f}%" in line
         assert f"{100 * held_out['accuracy']:.1f}% (" in line
-        if one["removed"]:
-            assert f" {points(held_out['gain'])} (" in line
+        gain = f" {points(held_out['gain'])} ("
+        assert (gain in line) == (len(one["removed"]) > 0)
     for name in ("best", "bsba"):
         removed = study.document[name]["removed"]
         assert name.upper() in found[str(removed[-1]) if removed else "whole"]
@@ -104,11 +160,123 @@ def test_a_summary_stays_within_a_hundred_columns() -> None:
         assert all(len(line.rstrip()) <= 100 for line in rows(shown(made.finished())).values())
 
 
+def heading(text: str) -> str:
+    """The last line of the headings of a study's table."""
+    return next(line for line in text.splitlines() if line.startswith("removed "))
+
+
 def test_a_narrow_terminal_gets_what_depth_does_not_say() -> None:
     narrow = shown(Made().finished(), width=80)
-    assert "parameters" not in narrow
-    assert "parameters" in shown(Made().finished())
+    assert "parameters" not in heading(narrow)
+    assert "parameters" in heading(shown(Made().finished()))
     assert all(len(line.rstrip()) <= 80 for line in rows(narrow).values())
+
+
+WIDTHS = (40, 60, 80, 120, 200)
+LONG = Made(
+    layers=40,
+    rounds=13,  # twelve layers removed
+    gain=0.1,
+    guards=("arc_easy", "commonsense_qa"),
+    model="an-organisation/a-model-of-many-words",
+    task="boolean_expressions",
+)
+STABILITY = {
+    "sizes": [
+        {
+            "examples": examples,
+            "claimed": 0.123,
+            "unseen": -0.031,
+            "unseen_spread": 0.021,
+            "removed": {str(layer): layer / 30 for layer in layers},
+        }
+        for examples, layers in ((50, range(30, 18, -1)), (1000, (30,)), (2000, ()))
+    ],
+    "said": "Given 2000 examples, the search removes no layer always.",
+}
+EVALUATION: dict[str, Any] = {
+    "model": {"name": "an-organisation/a-model-of-many-words"},
+    "task": {"name": "boolean_expressions"},
+    "removed": list(range(12)),
+    "layers": 28,
+    "accuracy": 0.5,
+    "interval": [0.4, 0.6],
+    "text": {"name": "built-in page", "perplexity": 30.0, "whole_perplexity": 20.0},
+    "cautions": ["the held-out set is too small to see a gain of less than 16 points"],
+    "examples": [{}] * 4,
+}
+# What prints a study, an evaluation and so on; what its rows are told by; what it always shows.
+PRINTED: dict[str, tuple[Callable[[Console], None], list[str], list[str]]] = {
+    "study": (
+        lambda out: summary(LONG.finished().document or {}, 1, out),
+        [str(done.removed) for done in LONG.removal().rounds if done.accepted],
+        ["BEST", "BSBA", "safe", "removed", "nothing"],
+    ),
+    "unfinished": (
+        lambda out: unfinished(LONG.interrupted(12), out),
+        [str(done.removed) for done in LONG.removal().rounds if done.accepted],
+        ["removed"],
+    ),
+    "stability": (
+        lambda out: stability_summary(STABILITY, out),
+        ["50", "1000", "2000"],
+        ["(100%),", "30", "none"],
+    ),
+    "evaluation": (lambda out: evaluation(EVALUATION, out), [], ["removed:", "50.0%"]),
+    "tasks": (lambda out: task_table(list(NAMED.values()), out), list(NAMED), ["asked"]),
+}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("what", PRINTED)
+def test_no_word_is_cut_and_every_row_says_what_it_is_about(what: str, width: int) -> None:
+    prints, told_by, always = PRINTED[what]
+
+    def printed(columns: int) -> str:
+        text = io.StringIO()
+        prints(PlainConsole(file=text, width=columns, color_system=None, markup=False))
+        return text.getvalue()
+
+    text = printed(width)
+    assert max(map(len, text.splitlines())) <= width
+    words = re.sub(r"Not shown for want .*? ha(s|ve) them\.", "", " ".join(text.split())).split()
+    assert set(words) <= set(printed(400).split())
+    firsts = [line.split()[0] for line in text.splitlines() if line.strip()]
+    places = [firsts.index(row) for row in told_by]
+    assert places == sorted(places)
+    assert set(always) <= set(text.split())
+
+
+def left_out(text: str) -> list[str]:
+    """The columns that a table says it leaves out."""
+    found = " ".join(text.split()).partition("Not shown for want of room: ")[2]
+    return found.partition(";")[0].split(", ") if found else []
+
+
+def test_columns_go_from_the_least_important_and_are_named_below_the_table() -> None:
+    study = LONG.finished()
+    order = ["parameters", "layers", "tokens/s", "search", "held out (95%)", "gain (95%)"]
+    for width in range(40, 201):
+        text = shown(study, width)
+        absent = left_out(text)
+        assert sorted(absent) == sorted(order[: len(absent)]), width
+        for name in ("layers", "parameters", "search", "tokens/s"):
+            assert (name in heading(text).split()) == (name not in absent), (width, name)
+        if absent:
+            assert "result.json and the report have them." in text
+    assert left_out(shown(study, 200)) == []
+    assert "parameters" in left_out(shown(study, 60))
+    assert "gain (95%)" not in left_out(shown(study, 40))
+
+
+def test_what_at_most_means_stands_below_the_table() -> None:
+    told = "loses at most: the most accuracy that the model may lose against the whole one, in poin"
+    finished = shown(Made().finished(), width=400)
+    assert told in finished
+    assert "with 95% confidence (one-sided" in finished
+    # Nothing is said of a column that has nothing in it.
+    assert told not in shown(Made(rounds=1).finished(), width=400)
+    assert told not in shown(Made().interrupted(2), width=400)
 
 
 def test_a_long_path_is_folded_and_keeps_what_has_a_name() -> None:
@@ -182,6 +350,7 @@ def test_a_summary_has_a_line_for_every_guard() -> None:
     assert [line.split()[1] for line in lines] == ["arc_easy", "sst2"]
     found = study.document["best"]["guards"]["sst2"]
     assert f"{100 * found['gain']:+.1f} (" in lines[1]
+    assert f"), loses at most {loss(found['loses_at_most'])}" in lines[1]
 
 
 def test_a_summary_ends_with_what_to_mind_and_the_cost() -> None:

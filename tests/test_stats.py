@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telltale.stats import (
+    ALONE,
+    APART,
+    Clustering,
     Interval,
     Pairs,
-    design_effect,
+    clustering,
     gain_interval,
     loses_at_most,
     one_sided,
     pairs,
+    risk,
     two_sided,
     wilson,
 )
@@ -24,9 +28,12 @@ from telltale.stats import (
 Z_95 = 1.959963984540054  # the 97.5% point of the normal distribution, from tables
 
 
+MANY = Clustering(1.0, 1e12)  # so many clusters that Student's t is the normal distribution
+
+
 def tango(mended: int, broken: int, total: int) -> Interval:
     gain = (mended - broken) / total
-    return gain_interval(Pairs(gain, total, mended + broken, 1.0, mended, broken))
+    return gain_interval(Pairs(gain, total, mended, broken, MANY))
 
 
 @pytest.mark.parametrize(
@@ -52,9 +59,8 @@ def test_wilson_bounds_are_where_the_score_test_turns(total: int, data: st.DataO
     low, high = wilson(successes, total)
     assert 0 <= low <= share <= high <= 1
     for bound in (low, high):
-        if 0 < bound < 1:
-            spread = math.sqrt(bound * (1 - bound) / total)
-            assert abs(share - bound) / spread == pytest.approx(Z_95, rel=1e-6)
+        variance = bound * (1 - bound) / total
+        assert (share - bound) ** 2 == pytest.approx(Z_95**2 * variance, rel=1e-6, abs=1e-12)
 
 
 def constrained_score(mended: int, broken: int, total: int, difference: float) -> float:
@@ -108,19 +114,25 @@ def test_the_paired_interval_covers_the_truth_as_often_as_it_says(
     mended: float, broken: float
 ) -> None:
     source = random.Random(5)
-    covered = 0
-    for _ in range(1500):
+    covered = bounded = 0
+    for _ in range(400):
         draws = [source.random() for _ in range(100)]
         b = sum(d < mended for d in draws)
         c = sum(mended <= d < mended + broken for d in draws)
-        low, high = tango(b, c, 100)
+        found = Pairs((b - c) / 100, 100, b, c)
+        low, high = gain_interval(found)
         covered += low <= mended - broken <= high
-    assert 0.93 <= covered / 1500 <= 0.985
+        bounded += -loses_at_most(found) <= mended - broken
+    assert covered / 400 >= 0.93
+    assert bounded / 400 >= 0.93
 
 
 def test_the_quantiles_are_those_of_tables() -> None:
     assert two_sided(0.95) == pytest.approx(Z_95, abs=1e-12)
     assert one_sided(0.95) == pytest.approx(1.6448536269514722, abs=1e-12)
+    # Student's t, from tables: 1, 4 and 9 degrees of freedom.
+    for freedom, t in ((1, 12.7062), (4, 2.7764), (9, 2.2622)):
+        assert two_sided(0.95, freedom) == pytest.approx(t, abs=5e-5)
 
 
 @given(st.lists(st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1)]), min_size=1, max_size=200))
@@ -145,23 +157,32 @@ def test_scores_between_0_and_1_have_an_interval_that_holds_their_gain(
     before, after = [b for b, _ in scores], [a for _, a in scores]
     found = pairs(before, after)
     low, high = gain_interval(found)
-    assert -1 <= low <= high <= 1
-    if found.mended is None:
-        assert low <= found.gain * found.total / (found.total + 2) <= high
+    assert -1 <= low <= found.gain + 1e-9
+    assert found.gain - 1e-9 <= high <= 1
     back = gain_interval(pairs(after, before))
-    assert back == pytest.approx((-high, -low), abs=1e-9)
+    assert back == pytest.approx((-high, -low), abs=1e-6)
 
 
 def test_graded_scores_are_covered_as_often_as_it_says() -> None:
     source = random.Random(3)
     covered = 0
-    for _ in range(1500):
+    for _ in range(400):
         before = [source.choice([0.0, 0.25, 1.0]) for _ in range(80)]
         after = [source.choice([0.0, 0.5, 1.0]) if source.random() < 0.2 else one for one in before]
         low, high = gain_interval(pairs(before, after))
         truth = 0.2 * (0.5 - 1.25 / 3)
         covered += low <= truth <= high
-    assert 0.935 <= covered / 1500 <= 0.975
+    assert 0.93 <= covered / 400 <= 0.99
+
+
+def test_a_bound_of_marks_holds_where_few_of_thirty_examples_lose_all() -> None:
+    source = random.Random(4)
+    held = 0
+    for _ in range(400):
+        before = [0.8 + 0.2 * source.random() for _ in range(30)]
+        after = [0.0 if source.random() < 0.03 else mark for mark in before]
+        held += loses_at_most(pairs(before, after)) >= 0.03 * 0.9
+    assert held / 400 >= 0.93
 
 
 def test_whole_scores_are_not_taken_for_graded_ones() -> None:
@@ -169,35 +190,78 @@ def test_whole_scores_are_not_taken_for_graded_ones() -> None:
     assert pairs([0, 1.0], [0.5, 1.0]).mended is None
 
 
-def test_examples_that_share_a_passage_make_intervals_wider_as_their_effect_says() -> None:
+def coverage(clusters: list[int], studies: int, *, minds: bool = True) -> float:
+    """How often the interval holds the gain, of examples that go together with their cluster."""
     source = random.Random(8)
-    covered = {True: 0, False: 0}
-    for _ in range(600):
-        before, after, clusters = [], [], []
-        for cluster in range(60):
-            changed = source.random()  # of a passage's questions, most change or few do
-            gains = changed < 0.25
-            for _ in range(5):
-                flips = source.random() < (0.8 if gains else 0.05)
-                was = source.random() < 0.5
+    covered = 0
+    for _ in range(studies):
+        before, after, of = [], [], []
+        for cluster, size in enumerate(clusters):
+            share = 0.75 if source.random() < 0.3 else 0.05  # of a passage's answers that change
+            for _ in range(size):
+                was, changes = source.random() < 0.5, source.random() < share
                 before.append(float(was))
-                after.append(float(not was) if flips and not was else float(was))
-                clusters.append(cluster)
-        truth = 0.5 * (0.25 * 0.8 + 0.75 * 0.05)
-        for minds, given_clusters in ((True, clusters), (False, None)):
-            low, high = gain_interval(pairs(before, after, given_clusters))
-            covered[minds] += low <= truth <= high
-    assert covered[True] / 600 >= 0.93
-    assert covered[False] / 600 < 0.9
+                after.append(float(was != changes))
+                of.append(cluster)
+        truth = 0.0  # as many are mended as broken
+        low, high = gain_interval(pairs(before, after, of if minds else None))
+        covered += low <= truth <= high
+    return covered / studies
+
+
+@pytest.mark.parametrize("clusters", [[40] * 2, [16] * 5, [8] * 10, [5] * 40, [40, 20, 13, 10, 8]])
+def test_intervals_hold_the_truth_with_few_clusters_too(clusters: list[int]) -> None:
+    assert coverage(clusters, 300) >= 0.93
+
+
+def gains_together(count: int, studies: int, *, minds: bool) -> float:
+    """The same where passages gain or lose as wholes."""
+    source = random.Random(8)
+    covered = 0
+    for _ in range(studies):
+        gains = [source.choice([-1.0, 0.0, 1.0]) for _ in range(count) for _ in range(1)]
+        after = [0.5 + gain / 2 for gain in gains for _ in range(10)]
+        of = [cluster for cluster in range(count) for _ in range(10)]
+        before = [1 - one for one in after]  # differences of -1, 0 and 1, alike in a passage
+        low, high = gain_interval(pairs(before, after, of if minds else None))
+        covered += low <= 0 <= high
+    return covered / studies
+
+
+@pytest.mark.parametrize("count", [2, 5, 10])
+def test_passages_that_gain_or_lose_as_wholes_are_what_is_counted(count: int) -> None:
+    assert gains_together(count, 300, minds=True) >= 0.94
+    assert gains_together(count, 300, minds=False) < 0.8
+
+
+def test_one_passage_is_one_observation_from_which_nothing_follows() -> None:
+    found = pairs([1.0] * 30 + [0.0] * 10, [1.0] * 40, [7] * 40)
+    assert found.shared.freedom == 0
+    assert gain_interval(found) == (-1, 1)
+    assert loses_at_most(found) == 1
+    assert risk(found, 0.03) == 1
+    assert wilson(40, 40, shared=clustering([1.0] * 40, [7] * 40)) == (0, 1)
+
+
+def test_the_fewer_the_clusters_the_wider_the_interval() -> None:
+    before, after = [1.0, 0.0] * 60, [1.0, 0.0, 0.0, 1.0, 1.0, 1.0] * 20
+
+    def width(size: int) -> float:
+        low, high = gain_interval(pairs(before, after, [i // size for i in range(120)]))
+        return high - low
+
+    assert width(60) > width(24) > width(12) > width(6)
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=2, max_size=40), st.data())
-def test_a_design_effect_is_at_least_1_and_1_where_nothing_is_shared(
+def test_a_design_effect_is_at_least_1_and_nothing_shared_is_none(
     values: list[float], data: st.DataObject
 ) -> None:
     clusters = data.draw(st.lists(st.integers(0, 5), min_size=len(values), max_size=len(values)))
-    assert design_effect(values, None) == design_effect(values, list(range(len(values)))) == 1
-    assert design_effect(values, clusters) >= 1
+    assert clustering(values, None) == clustering(values, list(range(len(values)))) == APART
+    found = clustering(values, clusters)
+    assert found.effect >= 1
+    assert found.freedom <= len(set(clusters)) - 1 + 1e-9 or found.freedom == ALONE
 
 
 def test_copies_of_an_example_count_once() -> None:
@@ -205,4 +269,22 @@ def test_copies_of_an_example_count_once() -> None:
     copied = [value for value in once for _ in range(4)]
     clusters = [index for index in range(len(once)) for _ in range(4)]
     # Four copies of each carry what each alone does, with one degree of freedom less.
-    assert design_effect(copied, clusters) == pytest.approx(4 * 8 / 7)
+    assert clustering(copied, clusters) == pytest.approx((4 * 8 / 7, 7))
+
+
+def test_where_nothing_differs_a_cluster_counts_as_one_example() -> None:
+    same = [1.0] * 40
+    found = pairs(same, same, [i // 10 for i in range(40)])
+    assert found.shared == (10, 3)
+    assert loses_at_most(found) > 0.4  # of four passages, as good as none may show it
+
+
+@given(SCORES.map(lambda scores: [(round(a), round(b)) for a, b in scores]), st.floats(0.001, 0.4))
+def test_a_loss_is_refused_where_the_bound_is_below_it(
+    scores: list[tuple[int, int]], loss: float
+) -> None:
+    found = pairs([before for before, _ in scores], [after for _, after in scores])
+    most = loses_at_most(found)
+    if abs(most - loss) < 1e-4:
+        loss = most + 1e-3
+    assert (risk(found, loss) <= 0.05) == (most < loss)

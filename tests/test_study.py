@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import time
@@ -13,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import telltale
+from telltale import records as records_module
 from telltale import study as study_module
 from telltale.errors import InputError, TelltaleError
-from telltale.ledger import note_look
+from telltale.ledger import Looks, note_look
 from telltale.measure import Batch, BatchTooLargeError, Measurement
 from telltale.reading import read_study
 from telltale.records import open_records
+from telltale.report import write_report
+from telltale.report.facts import naive_passes
+from telltale.screen import console, unfinished
+from telltale.searches import Round
 from telltale.study import Watcher
 from telltale.workbench import Workbench
 from tests.studies import PAGE, result_of, search_arguments, start_command
@@ -26,6 +32,7 @@ from tests.studies import PAGE, result_of, search_arguments, start_command
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from telltale.reading import StoredStudy
     from telltale.study import Result
 
 
@@ -77,10 +84,16 @@ def test_the_result_has_what_scripts_rely_on(finished: Path, tiny_folder: Path) 
     assert len(result["rounds"][0]["candidates"]) == 6
     cost = result["cost"]
     assert cost["dense_passes"] == cost["layer_tokens"] / (6 * cost["search_tokens"])
+    assert cost["naive_passes"] == pytest.approx(naive_passes(rounds_of(result), 6))
     assert cost["seconds"] > 0
     assert result["version"] == 1
     assert len(result["fingerprint"]) == 64
     assert result["verdict"].endswith(".")
+
+
+def rounds_of(result: dict[str, Any]) -> list[Round]:
+    """Of each round, what its cost depends on."""
+    return [Round(0, done["accepted"], done["candidates"], {}) for done in result["rounds"]]
 
 
 def test_the_result_holds_no_path(finished: Path, tiny_folder: Path) -> None:
@@ -150,6 +163,18 @@ def test_another_study_in_the_folder_is_refused(
     assert (finished / "study.sqlite").read_bytes() == before
 
 
+def test_only_what_has_changed_is_suspected(finished: Path, tiny_folder: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        search(tiny_folder, finished, held_out=31)
+    said = str(caught.value).partition("differs in: ")[2]
+    assert said == "the held-out set (--held-out was 30 and is 31); give another --out"
+    with pytest.raises(InputError) as caught:
+        search(tiny_folder, finished, seed=1)
+    said = str(caught.value).partition("differs in: ")[2]
+    assert said.startswith("the search set (--seed was 0 and is 1); the held-out set (--seed was")
+    assert "--shots" not in said
+
+
 def test_another_model_in_the_folder_is_refused(finished: Path, tmp_path: Path) -> None:
     from tests import tiny
 
@@ -203,11 +228,80 @@ def test_a_damaged_file_is_a_failure_that_says_what_to_do(
     assert caught.value.exit_status == 1
 
 
+def test_a_folder_is_taken_before_its_model_is_fetched(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    def fetch(model: str, **_: object) -> None:
+        fetched.append(model)
+        with pytest.raises(InputError, match="another run is at work"):
+            search(tiny_folder, tmp_path / "s")
+        raise TelltaleError("no such model")
+
+    monkeypatch.setattr("telltale.models.source.resolve_model", fetch)
+    with pytest.raises(TelltaleError, match="no such model"):
+        search(tiny_folder, tmp_path / "s")
+    assert fetched == [str(tiny_folder)]  # not by the second, which was refused before
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_study_at_work_is_told_from_one_that_was_stopped(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    class Looking(Watcher):
+        def round_done(self, done: Any) -> None:
+            self.seen, self.shown = _shown(tmp_path / "s")
+            with pytest.raises(InputError, match="is not finished; wait for the run"):
+                telltale.export(tmp_path / "s", to=tmp_path / "checkpoint")
+            raise KeyboardInterrupt
+
+    watcher = Looking()
+    with pytest.raises(KeyboardInterrupt):
+        search(tiny_folder, tmp_path / "s", watcher=watcher)
+    assert watcher.seen.is_running
+    assert "not finished: a run is at work on it now." in watcher.shown
+    assert "again" not in watcher.shown
+    stopped, shown = _shown(tmp_path / "s")
+    assert not stopped.is_running
+    assert "The search is not finished; give its command again to go on." in shown
+    with pytest.raises(InputError, match="is not finished; give its command again first"):
+        telltale.export(tmp_path / "s", to=tmp_path / "checkpoint")
+
+
+def _shown(folder: Path) -> tuple[StoredStudy, str]:
+    """An unfinished study, and what the screen says of it."""
+    found, out = read_study(folder), console()
+    with out.capture() as capture:
+        unfinished(found, out)
+    return found, capture.get()
+
+
+def test_a_study_of_the_last_format_is_read_and_not_gone_on_with(
+    finished: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(finished, old)
+    with sqlite3.connect(old / "study.sqlite") as db:
+        db.create_function("seal_of", -1, records_module._seal_of)
+        db.execute("UPDATE facts SET value = '4' WHERE name = 'format'")
+        db.execute("UPDATE facts SET seal = seal_of(name, value) WHERE name = 'format'")
+    assert read_study(old).document == read_study(finished).document
+    write_report([old], tmp_path / "page.html")
+    assert "tiny-llama" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    telltale.export(old, pick="1", to=tmp_path / "checkpoint")
+    assert (tmp_path / "checkpoint" / "recipe.json").is_file()
+    before = (old / "study.sqlite").read_bytes()
+    with pytest.raises(InputError, match=r"format 4\), whose sets .* only read .*another --out"):
+        search(tiny_folder, old)
+    assert (old / "study.sqlite").read_bytes() == before
+
+
 def test_a_study_of_another_format_is_refused(tmp_path: Path) -> None:
     with open_records(tmp_path / "s", write=True) as records:
         records.set_facts({"format": 99})
     with (
-        pytest.raises(InputError, match="format 99, this one reads 4"),
+        pytest.raises(InputError, match="format 99, this one reads 5"),
         open_records(tmp_path / "s", write=False),
     ):
         pass
@@ -297,7 +391,7 @@ def test_the_ledger_counts_other_searches_on_the_same_examples(
     again = search(tiny_folder, tmp_path / "b", max_removed=1)
     other = search(tiny_folder, tmp_path / "c", max_removed=2)
     assert [first.held_out_looks, again.held_out_looks, other.held_out_looks] == [0, 0, 1]
-    assert note_look("elsewhere", ["other examples"]) == 0
+    assert note_look("elsewhere", ["other examples"]) == Looks(0)
 
 
 def test_a_ledger_that_cannot_be_kept_stops_no_search(

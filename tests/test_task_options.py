@@ -308,12 +308,24 @@ def scored(lines: list[str]) -> list[tuple[bool, str]]:
     ]
 
 
-@pytest.mark.parametrize("model", ["", "model", "with-bos"])
+def test_questions_are_shown_without_a_model_with_what_is_scored(
+    capsys: pytest.CaptureFixture[str], place: Path
+) -> None:
+    first, second = shown(capsys, place, "arc_easy", "--show", "2")
+    name, question, answer, *choices = first
+    assert [question, answer] == FIRST
+    assert scored(choices) == [(True, " red"), (False, " greener"), (False, " blueerer")]
+    assert scored(second[3:]) == [(False, " green"), (True, " blueer"), (False, " greyerer")]
+    assert name.startswith("arc_easy, arc_easy-test-0")
+    assert "tokens" not in name
+    assert choices[0] == f"* {OPEN} red{CLOSE}"
+
+
+@pytest.mark.parametrize("model", ["model", "with-bos"])
 def test_questions_are_shown_as_a_model_reads_them_with_what_is_scored(
     capsys: pytest.CaptureFixture[str], place: Path, model: str
 ) -> None:
-    with_model = ("--model", str(place / model)) if model else ()
-    first, second = shown(capsys, place, "arc_easy", "--show", "2", *with_model)
+    first, second = shown(capsys, place, "arc_easy", "--show", "2", "--model", str(place / model))
     name, question, answer, *choices = first
     begins = {"with-bos": "<s>"}.get(model, "")
     assert [question.replace(begins, ""), answer] == FIRST
@@ -321,10 +333,6 @@ def test_questions_are_shown_as_a_model_reads_them_with_what_is_scored(
     assert scored(choices) == [(True, " red"), (False, " greener"), (False, " blueerer")]
     assert scored(second[3:]) == [(False, " green"), (True, " blueer"), (False, " greyerer")]
     assert name.startswith("arc_easy, arc_easy-test-0")
-    if not model:
-        assert "tokens" not in name
-        assert choices[0] == f"* {OPEN} red{CLOSE}"
-        return
     tokenizer = tiny.tokenizer(adds_bos=model == "with-bos")
     prompt = "\n".join(line[2:] for line in FIRST)
     context = tokenizer(prompt)["input_ids"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ from telltale.tasks.task import Task
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from telltale.checkpoints.export import Exported
     from telltale.elsewhere import Page
@@ -140,8 +141,9 @@ def search(
         final: the size of a third set, looked at once, for the model recommended.
         objective: what candidates are ranked by: ``accuracy``, ``likelihood``, ``margin``, or a
             `telltale.objectives.Objective`; by default `telltale.objectives.default_objective`.
-        guards: tasks at which a candidate may lose no more than a share of the examples, such as
-            ``{"arc_easy": 0.01}``.
+        guards: tasks at which a candidate's accuracy may be lower than the whole model's by no more
+            than a share, such as ``{"arc_easy": 0.01}``. That is a difference observed on up to 200
+            examples, not a bound; of as many others the result says what is lost at most.
         tolerance: how far below the whole model's accuracy a model may fall to be kept, in [0, 1].
         max_removed: the most layers to remove.
         protect: layers that always stay.
@@ -175,7 +177,7 @@ def search(
 
     folder = Path(out)
     trackers = Watchers([tracker_named(given, folder / REPORT) for given in track])
-    question, settings, page = _asked(
+    asked = _asked(
         model,
         task,
         out=out,
@@ -199,9 +201,15 @@ def search(
         text=text,
     )
     told = Watchers([watcher or Watcher(), trackers])
-    with trackers:
+    with asked as (question, settings, page), trackers:
         result = run_study(
-            question, settings, folder, watcher=told, page=page, resume_anyway=resume_anyway
+            question,
+            settings,
+            folder,
+            watcher=told,
+            page=page,
+            resume_anyway=resume_anyway,
+            is_taken=True,
         )
         write_report([folder], folder / REPORT)
         return result
@@ -258,13 +266,15 @@ def stability(
 
     if resamples < 2:
         raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
-    question, settings, page = _asked(model, task, out=out, **(_ASKED | asked))
-    sizes = sizes_for(sizes, len(question.split.search))
     folder = Path(out)
-    begun = open_study(
-        question, settings, folder, page or built_in_page(), resume_anyway=resume_anyway
-    )
-    with begun as (plan, records):
+    with ExitStack() as stack:
+        begun = _asked(model, task, out=out, **(_ASKED | asked))
+        question, settings, page = stack.enter_context(begun)
+        sizes = sizes_for(sizes, len(question.split.search))
+        page = page or built_in_page()
+        plan, records = stack.enter_context(
+            open_study(question, settings, folder, page, resume_anyway=resume_anyway, is_taken=True)
+        )
         document = measure_stability(
             plan,
             records,
@@ -410,6 +420,7 @@ def preview(
     return previews(chosen, count, load_tokenizer(source))
 
 
+@contextmanager
 def _asked(
     model: str,
     task: Task | str,
@@ -433,8 +444,11 @@ def _asked(
     trust_remote_code: bool,
     seed: int,
     text: str | Path | None,
-) -> tuple[Question, Settings, Page | None]:
-    """What is to be searched, how, and the page on which harm elsewhere is measured."""
+) -> Iterator[tuple[Question, Settings, Page | None]]:
+    """What is to be searched, how, and the page on which harm elsewhere is measured.
+
+    The study's folder is taken before the model is fetched or converted, which may take long.
+    """
     from telltale.objectives import check_objective, default_objective, objective_named
     from telltale.settings import Settings
     from telltale.tasks.shots import without_shown
@@ -475,7 +489,7 @@ def _asked(
         raise InputError(f"--guard names {repeated[0]} twice; give it one share")
     settings = Settings(ranks, tolerance, max_removed, frozenset(protect), max_loss, confidence)
 
-    from telltale.records import check_study_folder
+    from telltale.records import check_study_folder, only_writer
 
     check_study_folder(Path(out))
 
@@ -486,19 +500,21 @@ def _asked(
 
     page = None if text is None else page_from(Path(text))
     choose_dtype(dtype, choose_device(device))
-    source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
-    question = Question(
-        source,
-        chosen,
-        split,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        cuts=cuts,
-        guards=tuple(guard_by(other, most_loss, chosen, seed) for other, most_loss in guarded),
-        reads_references=chosen.generation is not None and ranks.fewest_choices > 0,
-    )
-    return question, settings, page
+    guards_made = tuple(guard_by(other, most_loss, chosen, seed) for other, most_loss in guarded)
+    with only_writer(Path(out)):
+        source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
+        question = Question(
+            source,
+            chosen,
+            split,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            cuts=cuts,
+            guards=guards_made,
+            reads_references=chosen.generation is not None and ranks.fewest_choices > 0,
+        )
+        yield question, settings, page
 
 
 def _cuts(truncate: str) -> bool:

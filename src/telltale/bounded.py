@@ -45,7 +45,7 @@ def lower_bound(values: NDArray[Any], clusters: NDArray[Any], low: float, alpha:
         alpha: how often the bound may be above the true mean.
     """
     sums, sizes = sums_of(values, clusters)
-    below, above = low, float(values.mean())
+    below, above = low, float(sums.sum() / sizes.sum())
     for _ in range(BISECTIONS):
         middle = (below + above) / 2
         if p_value(sums, sizes, middle, low) > alpha:
@@ -72,7 +72,8 @@ def _below_zero(weights: NDArray[Any], counts: NDArray[Any]) -> float:
     weights, counts = weights[kept], counts[kept]
     if (weights >= 0).all() or (weights <= 0).all():
         return float((weights <= 0).all())
-    scaled = weights / np.sqrt((counts * weights**2).sum())
+    scaled = weights / np.abs(weights).max()  # first, so that no square of them vanishes
+    scaled = scaled / np.sqrt((counts * scaled**2).sum())
     angle = scaled[:, None] * np.exp(np.arange(FIRST, LAST, STEP))
     size = np.exp(-0.5 * counts @ np.log1p(angle**2))
     return float(0.5 - STEP * (size * np.sin(counts @ np.arctan(angle))).sum() / np.pi)

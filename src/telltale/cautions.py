@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from telltale.stats import clustering, one_sided, two_sided, wilson
 from telltale.tasks.loading import HARNESS
 from telltale.tasks.split import clusters_of
-from telltale.words import percent, points
+from telltale.words import loss, percent, points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from telltale.tasks import Example, Task
 
 WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere
-USUAL_CHANGE = 0.15  # of answers, between the whole model and one that lacks a few layers
+# The share of answers that change between the whole model and one that lacks so many layers:
+# medians over the eight pairs of a model and a task of benchmarks/objectives.py.
+USUAL_CHANGE = {1: 0.20, 2: 0.29, 4: 0.33}
 FEW_PASSAGES = 10  # below which intervals that mind them rest on little
 MUCH_CUT_OFF = 0.05  # of texts; more may explain a difference
 MUCH_UNREAD = 0.05  # of texts without an answer; the same
@@ -34,6 +36,10 @@ NAMES = {
     "fastest_safe": "the fastest safe model",
     "evaluated": "the model",
 }
+SAFE_AT_CHANCE = (
+    "the fastest safe model is safe only beside a whole model that is not shown to be more than "
+    "guessing, so neither is shown to do the task; another prompt may help before it is exported"
+)
 
 
 class Remedies(NamedTuple):
@@ -62,19 +68,26 @@ def remedies_for(task: Task) -> Remedies:
 
 def advice(held_out: int, max_loss: float, confidence: float) -> str:
     """What can be seen with so many held-out examples, before anything is measured."""
-    seen = two_sided(confidence) * math.sqrt(USUAL_CHANGE / held_out)
+    few, many = USUAL_CHANGE[1], USUAL_CHANGE[4]
+    unseen = [100 * two_sided(confidence) * math.sqrt(share / held_out) for share in (few, many)]
     said = (
-        f"With {held_out:,} held-out examples a difference under about {100 * seen:.1f} points "
-        "cannot be seen"
+        f"With {held_out:,} held-out examples a difference under about {unseen[0]:.1f} points (one "
+        f"layer removed, {100 * few:.0f}% of answers change) to {unseen[1]:.1f} points (four "
+        f"layers, {100 * many:.0f}%) is expected not to be seen"
     )
     if max_loss:
         # A model that loses nothing is certified four times in five with so many.
-        wanted = USUAL_CHANGE * ((one_sided(confidence) + one_sided(0.8)) / max_loss) ** 2
+        each = ((one_sided(confidence) + one_sided(0.8)) / max_loss) ** 2
         said += (
-            f", and to certify a loss of at most {100 * max_loss:g} points takes about "
-            f"{max(wanted, 1):,.0f}"
+            f", and to certify a loss of at most {100 * max_loss:g} points is expected to take "
+            f"about {' to '.join(dict.fromkeys([_about(few * each), _about(many * each)]))}"
         )
-    return f"{said}, if {100 * USUAL_CHANGE:.0f} answers in a hundred change"
+    return f"{said}; these shares are the medians of eight pairs of a model and a task"
+
+
+def _about(count: float) -> str:
+    """A number of examples, to two digits."""
+    return f"{max(float(f'{count:.2g}'), 1):,.0f}"
 
 
 def cautions(
@@ -103,8 +116,9 @@ def cautions(
     return [
         *few_passages("baseline", outcomes["baseline"], examples),
         *at_chance("baseline", outcomes["baseline"], examples),
+        *safe_at_chance(models, outcomes["baseline"], examples),
         *(line for name in names for line in never_answered(name, outcomes[name], examples)),
-        *too_few_held_out(models),
+        *too_few_held_out(models, outcomes),
         *(line for name in names for line in unread(name, outcomes[name], remedies)),
         *(line for name in names for line in cut_off(name, outcomes[name], remedies)),
         *([cut_prompts(truncated)] if truncated else []),
@@ -141,8 +155,8 @@ def few_passages(name: str, outcomes: Sequence[Outcome], examples: Sequence[Exam
     count = len(set(clusters))
     if count == 1:
         return [
-            f"all {_examples(name, examples)} share one passage or prompt, which is one observation: "
-            "nothing can be said of other passages, so no interval is given"
+            f"all {_examples(name, examples)} share one passage or prompt, which is one "
+            "observation: nothing can be said of other passages, so no interval is given"
         ]
     return [
         f"{_examples(name, examples)} share {count} passages or prompts, of unequal sizes as good "
@@ -172,6 +186,21 @@ def at_chance(name: str, outcomes: Sequence[Outcome], examples: Sequence[Example
     ]
 
 
+def safe_at_chance(
+    models: Mapping[str, PathModel], whole: Sequence[Outcome], examples: Sequence[Example]
+) -> list[str]:
+    """Whether all that is certified is to keep up with a model that may guess."""
+    safe = "fastest_safe" in models and at_chance("baseline", whole, examples)
+    return [SAFE_AT_CHANCE] if safe else []
+
+
+def is_success(document: Mapping[str, Any]) -> bool:
+    """Whether a result recommends a model, and not for keeping up with one that may guess."""
+    if document["recommended"] == "fastest_safe":
+        return SAFE_AT_CHANCE not in document["cautions"]
+    return document["recommended"] is not None
+
+
 def never_answered(
     name: str, outcomes: Sequence[Outcome], examples: Sequence[Example]
 ) -> list[str]:
@@ -197,7 +226,9 @@ def never_answered(
     ]
 
 
-def too_few_held_out(models: Mapping[str, PathModel]) -> list[str]:
+def too_few_held_out(
+    models: Mapping[str, PathModel], outcomes: Mapping[str, Sequence[Outcome]]
+) -> list[str]:
     """Whether the held-out set could not have shown the gain that the search set claims."""
     best = models["best"]
     claimed = best.kept.accuracy - models["baseline"].kept.accuracy
@@ -205,10 +236,15 @@ def too_few_held_out(models: Mapping[str, PathModel]) -> list[str]:
     seen = (high - low) / 2
     if claimed <= 0 or seen < claimed or not low <= 0 <= high:
         return []
+    changed = sum(
+        before.score != after.score
+        for before, after in zip(outcomes["baseline"], outcomes["best"], strict=True)
+    )
     return [
         f"{best.held_out.examples} held-out examples are too few to see the {100 * claimed:.1f} "
-        f"points that BEST gains on the search set: differences under about {100 * seen:.1f} "
-        "points are lost in the interval; hold out more"
+        "points that BEST gains on the search set: the interval of its gain there reaches "
+        f"{100 * seen:.1f} points to each side, since its score differs from the whole model's on "
+        f"{changed} of them; hold out more"
     ]
 
 
@@ -259,7 +295,8 @@ def worse_at_a_guard(name: str, models: Mapping[str, PathModel]) -> list[str]:
     """Guards at which a model is shown to be worse, on examples that kept no candidate out."""
     return [
         f"{NAMES[name]} is worse at {guard}: {points(found.gain)} points on {found.examples} "
-        "examples that the guard's search set does not hold; give a smaller --guard"
+        f"examples that kept no model out, where it loses at most {loss(found.loses_at_most)}; "
+        "what a guard promises was observed on others, and is no bound; give a smaller --guard"
         for guard, found in models[name].guards.items()
         if found.gain_interval.high < 0
     ]

@@ -7,10 +7,12 @@ import io
 import logging
 import os
 import shlex
+import signal
 import sys
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,8 +31,14 @@ from telltale.options import (
 )
 from telltale.plain import PlainFormatter, printable
 from telltale.search_options import SIZES, SearchSettings, numbers_of
+from telltale.waiting import shown_by
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+INTERRUPTED, TERMINATED = 130, 143  # what a shell reports of a command that a signal has ended
+GOES_ON = ("search", "stability")  # commands that keep what they have measured
 KEPT = "what a search has measured is kept, and the same command goes on"
 # typer may bring its own copy of click, so its error classes are taken from typer's public ones.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -45,7 +53,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(short_help="Find the layers that a task does not need, with evidence.")
 @takes_groups
 def search(
     model: ModelArgument,
@@ -78,10 +86,10 @@ def search(
     search set (TALE, arXiv 2510.22767). Every model on that path is then measured on held-out
     examples. Named are BEST, the most accurate on the search set; BSBA, the shallowest of those at
     least as accurate as the whole model there; and what the held-out set has shown: whether BEST
-    gains, and the shallowest model that loses no more than --max-loss. Writes DIR/result.json and
-    DIR/report.html.
+    gains, and the shallowest model that is certified to lose no more than --max-loss. Writes
+    DIR/result.json and DIR/report.html.
     """
-    from telltale.screen import ScreenWatcher, console, summary
+    from telltale.screen import ScreenWatcher
 
     with ScreenWatcher(asked.keywords["max_removed"]) as watcher:
         result = api.search(
@@ -94,13 +102,7 @@ def search(
             **asked(),
             **settings(),
         )
-    screen = console()
-    summary(result.document, result.held_out_looks, screen)
-    screen.print(f"Written to {out / 'result.json'}, and to look at: {out / api.REPORT}")
-    pick = _worth_exporting(result.document)
-    if pick is not None:
-        word = "Next" if result.document["recommended"] else "To have a smaller model all the same"
-        screen.print(f"{word}: telltale export {shlex.quote(str(out))} --pick {pick} --to FOLDER")
+    _show_finished(result.document, result.held_out_looks, out)
 
 
 @app.command()
@@ -157,7 +159,7 @@ def stability(
 def evaluate(
     model: ModelArgument,
     remove: Annotated[
-        str, typer.Option("--remove", metavar="3,17", help="Layers to leave out, from 0.")
+        str, typer.Option("--remove", metavar="3,17", help="Layers to leave out, counted from 0.")
     ] = "",
     out: Annotated[
         Path | None,
@@ -190,7 +192,7 @@ def evaluate(
         write_json(out, document)
 
 
-@app.command()
+@app.command(short_help="Write a shallower checkpoint, and verify it by reloading it.")
 def export(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A search's --out folder.")],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The checkpoint's folder.")],
@@ -227,13 +229,13 @@ def export(
     screen.print(f"The checkpoint is in {done.folder}, with its recipe.json beside it.")
 
 
-@app.command()
+@app.command(short_help="List the tasks known by name, or show a task's questions.")
 @takes_groups
 def tasks(
     show: Annotated[
         int | None,
         typer.Option(
-            "--show", metavar="N", help="Print the first N questions, what is scored marked."
+            "--show", metavar="N", help="Print the first N questions, with what is scored marked."
         ),
     ] = None,
     model: Annotated[
@@ -273,19 +275,19 @@ def show(
 ) -> None:
     """Print what a study has found, or how far it has come."""
     from telltale.reading import read_study
-    from telltale.screen import console, summary, unfinished
+    from telltale.screen import console, unfinished
 
     found = read_study(study)
     if found.document is None:
         unfinished(found, console())
     else:
-        summary(found.document, found.held_out_looks, console())
+        _show_finished(found.document, found.held_out_looks, study)
 
 
-@app.command()
+@app.command(short_help="Write one page on studies, to read, to print and to send.")
 def report(
     studies: Annotated[
-        list[Path], typer.Argument(metavar="STUDY...", help="Searches' --out folders.")
+        list[Path], typer.Argument(metavar="STUDY", help="Searches' --out folders.")
     ],
     to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page to write.")],
     figures: Annotated[
@@ -321,7 +323,25 @@ def _check_can_write(file: Path) -> None:
         raise InputError(f"cannot write {file}: permission denied; give another --out")
 
 
-def _worth_exporting(result: dict[str, Any]) -> str | None:
+def _show_finished(document: Mapping[str, Any], held_out_looks: int | None, study: Path) -> None:
+    """Print what a finished study has found, where it is written, and what to do next."""
+    from telltale.cautions import is_success
+    from telltale.screen import console, summary
+
+    screen = console()
+    summary(document, held_out_looks, screen)
+    screen.print(f"Written to {study / 'result.json'}, and to look at: {study / api.REPORT}")
+    pick = _worth_exporting(document)
+    if pick is not None:
+        word = "Next" if is_success(document) else "To have a smaller model all the same"
+        # Left to the terminal to fold, so that it can be copied as one line.
+        screen.print(
+            f"{word}: telltale export {shlex.quote(str(study))} --pick {pick} --to FOLDER",
+            soft_wrap=True,
+        )
+
+
+def _worth_exporting(result: Mapping[str, Any]) -> str | None:
     """What to export next, by its name or depth; None where nothing was removed."""
     from telltale.report.facts import WORTH
 
@@ -330,18 +350,21 @@ def _worth_exporting(result: dict[str, Any]) -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command: exit status 0, 1 for a failure, 2 for usage or input, 130 if interrupted.
+    """Run the command: exit status 0, 1 for a failure, 2 for usage or input.
 
-    Whatever goes wrong is told in one line on standard error, without a traceback;
-    ``TELLTALE_DEBUG=1`` lets one through.
+    It is 130 when interrupted (Ctrl-C) and 143 when asked to end (SIGTERM). Whatever goes wrong is
+    told in one line on standard error, without a traceback; ``TELLTALE_DEBUG=1`` lets one through.
     """
     given = sys.argv[1:] if arguments is None else arguments
     _set_up_output()
     try:
-        status = app(given, prog_name="telltale", standalone_mode=False)
+        with _ended_by_sigterm(), shown_by(_shown_waiting):
+            status = app(given, prog_name="telltale", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except _Terminated:
+        status = TERMINATED
     except TelltaleError as problem:
         _fail(problem.message, problem.exit_status)
     except UsageError as problem:
@@ -353,10 +376,49 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("TELLTALE_DEBUG"):
             raise
         _fail(_reason(problem), TelltaleError.exit_status)
-    if status == INTERRUPTED:  # typer may have turned the interruption into a status itself
-        _complain("interrupted; what was measured is kept, and the same command goes on:")
-        _complain(f"  {shlex.join(['telltale', *given])}", prefix="")
+    if status in (INTERRUPTED, TERMINATED):  # typer may have made a status of the first itself
+        word = "interrupted" if status == INTERRUPTED else "terminated"
+        if given[:1] and given[0] in GOES_ON:
+            _complain(f"{word}; what was measured is kept, and the same command goes on:")
+            _complain(f"  {shlex.join(['telltale', *given])}", prefix="")
+        else:
+            _complain(word)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _shown_waiting(
+    text: str, share: Callable[[], float | None]
+) -> AbstractContextManager[object] | None:
+    from telltale.screen import shown_waiting
+
+    return shown_waiting(text, share)
+
+
+class _Terminated(BaseException):
+    """The process was asked to end: not an exception that anything on the way should mend."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a block as Ctrl-C does, by an exception; where a program may set signals.
+
+    Whoever has set or ignored that signal before is left to it.
+    """
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def _usage_message(problem: Any) -> str:

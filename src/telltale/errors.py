@@ -6,8 +6,12 @@ TelltaleError             exit status 1
 ├── UnsupportedModelError exit status 2: this architecture cannot be driven or written
 └── MeasurementError      exit status 1: measuring failed; what was measured is kept
 
-A message is one line: what was given, what is allowed, and what to do.
+A message is one line: what was given, what is allowed, and what to do. An error pickles as it is,
+so that it crosses from one process to another.
 """
+
+import copyreg
+from typing import Any
 
 
 class TelltaleError(Exception):
@@ -27,6 +31,10 @@ class TelltaleError(Exception):
 
     def __str__(self) -> str:
         return self.message if self.in_python is None else self.in_python
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it is: ``__init__``, which may not take ``args``, is not called again."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class InputError(TelltaleError):

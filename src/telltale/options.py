@@ -72,7 +72,7 @@ ShotsOption = Annotated[
     ),
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", metavar="S", help="Chooses the two sets and the shots.")
+    int, typer.Option("--seed", metavar="S", help="Chooses the sets of a search, and the shots.")
 ]
 PromptOption = Annotated[
     str | None,
@@ -115,7 +115,7 @@ ExtractOption = Annotated[
         help="What of a written text is the answer: all of it, the first letter that names a "
         "choice, the number after #### or the last one, a formula by its meaning, or the first "
         "match.  [default: letter "
-        "with choices, else number or exact]",
+        "with choices, else number where all answers are, else exact]",
         show_default=False,
     ),
 ]
@@ -132,7 +132,7 @@ MetricOption = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
-        help="Which metric of a harness: task is the score.  [default: its first]",
+        help="Which metric of a harness:NAME task is the score.  [default: its first]",
         show_default=False,
     ),
 ]
@@ -208,8 +208,8 @@ TextOption = Annotated[
     typer.Option(
         "--text",
         metavar="FILE",
-        help="Plain text on which to see how much the model is hurt elsewhere.  [default: a "
-        "built-in page]",
+        help="Plain text on which to see how much a model that lacks layers is hurt elsewhere.  "
+        "[default: a page that comes with telltale]",
         show_default=False,
     ),
 ]

@@ -7,13 +7,14 @@ both are found once, and kept. Nothing is loaded before something that is not re
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.files import sha256_of_json
 from telltale.measure import Batch, Shifted, outcomes_by_path
 from telltale.objectives import values_by
 from telltale.paths import LayerPath
-from telltale.records import FINAL, HELD_OUT, SEARCH, StoredExample, guard_role
+from telltale.records import ALONE, FINAL, HELD_OUT, SEARCH, StoredExample, guard_role
 from telltale.remembering import RememberingMeasure, with_halves
 from telltale.settings import admits_by
 from telltale.watcher import Watcher
@@ -98,7 +99,9 @@ class Plan:
             for position, example in zip(question.positions[role], examples, strict=True)
         )
         # From here on the study has begun, and its folder is taken.
-        self._records.set_facts({"identity": identity, "plan": frozen, "asked": question.asked()})
+        self._records.set_facts(
+            {"identity": identity, "plan": frozen, "asked": question.asked(), ALONE: 0}
+        )
         self._frozen = frozen
 
     @property
@@ -134,7 +137,16 @@ class Plan:
             bench, start = self._bench_of(role)
             return iter(Shifted(bench.measure, start)(paths, batches))
 
-        return RememberingMeasure(self._records, measured, watcher, counted=counted)
+        def alone(measurement: Measurement) -> int:
+            bench, start = self._bench_of(role)
+            return measurement.path.depth * sum(
+                bench.tokens_of(replace(outcome, example=outcome.example - start))
+                for outcome in measurement.outcomes
+            )
+
+        return RememberingMeasure(
+            self._records, measured, watcher, alone=alone if counted else None
+        )
 
     def search_by(self, settings: Settings) -> GreedyRemoval:
         """The search that settings say, bound to this study's right answers and guards."""

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 SPOKEN = {
     "model_sha256": "the model's bytes",
     "tokenizer_sha256": "the tokenizer's bytes",
-    "search_sha256": "the search set (data, prompt, --limit, --final or --seed)",
-    "held_out_sha256": "the held-out set (data, prompt, --held-out, --final or --seed)",
-    "final_sha256": "the final set (data, prompt, --final or --seed)",
     "guards": "--guard",
     "references": "whether reference answers are read (--objective)",
     "device": "the kind of device",
@@ -38,6 +35,12 @@ SPOKEN = {
     "prompts_sha256": "the prompts as the model reads them (has the chat template named the date, "
     "or has --shots changed?)",
     "truncate": "--truncate",
+}
+# A set by its part of the identity: what it is called, its size in what is asked, its option.
+SETS = {
+    "search_sha256": ("the search set", "search_examples", "--limit"),
+    "held_out_sha256": ("the held-out set", "held_out_examples", "--held-out"),
+    "final_sha256": ("the final set", "final_examples", "--final"),
 }
 
 
@@ -236,20 +239,53 @@ def guard_by(task: Task, most_loss: float, searched: Task, seed: int) -> Guard:
             f"another task, or one with at least {2 * SMALLEST_SET}"
         )
     task = replace(task, examples=tuple(own))
-    split = split_examples(
-        own,
-        limit=min(GUARD_SIZE, len(own) // 2),
-        held_out=GUARD_SIZE,
-        seed=seed,
-        shares=dict(task.shares),
-    )
+    try:
+        split = split_examples(
+            own,
+            held_out=GUARD_SIZE,
+            seed=seed,
+            shares=dict(task.shares),
+            default_limit=GUARD_SIZE,
+        )
+    except InputError as problem:
+        raise InputError(f"--guard {task.name}: {problem}") from None
     return Guard(task, split, most_loss)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities, in words."""
+def differences(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    old_task: Mapping[str, Any],
+    new_task: Mapping[str, Any],
+) -> list[str]:
+    """What differs between two identities, in words.
+
+    Args:
+        old: the identity that a study has.
+        new: the one that is asked for.
+        old_task: what is asked of the task there, as `Question.asked` has it.
+        new_task: the same of what is asked for.
+    """
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return [SPOKEN.get(name, name) for name in names]
+    sets = [name for name in SETS if name in names]
+    if sets:
+        names = [name for name in names if name != "prompts_sha256"]  # they follow the examples
+    return [
+        _of_set(name, old_task, new_task) if name in sets else SPOKEN.get(name, name)
+        for name in names
+    ]
+
+
+def _of_set(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """A set that differs, and by which of the options that may be."""
+    called, size, option = SETS[name]
+    options = {"--seed": "seed", "--prompt": "prompt", "--limit": "search_examples", option: size}
+    changed = [
+        f"{one} was {old.get(key)!r} and is {new.get(key)!r}"
+        for one, key in options.items()
+        if old.get(key) != new.get(key)
+    ]
+    return f"{called} ({', '.join(changed) or 'its data'})"
 
 
 def _chosen(task: Task, indices: Iterable[int]) -> tuple[Example, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from telltale.measure import Batch, Measurement, outcomes_by_path
 from telltale.objectives import values_by
 from telltale.paths import LayerPath
-from telltale.records import SEARCH, Records, guard_role, open_records
+from telltale.records import SEARCH, Records, guard_role, is_at_work, open_records
 from telltale.searches import Removal, Round
 from telltale.settings import admits_by, settings_from
 from telltale.tasks import Scoring
@@ -39,6 +39,7 @@ class StoredStudy:
             by its position. Only what was measured in full.
         versions: the libraries of every run, the first first.
         cost: what was spent so far.
+        is_running: whether a process is at work on it now.
     """
 
     document: dict[str, Any] | None
@@ -50,6 +51,7 @@ class StoredStudy:
     outcomes: Mapping[tuple[str, tuple[int, ...]], Mapping[int, Outcome]]
     versions: Sequence[Mapping[str, str]]
     cost: Cost
+    is_running: bool = False
 
 
 class _NotMeasuredError(Exception):
@@ -80,6 +82,7 @@ def read_study(folder: Path) -> StoredStudy:
             outcomes=_outcomes(records, kept),
             versions=records.versions(),
             cost=records.cost(),
+            is_running=is_at_work(folder),
         )
 
 

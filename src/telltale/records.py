@@ -15,7 +15,7 @@ import os
 import sqlite3
 import time
 import zlib
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 FILE = "study.sqlite"
 LOCK = ".lock"
-FORMAT = 4
+FORMAT = 5
+OLDER = (4,)  # formats that are read, but not gone on with: their sets were drawn otherwise
+WRITER_PATIENCE_S = 0.3  # while a reader tries whether someone writes
 PATIENCE_S = 60  # while another process checks the file or keeps a measurement
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, seal INTEGER NOT NULL);
@@ -67,6 +69,7 @@ SEALED = {
 SEAL_RUN = f"UPDATE runs SET seal = seal_of({SEALED['runs']}) WHERE id = ?"
 # The sets of a study, as its file and its plan name them.
 SEARCH, HELD_OUT, FINAL = "search", "held-out", "final"
+ALONE = "layer_tokens_alone"  # a fact; see `Cost`
 KEPT = "what was measured is kept, and the same command goes on"
 # What SQLite says, and what to do about it.
 REMEDIES = {
@@ -88,12 +91,15 @@ DAMAGED = (
 class Cost:
     """What all runs of a study have spent on its search set.
 
-    ``batches_begun`` counts batch and path together, also one that a killed run did not finish.
+    That includes the guards'. ``batches_begun`` counts batch and path together, also one that a
+    killed run did not finish. ``layer_tokens_alone`` is what the same measurements would have taken
+    if they had shared nothing; None of a study that was begun before this was counted.
     """
 
     batches_begun: int
     layer_tokens: int
     seconds: float
+    layer_tokens_alone: int | None = None
 
 
 class StoredExample(NamedTuple):
@@ -168,8 +174,11 @@ class Records:
         with self._db:
             self._begin_one(1)
 
-    def keep(self, measurement: Measurement, *, counted: bool) -> None:
-        """Keep a measurement; if it is counted as cost, the next one begins."""
+    def keep(self, measurement: Measurement, *, counted: bool, alone: int = 0) -> None:
+        """Keep a measurement; if it is counted as cost, the next one begins.
+
+        ``alone`` are the layer tokens that it would have taken by itself.
+        """
         with self._db:
             self._db.execute(
                 "INSERT OR REPLACE INTO measurements VALUES (?1, ?2, ?3, seal_of(?1, ?2, ?3))",
@@ -185,6 +194,14 @@ class Records:
                     "UPDATE runs SET layer_tokens = layer_tokens + ?, seconds = seconds + ? "
                     "WHERE id = ?",
                     (measurement.layer_tokens, now - self._clock, self._run),
+                )
+                self._db.execute(
+                    "UPDATE facts SET value = CAST(CAST(value AS INTEGER) + ? AS TEXT) "
+                    "WHERE name = ?",
+                    (alone, ALONE),
+                )
+                self._db.execute(
+                    f"UPDATE facts SET seal = seal_of({SEALED['facts']}) WHERE name = ?", (ALONE,)
                 )
                 self._clock = now
                 self._begin_one(1)
@@ -250,7 +267,7 @@ class Records:
         """What all runs have spent."""
         row = self._db.execute("SELECT SUM(begun), SUM(layer_tokens), SUM(seconds) FROM runs")
         begun, layer_tokens, seconds = row.fetchone()
-        return Cost(begun or 0, layer_tokens or 0, seconds or 0.0)
+        return Cost(begun or 0, layer_tokens or 0, seconds or 0.0, self.fact(ALONE))
 
 
 def guard_role(task: str, part: str = SEARCH) -> str:
@@ -264,29 +281,30 @@ def removed_text(path: LayerPath) -> str:
 
 
 @contextmanager
-def open_records(folder: Path, *, write: bool) -> Iterator[Records]:
+def open_records(folder: Path, *, write: bool, is_taken: bool = False) -> Iterator[Records]:
     """Open a study's file.
 
     Args:
         folder: the study's folder.
         write: make the folder and the file where they are not there, and keep other writers away.
+        is_taken: the folder is taken already, by `only_writer`.
 
     Raises:
         InputError: the folder is no study's, may not be read or written, or another process
             writes to it.
         TelltaleError: the file is damaged, or cannot be read or written.
     """
-    is_new = not _exists(folder)
-    if write:
-        check_study_folder(folder)
-        _make_folder(folder)
-    elif not _exists(folder / FILE):
-        raise InputError(f"{folder} is not a study: it holds no {FILE}; give a search's --out")
-    _check_permissions(folder, write=write)
     guards = ExitStack()
     if write:
-        guards.enter_context(_only_writer(folder, new=is_new))
+        if not is_taken:
+            guards.enter_context(only_writer(folder))
         guards.enter_context(_discarded_unless_begun(folder))
+    elif not _exists(folder / FILE):
+        if is_at_work(folder):
+            raise InputError(f"a run is at work in {folder} and has measured nothing yet; wait")
+        raise InputError(f"{folder} is not a study: it holds no {FILE}; give a search's --out")
+    else:
+        _check_permissions(folder, write=False)
     with guards, _told_in_one_line(folder / FILE):
         connection = sqlite3.connect(folder / FILE, timeout=PATIENCE_S)
         try:
@@ -308,21 +326,48 @@ def _told_in_one_line(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _only_writer(folder: Path, *, new: bool) -> Iterator[None]:
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other writers out of a study's folder, which is made where it is not there.
+
+    Raises:
+        InputError: the folder is no study's or of an older telltale, may not be written, or another
+            process writes to it.
+    """
+    is_new = not _exists(folder)
+    check_study_folder(folder)
+    _make_folder(folder)
+    _check_permissions(folder, write=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=WRITER_PATIENCE_S)
     except Timeout:
         raise InputError(f"another run is at work in {folder}; wait for it or stop it") from None
     try:
+        if (folder / FILE).exists():
+            # What is damaged, or was made a moment before a crash, is told of when it is read.
+            with suppress(sqlite3.Error), closing(sqlite3.connect(folder / FILE)) as db:
+                _check_format(db, folder, write=True)
         yield
     finally:
         lock.release()
         # A folder made for a study that never began goes with it.
         if not (folder / FILE).exists():
             (folder / LOCK).unlink(missing_ok=True)
-            if new:
+            if is_new:
                 folder.rmdir()
+
+
+def is_at_work(folder: Path) -> bool:
+    """Whether a process writes to a study; False where its lock may not be tried."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
 
 
 def check_study_folder(folder: Path) -> None:
@@ -416,13 +461,23 @@ def _prepare(connection: sqlite3.Connection, folder: Path, *, write: bool) -> No
             f"BEGIN; {SCHEMA} INSERT INTO facts VALUES "
             f"('format', '{FORMAT}', seal_of('format', '{FORMAT}')); COMMIT;"
         )
+    _check_format(connection, folder, write=write)
+    _check_undamaged(connection, folder / FILE)
+
+
+def _check_format(connection: sqlite3.Connection, folder: Path, *, write: bool) -> None:
     found = connection.execute("SELECT value FROM facts WHERE name = 'format'").fetchone()
-    if found is None or found[0] != str(FORMAT):
+    known = found and found[0]
+    if write and known in map(str, OLDER):
         raise InputError(
-            f"{folder} is a study of another telltale (format {found and found[0]}, this one "
+            f"{folder} is a study of an older telltale (format {known}), whose sets were drawn "
+            "otherwise, so it is only read now, by show, report and export; give another --out"
+        )
+    if known not in map(str, (FORMAT, *OLDER)):
+        raise InputError(
+            f"{folder} is a study of another telltale (format {known}, this one "
             f"reads {FORMAT}); use that version, or another folder"
         )
-    _check_undamaged(connection, folder / FILE)
 
 
 def _check_undamaged(connection: sqlite3.Connection, file: Path) -> None:

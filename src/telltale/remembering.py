@@ -24,16 +24,22 @@ class RememberingMeasure:
         records: what is known.
         measure: measures the rest.
         watcher: is told of every measurement.
-        counted: whether the work counts as the search's cost.
+        alone: where the work counts as the search's cost, the layer tokens that a measurement
+            would take which shares nothing, padding not counted; else None.
     """
 
     def __init__(
-        self, records: Records, measure: Measure, watcher: Watcher, *, counted: bool
+        self,
+        records: Records,
+        measure: Measure,
+        watcher: Watcher,
+        *,
+        alone: Callable[[Measurement], int] | None,
     ) -> None:
         self._records = records
         self._measure = measure
         self._watcher = watcher
-        self._counted = counted
+        self._alone = alone
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -60,14 +66,15 @@ class RememberingMeasure:
     def _measured(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
     ) -> Iterator[Measurement]:
-        measure = self._measure
-        if self._counted:
+        measure, alone = self._measure, self._alone
+        if alone is not None:
             self._records.begin()
         for measurement in measure(paths, batches):
-            self._records.keep(measurement, counted=self._counted)
+            of_alone = 0 if alone is None else alone(measurement)
+            self._records.keep(measurement, counted=alone is not None, alone=of_alone)
             self._watcher.measured(measurement, remembered=False)
             yield measurement
-        if self._counted:
+        if alone is not None:
             self._records.end()
 
 

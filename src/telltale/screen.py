@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
 from rich.text import Text
 
+from telltale.columns import Column, print_table
 from telltale.plain import printable
 from telltale.report.facts import NAMES, fate, finished, so_far
 from telltale.watcher import Watcher
@@ -27,7 +28,7 @@ from telltale.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from telltale.measure import Measurement
@@ -37,8 +38,11 @@ if TYPE_CHECKING:
 
 LOG_WIDTH = 100  # of output that goes to a file or a pipe
 MOST_ROWS = 14  # of the table of a path
-# Whether that table has what depth says too, and the room between columns: the first that fits.
-FORMS = ((True, 2), (True, 1), (False, 2), (False, 1))
+BOUND = "loses at most"
+# What that table leaves out where there is little room, the least important first: what depth says;
+# then, with intervals below their numbers, the rest up to the bound, in which a gain shows too.
+DEPTH = ("parameters", "layers")
+LEAST = ("tokens/s", "search", "held out ({sure})", "gain ({sure})")
 PHASES = {
     "search": "whole model",
     "held-out": "held-out set",
@@ -71,8 +75,9 @@ class ScreenWatcher(Watcher):
         self._console = console(stderr=True)
         self._max_removed = max_removed
         self._phase = ""
-        self._rounds: list[Round] = []
-        self._whole_scores: list[float] = []
+        self._rounds: list[Round] = []  # of the search as it is now
+        self._written: list[Round] = []  # also where it has begun again
+        self._whole_scores: dict[int, float] = {}
         self._started = time.monotonic()
         self._fresh = 0
         self._progress = Progress(
@@ -87,7 +92,6 @@ class ScreenWatcher(Watcher):
         self._bar = self._progress.add_task("", total=None, left="", visible=False)
 
     def __enter__(self) -> ScreenWatcher:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -98,6 +102,7 @@ class ScreenWatcher(Watcher):
     def phase(self, name: str) -> None:
         """Name the part on the live line."""
         self._phase = name
+        self._progress.start()  # not before, so that others may show how they fetch and convert
         self._progress.update(
             self._bar, description=PHASES.get(name, name), total=None, left="", visible=True
         )
@@ -116,17 +121,24 @@ class ScreenWatcher(Watcher):
     def measured(self, measurement: Measurement, *, remembered: bool) -> None:
         """Advance the bar."""
         if self._phase == "search" and not measurement.path.removed:
-            self._whole_scores += [outcome.score for outcome in measurement.outcomes]
+            self._rounds.clear()  # a search begins with the whole model, also where it begins again
+            self._whole_scores.update((one.example, one.score) for one in measurement.outcomes)
         self._fresh += not remembered
         self._progress.advance(self._bar)
         self._progress.update(self._bar, left=self._time_left())
 
     def round_done(self, done: Round) -> None:
-        """Write the round's line."""
+        """Write the round's line, unless it is told again and says the same."""
+        if not done.candidates.keys().isdisjoint(one.removed for one in self._rounds):
+            self._rounds.clear()  # no search leaves out a layer twice: this one has begun again
         self._rounds.append(done)
+        place = len(self._rounds)
+        if self._written[place - 1 : place] == [done]:
+            return
+        self._written[place - 1 :] = [done]
         verb = fate(done) if done.accepted else f"would be next, but {fate(done)}:"
         self._console.print(
-            f"round {len(self._rounds)}: layer {done.removed} {verb} "
+            f"round {place}: layer {done.removed} {verb} "
             f"{percent(done.candidates[done.removed])} on the search set "
             f"(whole model {percent(self._whole())})"
         )
@@ -142,7 +154,7 @@ class ScreenWatcher(Watcher):
         return f"round {len(kept) + 1}, without {removed}: {percent(now)}"
 
     def _whole(self) -> float:
-        return sum(self._whole_scores) / max(1, len(self._whole_scores))
+        return sum(self._whole_scores.values()) / max(1, len(self._whole_scores))
 
     def _time_left(self) -> str:
         task = self._progress.tasks[0]
@@ -155,6 +167,29 @@ class ScreenWatcher(Watcher):
         if self._phase == "search" and self._whole_scores and rounds > 0 and task.completed > 1:
             text += f" in this round, at most {duration(here + rounds * each * task.total)} in all"
         return text
+
+
+def shown_waiting(text: str, share: Callable[[], float | None]) -> Live | None:
+    """A live line of a step that takes a while, with what is known of how far it is."""
+    out = console(stderr=True)
+    if not out.is_interactive:
+        return None
+    out.file = out.file  # whatever becomes of the standard error in the meantime
+    begun = time.monotonic()
+
+    def line() -> Text:
+        done = share()
+        so_far = "" if not done else f"{100 * done:.0f}%, "
+        return Text(printable(f"{text}: {so_far}{duration(time.monotonic() - begun)}"))
+
+    return Live(
+        get_renderable=line,
+        console=out,
+        transient=True,
+        refresh_per_second=4,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 def summary(document: Mapping[str, Any], held_out_looks: int | None, out: Console) -> None:
@@ -194,22 +229,33 @@ def unfinished(found: StoredStudy, out: Console) -> None:
         out.print(f"Layer {last.removed} would be next, but {fate(last)}: {accuracy}")
     for line in facts.cost:
         out.print(line)
-    out.print("The search is not finished; give its command again to go on.")
+    if found.is_running:
+        out.print("The search is not finished: a run is at work on it now.")
+    else:
+        out.print("The search is not finished; give its command again to go on.")
 
 
 def _path(facts: Facts, out: Console) -> None:
-    """The models of the path as a table, folded where it is long."""
+    """The models of the path as a table, folded where it is long, and how to read it."""
     shown, every = _folded(facts.models)
-    anything = out.options.update(max_width=1000)
-    tables = (_table(facts, shown, wide=wide, gap=gap) for wide, gap in FORMS)
-    for table in tables:
-        if out.measure(table, options=anything).maximum <= out.width:
-            break
-    out.print(table)
+    table = _measured if facts.is_finished else _searched
+    files = "result.json and the report have them" if facts.is_finished else "a report has them"
+    names = print_table(
+        [_removed(shown), *table(facts, shown)],
+        out,
+        elsewhere=files,
+        first=DEPTH,
+        then=[name.format(sure=facts.confidence) for name in LEAST],
+    )
     if every > 1:
         out.print(
             f"Shown are {len(shown)} of {len(facts.models)} models: every {every}th, the last, and "
             "those with a name; telltale report has them all."
+        )
+    if BOUND in names and len(shown) > 1:
+        out.print(
+            f"{BOUND}: the most accuracy that the model may lose against the whole one, in points, "
+            f"with {facts.confidence} confidence (one-sided, from the held-out examples)."
         )
 
 
@@ -225,47 +271,47 @@ def _folded(models: Sequence[Model]) -> tuple[list[Model], int]:
     return shown, every
 
 
-def _table(facts: Facts, models: Sequence[Model], *, wide: bool, gap: int) -> Table:
-    """A row for each model; only a ``wide`` one has layers and parameters."""
-    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
-    columns: dict[str, list[str]] = {
-        "removed": [" ".join((model.label, *_names(model))) for model in models]
-    }
-    if wide or not facts.is_finished:
-        columns["layers"] = [str(model.layers) for model in models]
-    if wide and facts.is_finished:
-        columns["parameters"] = [millions(model.parameters or 0) for model in models]
-    columns["search"] = [percent(model.accuracy) for model in models]
-    if not facts.is_finished and facts.objective != "accuracy":
-        columns[printable(facts.objective)] = [number(model.value) for model in models]
-    if facts.is_finished:
-        columns |= _evidence(facts, models)
-    for heading in columns:
-        is_first = heading == "removed"
-        side: Any = "left" if is_first else "right"
-        table.add_column(Text(heading), justify=side, no_wrap=not is_first, vertical="bottom")
-    for cells in zip(*columns.values(), strict=True):
-        table.add_row(*cells)
-    return table
+def _removed(models: Sequence[Model]) -> Column:
+    """Which model a row is about: the layer that is removed last, and its names."""
+    cells = [" ".join((model.label, *_names(model))) for model in models]
+    return Column("removed", cells, " ", is_text=True)
 
 
-def _evidence(facts: Facts, models: Sequence[Model]) -> dict[str, list[str]]:
-    """What is measured when the search has finished, by its heading."""
+def _searched(facts: Facts, models: Sequence[Model]) -> list[Column]:
+    """What is known while the search has not finished."""
+    columns = [
+        Column("layers", [str(model.layers) for model in models]),
+        Column("search", [percent(model.accuracy) for model in models]),
+    ]
+    if facts.objective != "accuracy":
+        cells = [number(model.value) for model in models]
+        columns.append(Column(printable(facts.objective), cells))
+    return columns
+
+
+def _measured(facts: Facts, models: Sequence[Model]) -> list[Column]:
+    """What is measured when the search has finished."""
     sure = facts.confidence
     seen = [(model, model.held_out) for model in models if model.held_out is not None]
-    return {
-        f"held out ({sure})": [
-            f"{percent(found.accuracy)} ({between(found.interval)})" for _, found in seen
-        ],
-        f"gain ({sure})": [
-            f"{points(found.gain)} ({points_between(found.gain_interval)})" if model.removed else ""
-            for model, found in seen
-        ],
-        "loses\nat most": [
-            loss(found.loses_at_most) if model.removed else "" for model, found in seen
-        ],
-        "tokens/s": [f"{model.tokens_per_second or 0:,.0f}" for model in models],
-    }
+    gains = [
+        f"{points(found.gain)} ({points_between(found.gain_interval)})" if model.removed else ""
+        for model, found in seen
+    ]
+    return [
+        Column("layers", [str(model.layers) for model in models]),
+        Column("parameters", [millions(model.parameters or 0) for model in models]),
+        Column("search", [percent(model.accuracy) for model in models]),
+        Column(
+            f"held out ({sure})",
+            [f"{percent(found.accuracy)} ({between(found.interval)})" for _, found in seen],
+        ),
+        Column(f"gain ({sure})", gains),
+        Column(
+            "loses\nat most",
+            [loss(found.loses_at_most) if model.removed else "" for model, found in seen],
+        ),
+        Column("tokens/s", [f"{model.tokens_per_second or 0:,.0f}" for model in models]),
+    ]
 
 
 def _names(model: Model) -> list[str]:
@@ -310,13 +356,14 @@ def _texts(facts: Facts) -> list[str]:
 
 
 def _guards(facts: Facts) -> list[str]:
-    """What the models with a name gain or lose at each guard."""
+    """What the models with a name gain or lose at each guard, on examples that kept none out."""
     models = [model for model in _named(facts) if model.removed]
     return [
         f"Guard {name} ({facts.confidence}), whole model {percent(whole.accuracy)}: "
         + "; ".join(
             f"{_label(model)} {points(model.guards[name].gain)} "
-            f"({points_between(model.guards[name].gain_interval)})"
+            f"({points_between(model.guards[name].gain_interval)}), loses at most "
+            f"{loss(model.guards[name].loses_at_most)}"
             for model in models
         )
         for name, whole in facts.models[0].guards.items()
@@ -351,17 +398,24 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
 
 def stability_summary(document: dict[str, Any], out: Console) -> None:
     """Print how often each layer is removed, by the size of the parts, and what is gained."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("examples", "claimed", "on the rest", "removed in so many of the parts"):
-        table.add_column(heading, justify="left" if "parts" in heading else "right")
-    for size in document["sizes"]:
-        layers = [f"{layer} ({100 * share:.0f}%)" for layer, share in size["removed"].items()]
-        table.add_row(
-            str(size["examples"]),
-            points(size["claimed"]),
-            f"{points(size['unseen'])} (sd {100 * size['unseen_spread']:.1f})",
-            ", ".join(layers) or "none",
-        )
-    out.print(table)
+    sizes = document["sizes"]
+    removed = [
+        ", ".join(f"{layer} ({100 * share:.0f}%)" for layer, share in size["removed"].items())
+        or "none"
+        for size in sizes
+    ]
+    on_rest = [f"{points(size['unseen'])} (sd {100 * size['unseen_spread']:.1f})" for size in sizes]
+    print_table(
+        [
+            Column("examples", [str(size["examples"]) for size in sizes]),
+            Column("claimed", [points(size["claimed"]) for size in sizes]),
+            Column("on the rest", on_rest),
+            Column("layers removed", removed, ", ", at_least=24, is_text=True),
+        ],
+        out,
+        elsewhere="stability.json has them",
+        then=("claimed", "on the rest"),
+    )
+    out.print("layers removed: each with the share of the parts whose BEST lacks it.")
     out.print()
     out.print(Text(printable(document["said"]), style="bold"))

@@ -61,8 +61,10 @@ GuardOption = Annotated[
     typer.Option(
         "--guard",
         metavar="TASK:SHARE",
-        help="Keep no model that loses more than this at another task, by name or a file: "
-        "arc_easy:0.01 is one point; may be given several times.",
+        help="Keep no model whose accuracy at another task, by name or a file, is lower than the "
+        "whole model's by more than this: arc_easy:0.01 is one point. That is a difference "
+        "observed on up to 200 examples, not a bound; what is lost at most, the report says of as "
+        "many others. May be given several times.",
         show_default=False,
     ),
 ]

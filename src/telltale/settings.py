@@ -89,7 +89,7 @@ def settings_from(document: Mapping[str, Any]) -> Settings | None:
 def admits_by(
     batches: Sequence[Batch], most_loss: float, measure: Measure, start: LayerPath
 ) -> Callable[[LayerPath], bool]:
-    """Whether a candidate loses no more on a guard's examples than is allowed there.
+    """Whether a candidate is observed to lose no more on a guard's examples than is allowed there.
 
     Args:
         batches: the guard's examples.

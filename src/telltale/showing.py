@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
+from telltale.columns import Column, print_table
 from telltale.plain import printable
 from telltale.tasks.sources import wheel
 
@@ -22,16 +22,18 @@ OPEN, CLOSE, BETWEEN = "⟦", "⟧", "|"  # around what is scored, and between i
 
 def task_table(tasks: list[NamedTask], out: Console) -> None:
     """Every task with its size, licence and source."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("task", no_wrap=True)
-    table.add_column("examples", justify="right", no_wrap=True)
-    for heading in ("what is asked", "licence"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("source", no_wrap=True, overflow="ignore")
-    for task in tasks:
-        size = f"{task.sizes[task.split]:,} {task.split}"
-        table.add_row(task.name, size, task.summary, task.licence, _short(task.home))
-    out.print(table)
+    print_table(
+        [
+            Column("task", [task.name for task in tasks], is_text=True),
+            Column("examples", [f"{task.sizes[task.split]:,} {task.split}" for task in tasks]),
+            Column("what is asked", [task.summary for task in tasks], " ", 20, is_text=True),
+            Column("licence", [task.licence for task in tasks], " ", is_text=True),
+            Column("source", [_short(task.home) for task in tasks], is_text=True),
+        ],
+        out,
+        elsewhere="telltale tasks NAME has them",
+        then=("source", "licence", "examples"),
+    )
     out.print("telltale tasks NAME --show 3 prints questions as a model sees them.")
 
 

@@ -17,7 +17,7 @@ from telltale.elsewhere import Page, built_in_page, perplexities, windows_of
 from telltale.errors import InputError
 from telltale.evidence import compare, generation_counts
 from telltale.files import sha256_of_json, write_json
-from telltale.ledger import note_look
+from telltale.ledger import Looks, note_look, note_searched, seen_before
 from telltale.paths import LayerPath, check_layers
 from telltale.plan import Plan
 from telltale.question import differences
@@ -37,7 +37,7 @@ from telltale.throughput import tokens_per_second
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from telltale.engine.shared import SharedEngine
@@ -75,6 +75,7 @@ def run_study(
     watcher: Watcher | None = None,
     page: Page | None = None,
     resume_anyway: bool = False,
+    is_taken: bool = False,
 ) -> Result:
     """Search, measure the models kept on the held-out set, and write ``result.json``.
 
@@ -85,13 +86,17 @@ def run_study(
         watcher: is told how it goes on.
         page: the text on which to see how much the models are hurt elsewhere.
         resume_anyway: go on although a library has another version than when the study began.
+        is_taken: the folder is taken already, by `telltale.records.only_writer`.
 
     Raises:
-        InputError: the folder holds something else, or a library's version has changed.
+        InputError: the folder holds something else, a library's version has changed, or examples of
+            the final set were seen before.
         MeasurementError: measuring failed; what was measured is kept.
     """
     page, watcher = page or built_in_page(), watcher or Watcher()
-    begun = open_study(question, settings, folder, page, resume_anyway=resume_anyway)
+    begun = open_study(
+        question, settings, folder, page, resume_anyway=resume_anyway, is_taken=is_taken
+    )
     with begun as (plan, records):
         result = _Run(plan, settings, records, watcher, page).result()
     write_json(folder / RESULT_FILE, result.document)
@@ -107,14 +112,18 @@ def open_study(
     page: Page,
     *,
     resume_anyway: bool,
+    is_taken: bool = False,
 ) -> Iterator[tuple[Plan, Records]]:
     """Open a study to measure what it lacks; begin it where there is none.
 
     Args, errors: see `run_study`.
     """
-    with open_records(folder, write=True) as records:
+    with open_records(folder, write=True, is_taken=is_taken) as records:
         identity = question.identity()
-        _check_same_question(records, identity, folder)
+        name = search_name(identity, question, settings)
+        _check_same_question(records, question, identity, folder)
+        if records.fact("plan") is None:
+            _check_sealed(question, name)
         _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
         plan = Plan(question, records)
         layers = plan["layers"] if plan.is_frozen else plan.workbench.model.depth
@@ -122,7 +131,48 @@ def open_study(
         if not plan.is_frozen:
             windows_of(plan.workbench, page)  # refused where it says nothing
             plan.freeze(identity)
+        note_searched(name, _names(question, set(question.sets) - {HELD_OUT, FINAL}))
         yield plan, records
+
+
+def chosen_by(question: Question, settings: Settings) -> dict[str, Any]:
+    """How a study chooses, its guards too, as JSON values."""
+    guards = [{"task": guard.task.name, "most_loss": guard.most_loss} for guard in question.guards]
+    return {**settings.document(), **({"guards": guards} if guards else {})}
+
+
+def search_name(identity: Mapping[str, Any], question: Question, settings: Settings) -> str:
+    """By what the ledger knows a search: equal where it is run again, in whatever folder."""
+    return sha256_of_json([identity, chosen_by(question, settings)])
+
+
+def _names(question: Question, roles: Collection[str]) -> list[str]:
+    """Every name of the examples of some sets."""
+    return [
+        name
+        for role in question.sets
+        if role in roles
+        for example in question.sets[role]
+        for name in example.names
+    ]
+
+
+def _check_sealed(question: Question, search: str) -> None:
+    """Refuse a final set of which examples were looked at before it is sealed.
+
+    Raises:
+        InputError: they were.
+    """
+    examples = question.sets.get(FINAL, ())
+    seen = seen_before(search, [example.names for example in examples])
+    if seen is not None and seen.examples:
+        by = f"{seen.searches} search{'es' if seen.searches > 1 else ''}"
+        raise InputError(
+            f"{seen.examples} of the {len(examples)} final examples were searched or held out "
+            f"before, by {by} on this machine, and "
+            "a final set is of examples never looked at; give more examples or a smaller --final "
+            "(with the --seed of those searches it takes what they come to last)"
+        )
 
 
 def library_versions(task: Task) -> dict[str, str]:
@@ -132,13 +182,25 @@ def library_versions(task: Task) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def _check_same_question(records: Records, identity: dict[str, Any], folder: Path) -> None:
+def _check_same_question(
+    records: Records, question: Question, identity: dict[str, Any], folder: Path
+) -> None:
     known = records.fact("identity")
-    if known is not None and known != json.loads(json.dumps(identity)):
+    if known is None or known == json.loads(json.dumps(identity)):
+        return
+    before, now = records.fact("asked")["task"], question.asked()["task"]
+    sizes = [task.get("final_examples") for task in (before, now)]
+    if sizes[0] != sizes[1]:
+        had, given = (f"--final {size}" if size else "no --final" for size in sizes)
+        again = f"give {had} again" if sizes[0] else "leave it out"
         raise InputError(
-            f"{folder} holds another study, which differs in: "
-            f"{'; '.join(differences(known, identity))}; give another --out"
+            f"{folder} was begun with {had}, and a final set is sealed when a study begins, so it "
+            f"cannot go on with {given}; {again}, or another --out"
         )
+    raise InputError(
+        f"{folder} holds another study, which differs in: "
+        f"{'; '.join(differences(known, identity, before, now))}; give another --out"
+    )
 
 
 def _check_versions(records: Records, task: Task, folder: Path, *, resume_anyway: bool) -> None:
@@ -169,6 +231,7 @@ class _Run:
         self.records = records
         self.watcher = watcher
         self.page = page
+        self.search = search_name(records.fact("identity"), plan.question, settings)
 
     def result(self) -> Result:
         self.watcher.begun(self._asked())
@@ -179,12 +242,13 @@ class _Run:
         )
         removal = self._searched()
         fingerprint = self.plan.fingerprint()
-        looks = self._note_look(fingerprint, HELD_OUT)
+        noted = self._note_look(HELD_OUT)
+        looks = None if noted is None else noted.before
         paths = [model.path for model in removal.kept]
         searched = self.plan.outcomes(SEARCH, paths)
         held_out = self._watched(HELD_OUT, paths)
         found = self._findings(removal, searched, held_out, looks)
-        final = self._final(found, fingerprint)
+        final = self._final(found)
         asked, settings = self._asked(), self.settings
         model = ("name", "revision", "sha256", "layers", "parameters", "dtype")
         document = {
@@ -192,7 +256,7 @@ class _Run:
             "model": {name: asked["model"][name] for name in model},
             "task": asked["task"],
             "fingerprint": fingerprint,
-            "search": self._chosen_by(),
+            "search": chosen_by(self.question, settings),
             **found.documents(),
             "final": final,
             "rounds": [round_document(done) for done in removal.rounds],
@@ -215,17 +279,10 @@ class _Run:
         }
         return {**asked, "model": model, "search": self.settings.document()}
 
-    def _chosen_by(self) -> dict[str, Any]:
-        guards = [
-            {"task": guard.task.name, "most_loss": guard.most_loss}
-            for guard in self.question.guards
-        ]
-        return {**self.settings.document(), **({"guards": guards} if guards else {})}
-
     def _searched(self) -> Removal:
         self.watcher.phase("search")
         # Until it is finished, what was found with other settings is no longer this study's result.
-        self.records.set_facts({"search": self._chosen_by(), "result": None})
+        self.records.set_facts({"search": chosen_by(self.question, self.settings), "result": None})
         search = self.plan.search_by(self.settings)
         measure = self.plan.measure(SEARCH, self.watcher, counted=True)
         batches = self.plan.batches(SEARCH)
@@ -288,7 +345,7 @@ class _Run:
         )
         return findings(removal, models, found)
 
-    def _final(self, found: Findings, fingerprint: str) -> dict[str, Any] | None:
+    def _final(self, found: Findings) -> dict[str, Any] | None:
         """The model recommended, on the set that no model was ever looked at before.
 
         The set is looked at for one model in a study's life, and the look is noted before it.
@@ -301,8 +358,12 @@ class _Run:
             if model is None:
                 return None
             sealed = {"name": found.recommended, "removed": list(model.kept.removed)}
-            self.records.set_facts({"final": sealed})
-        self._note_look(fingerprint, FINAL)
+            # Whoever has looked since the study began has broken the seal.
+            examples = [example.names for example in self.question.sets[FINAL]]
+            seen = seen_before(self.search, examples)
+            unsealed = 0 if seen is None else seen.examples
+            self.records.set_facts({"final": sealed, "final_unsealed": unsealed})
+        self._note_look(FINAL)
         start = self.plan.whole
         path = LayerPath.from_removed(sealed["removed"], start.total)
         compared = self._compared(self._watched(FINAL, [start, path]), start)
@@ -336,7 +397,8 @@ class _Run:
             name: [held_out[model.kept.path][position] for position in positions]
             for name, model in found.named.items()
         }
-        return cautions(
+        unsealed = self.records.fact("final_unsealed") if final else 0
+        said = cautions(
             found.named,
             outcomes,
             self.question.sets[HELD_OUT],
@@ -344,10 +406,23 @@ class _Run:
             final=final,
             remedies=remedies_for(self.question.task),
         )
+        if unsealed:
+            size = len(self.question.sets[FINAL])
+            said.append(
+                f"{unsealed} of the {size} final examples were searched or held out by other "
+                "searches after this study sealed them, so the final set is not of unseen examples"
+            )
+        return said
 
-    def _note_look(self, fingerprint: str, role: str) -> int | None:
-        looked_at = [example.digest for example in self.question.sets[role]]
-        return note_look(sha256_of_json([fingerprint, self._chosen_by()]), looked_at)
+    def _note_look(self, role: str) -> Looks | None:
+        """Note a look, and keep with the study how many had looked before it."""
+        known = self.records.fact("looks") or {}
+        before = known.get(role, {}).get(self.search)
+        looks = note_look(self.search, _names(self.question, {role}), before)
+        if looks is not None and before is None:
+            of_role = {**known.get(role, {}), self.search: looks.before}
+            self.records.set_facts({"looks": {**known, role: of_role}})
+        return looks
 
     def _speeds(self, paths: Sequence[LayerPath]) -> dict[LayerPath, float]:
         self.watcher.phase("speed")
@@ -372,6 +447,9 @@ class _Run:
         return {
             "layer_tokens": cost.layer_tokens,
             "dense_passes": cost.layer_tokens / dense_pass,
+            "naive_passes": None
+            if cost.layer_tokens_alone is None
+            else cost.layer_tokens_alone / dense_pass,
             "batches_measured": cost.batches_begun,
             "seconds": cost.seconds,
             "search_tokens": search_tokens,

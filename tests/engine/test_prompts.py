@@ -71,12 +71,25 @@ def test_a_context_is_kept_whole_or_cut_to_what_there_is_room_for(
         assert own == tuple(context[len(context) - len(own) :])
         assert found[:begins] == tuple(context[:begins])
         assert own or len(context) == begins
-    if fits:
-        assert Room(longest).fit("row 1", context, after, first) == tuple(context)
-    else:
-        with pytest.raises(DataError, match=f"^row 1: {len(context) + after} tokens are more than"):
-            Room(longest).fit("row 1", context, after, first)
     assert Room(None).fit("row 1", context, after, first) == tuple(context)
+
+
+@given(CONTEXTS, st.integers(0, 12), st.integers(0, 12), st.sampled_from([None, 0]))
+def test_a_context_that_fits_is_kept_whole(
+    context: list[int], after: int, spare: int, first: int | None
+) -> None:
+    longest = len(context) + after + spare
+    assert Room(longest).fit("row 1", context, after, first) == tuple(context)
+
+
+@given(CONTEXTS, st.integers(0, 12), st.data())
+def test_a_context_that_does_not_fit_is_refused_where_none_is_cut(
+    context: list[int], after: int, data: st.DataObject
+) -> None:
+    tokens = len(context) + after
+    longest = data.draw(st.integers(0, tokens - 1))
+    with pytest.raises(DataError, match=f"^row 1: {tokens} tokens are more than"):
+        Room(longest).fit("row 1", context, after, first=None)
 
 
 def test_a_long_prompt_is_refused_or_cut_and_then_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -18,10 +19,12 @@ from telltale.objectives import (
     objective_named,
     values_by,
 )
+from telltale.objectives.objective import LARGEST
 from telltale.tasks import Example, Generation, Scoring, Task
 
 LOGLIKS = st.lists(st.floats(-60, 0), min_size=2, max_size=5)
 SIZES = st.integers(1, 9)
+FAINTEST = math.log(1e-6)
 
 
 def outcome(logliks: list[float], sizes: list[int] | None = None, score: float = 1.0) -> Outcome:
@@ -43,7 +46,7 @@ def test_likelihood_is_the_right_choices_share_of_the_probability(
 ) -> None:
     right = data.draw(st.integers(0, len(logliks) - 1))
     total = math.fsum(math.exp(one) for one in logliks)
-    expected = math.log(math.exp(logliks[right]) / total)
+    expected = max(math.log(math.exp(logliks[right]) / total), FAINTEST)
     assert value("likelihood", outcome(logliks), right) == pytest.approx(expected, abs=1e-9)
 
 
@@ -62,9 +65,10 @@ def test_margin_is_positive_just_where_the_answer_is_right(
         merits = [loglik / one for loglik, one in zip(logliks, unit, strict=True)]
         best_wrong = max(merit for i, merit in enumerate(merits) if i != right)
         margin = value("margin", of, right, scoring)
-        assert margin == pytest.approx(merits[right] - best_wrong, abs=1e-9)
-        if margin:
-            assert (margin > 0) == (scoring.choose(of.choices) == right)
+        ahead = max(min(merits[right] - best_wrong, -FAINTEST), FAINTEST)
+        assert margin == pytest.approx(ahead, abs=1e-9)
+        # Of equals the first is taken, so that the sign of a margin of 0 says nothing.
+        assert margin >= 0 if scoring.choose(of.choices) == right else margin <= 0
 
 
 @given(st.floats(0, 1))
@@ -83,14 +87,59 @@ def test_a_reference_alone_counts_by_its_tokens() -> None:
     assert value("likelihood", outcome([-6.0], [4]), 0) == -1.5
 
 
-def test_a_probability_that_vanishes_leaves_means_finite_and_in_order() -> None:
-    gone = outcome([-math.inf, -1.0])
-    for name in ("likelihood", "margin"):
-        assert math.isfinite(value(name, gone, 0))
-        assert value(name, gone, 0) < value(name, outcome([-500.0, -1.0]), 0)
-    assert math.isfinite(value("margin", gone, 1))
+@pytest.mark.parametrize("loglik", [-math.inf, -1e300, -690.8, -15.0])
+def test_a_probability_below_one_in_a_million_counts_as_that(loglik: float) -> None:
+    faint = outcome([loglik, -0.5])
+    assert value("likelihood", faint, 0) == FAINTEST
+    assert value("likelihood", faint, 1) == pytest.approx(0, abs=1e-6)
+    assert value("margin", faint, 0) == FAINTEST
+    assert value("margin", faint, 1) == -FAINTEST
+    assert value("likelihood", outcome([3 * loglik], [3]), 0) == FAINTEST  # a reference, by token
     both = outcome([-math.inf, -math.inf])
-    assert all(math.isfinite(value(name, both, 0)) for name in OBJECTIVES)
+    assert value("likelihood", both, 0) == value("margin", both, 0) == FAINTEST
+
+
+@given(st.lists(st.floats(-12, 0), min_size=2, max_size=5), SIZES)
+def test_what_is_not_so_faint_is_worth_exactly_what_it_was(logliks: list[float], size: int) -> None:
+    top = max(logliks)
+    plain = logliks[0] - top - math.log(sum(math.exp(one - top) for one in logliks))
+    assert value("likelihood", outcome(logliks), 0) == plain
+    assert value("margin", outcome(logliks), 0) == logliks[0] - max(logliks[1:])
+    assert value("likelihood", outcome(logliks[:1], [size]), 0) == logliks[0] / size
+
+
+@pytest.mark.parametrize("name", ["likelihood", "margin"])
+@pytest.mark.parametrize("loglik", [-math.inf, -690.8])
+def test_one_vanishing_probability_does_not_decide_a_mean(name: str, loglik: float) -> None:
+    """Better by 0.1 nats on 149 of 150 examples is better."""
+
+    def mean(faint: float, right: float) -> float:
+        wrong = math.log1p(-math.exp(right))
+        values = [value(name, outcome([right, wrong]), 0)] * 149
+        return math.fsum([value(name, outcome([faint, -0.5]), 0), *values]) / 150
+
+    assert mean(loglik, math.log(0.6)) > mean(-0.5, math.log(0.6) - 0.1)
+
+
+@pytest.mark.parametrize("logliks", list(itertools.permutations([math.nan, -math.inf, -1.0])))
+@pytest.mark.parametrize("name", ["likelihood", "margin"])
+def test_what_is_no_number_is_refused_and_not_bounded(
+    name: str, logliks: tuple[float, ...]
+) -> None:
+    for right in range(3):
+        with pytest.raises(InputError, match=f"the objective {name} gave nan for an example"):
+            value(name, outcome(list(logliks)), right)
+
+
+def test_a_reference_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InputError, match="the objective likelihood gave nan for an example"):
+        value("likelihood", outcome([math.nan]), 0)
+
+
+def test_a_value_of_ones_own_objective_is_bounded_only_so_that_a_mean_is_finite() -> None:
+    of = outcome([-1.0])
+    for gives, kept in ((-500.0, -500.0), (-1e8, -1e8), (-math.inf, -LARGEST), (1e300, LARGEST)):
+        assert values_by(Own(gives), Scoring.LOGLIK, {0: 0})(of) == kept
 
 
 @pytest.mark.parametrize("name", ["f1", "Accuracy", ""])

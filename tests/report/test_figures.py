@@ -106,13 +106,12 @@ def test_figures_are_svg_and_png_and_tables_csv(tmp_path: Path) -> None:
     assert names == {file.name for file in (tmp_path / "figures").iterdir()}
     drawn = {"accuracy", "rounds-likelihood", "rounds-accuracy", "size", "speed"}
     assert {name.split(".")[0] for name in names if name.endswith(".svg")} == drawn
-    for file in written:
-        if file.suffix == ".svg":
-            root = ET.fromstring(file.read_text(encoding="utf-8"))
-            data = file.with_suffix(".png").read_bytes()
-            assert data[:8] == b"\x89PNG\r\n\x1a\n"
-            (wide,) = struct.unpack(">I", data[16:20])
-            assert wide == pytest.approx(2 * float(root.get("width", 0)), abs=2)
+    for name in drawn:
+        root = ET.fromstring((tmp_path / "figures" / f"{name}.svg").read_text(encoding="utf-8"))
+        data = (tmp_path / "figures" / f"{name}.png").read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        (wide,) = struct.unpack(">I", data[16:20])
+        assert wide == pytest.approx(2 * float(root.get("width", 0)), abs=2)
 
 
 def test_an_objective_of_ones_own_names_no_other_folder(tmp_path: Path) -> None:

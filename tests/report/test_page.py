@@ -197,9 +197,15 @@ def test_written_texts_are_shown_with_what_was_read_from_them() -> None:
     assert f"the whole model {' '.join(shares)}" in found
 
 
+GUARDED = (
+    "no model is kept whose accuracy on 200 examples is more than 5 points below the whole model's"
+    ", which is observed and no bound; 200 others say what is lost at most"
+)
+
+
 def test_the_settings_are_there_to_repeat_a_study() -> None:
     found = Markup(page_of("guarded")).text
-    for words in ("a" * 64, "f" * 64, "b" * 64, "torch 2.13.0", "loses at most 5 points on 200"):
+    for words in ("a" * 64, "f" * 64, "b" * 64, "torch 2.13.0", GUARDED):
         assert words in found
     assert "telltale search tiny-llama capitals --prompt" in found
     assert "--guard arc_easy:0.05" in found

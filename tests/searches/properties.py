@@ -6,6 +6,7 @@ they must fail.
 
 from __future__ import annotations
 
+import itertools
 import random
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -97,24 +98,30 @@ def check_search_by_value(greedy: ModuleType | Any) -> None:
 
 
 def check_split(split: ModuleType | Any) -> None:
-    """The sets are disjoint by context and passage, and of the size asked for."""
+    """The sets are disjoint by context and passage, but for white space, and as large as asked."""
     from telltale.tasks import Example
 
     for seed in range(30):
         source = random.Random(seed)
+        spaces = [" ", "  ", "\n"]
         examples = [
             Example(
                 str(i),
-                f"context {source.randrange(120)}",
+                f"context{source.choice(spaces)}{source.randrange(120)}",
                 ("a", "b"),
                 source.randrange(2),
-                passage=source.choice(["", f"passage {source.randrange(60)}"]),
+                passage=source.choice(
+                    ["", f"passage{source.choice(spaces)}{source.randrange(60)}"]
+                ),
             )
             for i in range(200)
         ]
-        found = split.split_examples(examples, limit=40, held_out=30, seed=seed)
-        sides = [[examples[i] for i in found.search], [examples[i] for i in found.held_out]]
-        assert (len(sides[0]), len(sides[1])) == (40, 30)
-        assert not {e.context for e in sides[0]} & {e.context for e in sides[1]}
-        assert not {e.passage for e in sides[0] if e.passage} & {e.passage for e in sides[1]}
-        assert len({*found.search, *found.held_out}) == 70
+        found = split.split_examples(examples, limit=40, held_out=30, final=20, seed=seed)
+        sides = [[examples[i] for i in one] for one in (found.search, found.held_out, found.final)]
+        assert [len(side) for side in sides] == [40, 30, 20]
+        assert len({*found.search, *found.held_out, *found.final}) == 90
+        for one, other in itertools.combinations(sides, 2):
+            assert not {e.context.split()[1] for e in one} & {e.context.split()[1] for e in other}
+            passages = [{e.passage.split()[1] for e in side if e.passage} for side in (one, other)]
+            assert all(passages)
+            assert not passages[0] & passages[1]

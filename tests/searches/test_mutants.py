@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,11 +14,24 @@ import telltale.searches.removal
 import telltale.tasks.split
 from tests.searches.properties import check_search, check_search_by_value, check_split
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def mutant(module: ModuleType, old: str, new: str) -> ModuleType:
-    """A copy of a module with one piece of its source replaced."""
+    """A copy of a module with one piece of its source replaced.
+
+    Raises:
+        LookupError: the piece is not there exactly once, or is not changed. That is no
+            AssertionError, which a test would take for a property that fails.
+    """
     source = Path(str(module.__file__)).read_text(encoding="utf-8")
-    assert source.count(old) == 1, f"{old!r} must be in {module.__name__} exactly once"
+    if source.count(old) != 1:
+        raise LookupError(
+            f"{old!r} is {source.count(old)} times in {module.__name__}; write the mutant anew"
+        )
+    if old == new:
+        raise LookupError(f"putting {new!r} for itself changes nothing")
     broken = ModuleType(f"{module.__name__}_mutant")
     sys.modules[broken.__name__] = broken  # dataclasses look their module up
     exec(compile(source.replace(old, new), str(module.__file__), "exec"), broken.__dict__)
@@ -51,23 +65,29 @@ REMOVAL = [
     ("a rejected model is kept", "if done.accepted:", "if True:"),
 ]  # fmt: skip
 SPLIT = [
-    ("passages are not looked at", "if example.passage:", "if False:"),
-    ("contexts are not looked at", '("context", " ".join(example.context.split()))',
-     '("context", example.id)'),
+    ("passages are not looked at", ', "passage": example.passage}', "}"),
+    ("contexts are not looked at", '"context": example.context, ', ""),
+    ("white space makes another text", "(kind, folded(text))", "(kind, text)"),
+    ("the final set starts anew", "sealed, rest = _fill(rest,", "sealed, rest = _fill(groups,"),
     ("the held-out set starts anew", "kept_out, _ = _fill(rest,", "kept_out, _ = _fill(groups,"),
 ]  # fmt: skip
 
 
+def caught(check: Callable[[Any], None], broken: ModuleType) -> None:
+    """A property, and no other assertion, fails on a broken module."""
+    with pytest.raises(AssertionError) as failure:
+        check(broken)
+    assert Path(failure.traceback[-1].path).name == "properties.py"
+
+
 @pytest.mark.parametrize(("wrong", "old", "new"), GREEDY, ids=[m[0] for m in GREEDY])
 def test_a_broken_search_is_caught(wrong: str, old: str, new: str) -> None:
-    with pytest.raises(AssertionError):
-        check_search(mutant(telltale.searches.greedy, old, new))
+    caught(check_search, mutant(telltale.searches.greedy, old, new))
 
 
 @pytest.mark.parametrize(("wrong", "old", "new"), BY_VALUE, ids=[m[0] for m in BY_VALUE])
 def test_a_broken_search_by_value_is_caught(wrong: str, old: str, new: str) -> None:
-    with pytest.raises(AssertionError):
-        check_search_by_value(mutant(telltale.searches.greedy, old, new))
+    caught(check_search_by_value, mutant(telltale.searches.greedy, old, new))
 
 
 @pytest.mark.parametrize(("wrong", "old", "new"), REMOVAL, ids=[m[0] for m in REMOVAL])
@@ -76,11 +96,26 @@ def test_broken_names_are_caught(
 ) -> None:
     broken = mutant(telltale.searches.removal, old, new)
     monkeypatch.setattr(telltale.searches.greedy, "Removal", broken.Removal)
-    with pytest.raises(AssertionError):
-        check_search(telltale.searches.greedy)
+    caught(check_search, telltale.searches.greedy)
 
 
 @pytest.mark.parametrize(("wrong", "old", "new"), SPLIT, ids=[m[0] for m in SPLIT])
 def test_a_leaking_split_is_caught(wrong: str, old: str, new: str) -> None:
-    with pytest.raises(AssertionError):
-        check_split(mutant(telltale.tasks.split, old, new))
+    caught(check_split, mutant(telltale.tasks.split, old, new))
+
+
+def test_an_unbroken_copy_has_every_property(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_split(mutant(telltale.tasks.split, '"""The search set', '"""A search set'))
+    greedy = mutant(telltale.searches.greedy, "from __future__", "\nfrom __future__")
+    check_search(greedy)
+    check_search_by_value(greedy)
+    removal = mutant(telltale.searches.removal, "from __future__", "\nfrom __future__")
+    monkeypatch.setattr(greedy, "Removal", removal.Removal)
+    check_search(greedy)
+
+
+def test_a_mutation_of_text_that_is_not_there_is_no_mutant() -> None:
+    with pytest.raises(LookupError, match=r"'no such text' is 0 times in telltale\.tasks\.split"):
+        mutant(telltale.tasks.split, "no such text", "")
+    with pytest.raises(LookupError, match="changes nothing"):
+        mutant(telltale.tasks.split, "from __future__", "from __future__")

@@ -129,15 +129,35 @@ def test_a_letter_is_the_first_that_stands_alone_and_names_a_choice(
     assert extraction("letter", choices).find(text) == (alone[0] if alone else None)
 
 
-@given(LETTERED, LETTERED)
-def test_no_text_changes_an_answer_that_is_final(text: str, more: str) -> None:
+@given(LETTERED)
+def test_an_answer_is_final_just_where_the_rest_of_a_word_would_not_change_it(text: str) -> None:
     letter = extraction("letter", 4)
     assert letter.is_final is not None
-    if letter.is_final(text):
-        assert letter.find(text) is not None
-        assert letter.find(text + more) == letter.find(text)
-    elif letter.find(text) is not None:
-        assert letter.find(text + "s") != letter.find(text)  # it had to wait for this
+    found = letter.find(text)
+    assert letter.is_final(text) == (found is not None and letter.find(text + "s") == found)
+
+
+@given(LETTERED, st.sampled_from("ABCD"), st.sampled_from(" .,:)*\n"), LETTERED)
+def test_no_text_changes_an_answer_that_is_final(
+    before: str, answer: str, after: str, more: str
+) -> None:
+    letter = extraction("letter", 4)
+    assert letter.is_final is not None
+    text = f"{before} {answer}{after}"
+    assert letter.is_final(text)
+    assert letter.find(text) is not None
+    assert letter.find(text + more) == letter.find(text)
+
+
+@given(st.text(alphabet="abd 1.()*:\n", max_size=12), st.sampled_from("ABCD"))
+def test_a_letter_at_the_end_waits_for_what_may_follow(before: str, answer: str) -> None:
+    letter = extraction("letter", 4)
+    assert letter.is_final is not None
+    for end in ("", "'", "’"):
+        text = f"{before} {answer}{end}"
+        assert letter.find(text) == answer
+        assert not letter.is_final(text)
+        assert letter.find(text + "s") is None
 
 
 @pytest.mark.parametrize(

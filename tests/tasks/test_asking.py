@@ -203,3 +203,39 @@ def test_a_template_may_name_the_options_and_nothing_that_is_not_there() -> None
     assert asked(template="{options}").examples[0].choices == ("A", "B")
     with pytest.raises(DataError, match=r"no field 'opinions'.*the row has {question}"):
         asked(template="{opinions}")
+
+
+# What an example is known by
+
+
+def test_content_is_what_is_asked_however_it_is_asked() -> None:
+    row = choice_row("up", "down", "left", answer=2, passage="Here.")
+    ways: list[dict[str, Any]] = [
+        {},
+        {"template": "{question}"},
+        {"template": "{question} {options}"},
+        {"template": "{choice} is it? {question}"},
+        {"protocol": "chat"},
+        {"protocol": "text", "scorer": None, "extract": "exact"},
+    ]
+    examples = [asked(row, **way).examples[0] for way in ways]
+    assert len({one.content for one in examples}) == 1
+    assert len({one.digest for one in examples}) == len(ways)
+    turned = choice_row("left", "up", "down", answer=0, passage=" Here. ", id="another")
+    assert asked(turned).examples[0].content == examples[0].content
+    others = [
+        choice_row("up", "down", "left", answer=1, passage="Here."),
+        choice_row("up", "down", "right", answer=2, passage="Here."),
+        choice_row("up", "down", "left", answer=2, passage="There."),
+        choice_row("up", "down", "left", answer=2, passage="Here.", question="Was it?"),
+    ]
+    contents = {asked(one).examples[0].content for one in others} | {examples[0].content}
+    assert len(contents) == 5
+
+
+def test_shots_and_their_seed_change_no_content() -> None:
+    rows = [choice_row(question=f"Is it {number}?", answer=number % 2) for number in range(30)]
+    plain = {one.content for one in asked(*rows).examples}
+    shown = {one.content for one in asked(*rows, shots=2, seed=3).examples}
+    assert len(plain) == 30
+    assert shown < plain

@@ -13,6 +13,7 @@ from telltale.errors import DataError, InputError
 from telltale.tasks.datafile import AnswerForm, Fields, read_data_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 GOOD = {"question": "Is it?", "choices": ["yes", "no"], "answer": 1}
@@ -92,22 +93,53 @@ def test_answers_that_are_too_many_to_be_labels_are_free_text(
     assert rows[3].where == "data.jsonl, line 4"
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.booleans())
-def test_answers_are_labels_where_each_has_five_rows_and_free_text_otherwise(
-    tmp_path_factory: pytest.TempPathFactory, answers: list[int], says_free: bool
-) -> None:
+def labelled(factory: pytest.TempPathFactory, answers: Sequence[int]) -> Path:
     text = "text,label\n" + "".join(f"word {i},{answer}\n" for i, answer in enumerate(answers))
-    file = csv(tmp_path_factory.mktemp("labels"), text)
-    different = sorted({str(answer) for answer in answers})
-    are_labels = len(answers) >= 5 * len(different) and not says_free
-    fields = Fields(answer_form=AnswerForm.FREE if says_free else AnswerForm.AUTO)
-    if are_labels and len(different) == 1:
-        with pytest.raises(DataError, match=r"nothing to choose; give choices.*--answer-form free"):
-            read_data_file(file, fields)
-        return
-    for row, answer in zip(read_data_file(file, fields).rows, answers, strict=True):
-        assert row.choices == (tuple(different) if are_labels else (str(answer),))
-        assert row.choices[row.answer] == str(answer)
+    return csv(factory.mktemp("labels"), text)
+
+
+# Of each label, how many rows: five a label on the whole, and fewer.
+ENOUGH = st.lists(st.integers(0, 9), min_size=2, max_size=6).map(
+    lambda more: [label for label, count in enumerate(more) for _ in range(5 + count)]
+)
+TOO_FEW = st.lists(st.integers(1, 4), min_size=1, max_size=10).map(
+    lambda counts: [label for label, count in enumerate(counts) for _ in range(count)]
+)
+
+
+@given(ENOUGH.flatmap(st.permutations))
+def test_answers_are_labels_where_each_has_five_rows(
+    tmp_path_factory: pytest.TempPathFactory, answers: list[int]
+) -> None:
+    different = tuple(sorted({str(answer) for answer in answers}))
+    rows = read_data_file(labelled(tmp_path_factory, answers)).rows
+    assert [row.choices for row in rows] == [different] * len(answers)
+    assert [row.choices[row.answer] for row in rows] == [str(answer) for answer in answers]
+
+
+@given(
+    st.one_of(
+        st.tuples(
+            TOO_FEW.flatmap(st.permutations), st.sampled_from([AnswerForm.AUTO, AnswerForm.FREE])
+        ),
+        st.tuples(ENOUGH.flatmap(st.permutations), st.just(AnswerForm.FREE)),
+    )
+)
+def test_answers_of_fewer_rows_or_said_to_be_free_are_free_text(
+    tmp_path_factory: pytest.TempPathFactory, case: tuple[list[int], AnswerForm]
+) -> None:
+    answers, form = case
+    rows = read_data_file(labelled(tmp_path_factory, answers), Fields(answer_form=form)).rows
+    assert [row.choices for row in rows] == [(str(answer),) for answer in answers]
+    assert {row.answer for row in rows} == {0}
+
+
+@pytest.mark.parametrize("count", [5, 6, 40])
+def test_one_label_alone_leaves_nothing_to_choose(
+    tmp_path_factory: pytest.TempPathFactory, count: int
+) -> None:
+    with pytest.raises(DataError, match=r"nothing to choose; give choices.*--answer-form free"):
+        read_data_file(labelled(tmp_path_factory, [3] * count))
 
 
 @pytest.mark.parametrize(

@@ -389,29 +389,48 @@ def test_a_model_reads_what_the_harness_would_send(
     assert all(task.requests(example) == example.requests for example in task.examples)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
+MADE_UP = given(
     seed=st.integers(0, 10**6), shots=st.sampled_from([None, 2]), limit=st.sampled_from([None, 5])
 )
+OFTEN = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def metrics_of(results: dict[str, float]) -> list[str]:
+    """Those of single examples, each with its filter: ``acc,none``."""
+    names = [metric.partition(",")[::2] for metric in results]
+    found = [f"{name},{by}" for name, by in names if by and not name.endswith("_stderr")]
+    assert found
+    return found
+
+
+@OFTEN
+@MADE_UP
 def test_scores_are_the_harness_s_own(
     file: str, seed: int, shots: int | None, limit: int | None
 ) -> None:
     _, results, samples = own_run(file, seed, shots, limit)
-    for metric, value in results.items():
+    for metric in metrics_of(results):
         name, _, filtered_by = metric.partition(",")
-        if not filtered_by or name.endswith("_stderr"):
-            continue
-        task = ours(file, shots, limit, metric)
-        outcomes = judged(task, seed)
-        assert sum(one.score for one in outcomes) / len(outcomes) == pytest.approx(value, abs=1e-12)
+        outcomes = judged(ours(file, shots, limit, metric), seed)
+        mean = sum(one.score for one in outcomes) / len(outcomes)
+        assert mean == pytest.approx(results[metric], abs=1e-12)
         of_filter = [one for one in samples if one["filter"] == filtered_by]
         assert [one.score for one in outcomes] == [one[name] for one in of_filter]
-        if task.generation is None and "several" not in file:
-            # The answer that is told is the one that was judged.
-            right = [example.answer for example in task.examples]
-            assert [float(one.answer == a) for one, a in zip(outcomes, right, strict=True)] == [
-                one.score for one in outcomes
-            ]
+
+
+@pytest.mark.parametrize("file", ["choice", "mutual", "lettered", "blank"], indirect=True)
+@OFTEN
+@MADE_UP
+def test_the_answer_that_is_told_is_the_one_that_was_judged(
+    file: str, seed: int, shots: int | None, limit: int | None
+) -> None:
+    _, results, _ = own_run(file, seed, shots, limit)
+    for metric in metrics_of(results):
+        task = ours(file, shots, limit, metric)
+        outcomes = judged(task, seed)
+        right = [example.answer for example in task.examples]
+        told = [float(one.answer == a) for one, a in zip(outcomes, right, strict=True)]
+        assert told == [one.score for one in outcomes]
 
 
 def test_a_task_of_choices_says_how_they_are_compared(tmp_path: Path) -> None:
@@ -455,6 +474,14 @@ def test_several_right_answers_count_each(tmp_path: Path) -> None:
 def test_questions_in_the_same_words_are_known_by_their_choices(tmp_path: Path) -> None:
     task = harness_task(choice(tmp_path, doc_to_text="").write())
     assert task.examples[0].context == "red / greener / blueerer / greyererer"
+
+
+def test_content_is_the_document_however_it_is_asked(tmp_path: Path) -> None:
+    plain = harness_task(choice(tmp_path / "a").write()).examples
+    asked = harness_task(choice(tmp_path / "b", doc_to_text="Say: {{question}}").write(), shots=2)
+    assert [one.content for one in plain] == [one.content for one in asked.examples]
+    assert len({one.content for one in plain}) == len(plain) == 9
+    assert {one.digest for one in plain}.isdisjoint(one.digest for one in asked.examples)
 
 
 def test_text_is_written_as_the_harness_s_own_backend_would(tmp_path: Path) -> None:

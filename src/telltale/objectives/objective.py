@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from telltale.measure import Outcome
     from telltale.tasks import Scoring, Task
 
-LARGEST = 1e9  # of a value: a probability that vanishes must not make a mean infinite
+LARGEST = 1e9  # of any objective's value: what is infinite must not make a mean infinite
 
 
 class Objective(Protocol):

@@ -269,13 +269,15 @@ def final_sentence(document: Mapping[str, Any]) -> str | None:
 
 
 def cost_sentence(document: Mapping[str, Any], rounds: Sequence[Round]) -> str:
-    """What the search has cost, beside what candidates measured each by itself would have."""
-    cost = document["cost"]
-    naive = naive_passes(rounds, document["model"]["layers"])
-    return (
-        f"The search cost {cost['dense_passes']:.1f} passes of the search set through the whole "
-        f"model ({duration(cost['seconds'])}); each candidate by itself: {naive:.1f}."
-    )
+    """What the search has cost, beside what the same measurements each by itself would have."""
+    cost, guards = document["cost"], document["search"].get("guards")
+    naive = cost.get("naive_passes")
+    if naive is None and not guards:  # a study begun before it was counted
+        naive = naive_passes(rounds, document["model"]["layers"])
+    searched = "The search and its guards" if guards else "The search"
+    passes = f"{cost['dense_passes']:.1f} passes of the search set through the whole model"
+    beside = "" if naive is None else f"; each candidate by itself: {naive:.1f}"
+    return f"{searched} cost {passes} ({duration(cost['seconds'])}){beside}."
 
 
 def naive_passes(rounds: Sequence[Round], layers: int) -> float:

@@ -110,6 +110,7 @@ def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
     worth = facts.worth
     return {
         "facts": facts,
+        "is_running": study.is_running,
         "worth": worth,
         "worth_name": _worth_name(facts),
         "sizes": _sizes(facts),

@@ -50,8 +50,9 @@ def settings_tables(study: StoredStudy, facts: Facts) -> dict[str, list[tuple[st
 
 def _guard(guard: Mapping[str, Any]) -> str:
     return (
-        f"loses at most {100 * guard['most_loss']:g} points on {guard['search_examples']} "
-        f"examples; judged on {guard['held_out_examples']} others"
+        f"no model is kept whose accuracy on {guard['search_examples']} examples is more than "
+        f"{100 * guard['most_loss']:g} points below the whole model's, which is observed and no "
+        f"bound; {guard['held_out_examples']} others say what is lost at most"
     )
 
 

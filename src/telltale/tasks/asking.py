@@ -153,7 +153,7 @@ def make_task(
         examples = examples_from_rows(prepared, way.template, known.description if known else "")
         return [
             Candidate(
-                example,
+                replace(example, content=row.content),
                 _as_shot(example, task.delimiter, row.fields.get(shot_answer or "")),
                 row.fields.get(pool.by, "") if pool and pool.by else "",
             )

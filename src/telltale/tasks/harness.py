@@ -8,12 +8,14 @@ model.
 
 from __future__ import annotations
 
+import json
 import os.path
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
+from telltale.files import sha256_of
 from telltale.plain import printable
 from telltale.tasks.group import group
 from telltale.tasks.harness_scorer import asks_twice, make_scorer
@@ -228,8 +230,14 @@ def _examples(label: str, task: Any) -> tuple[tuple[Example, ...], dict[str, Any
         ):
             raise InputError(f"{label} mixes kinds of requests; give another task")
         docs[str(number)] = doc
-        examples.append(make(label, task, str(number), doc, requests, text if told else ""))
+        example = make(label, task, str(number), doc, requests, text if told else "")
+        examples.append(replace(example, content=_content(doc)))
     return tuple(examples), docs
+
+
+def _content(doc: Any) -> str:
+    """A hash of a document, equal however a task asks it."""
+    return sha256_of("doc", json.dumps(doc, sort_keys=True, default=str))
 
 
 def _text_alone(task: Any, doc: Any) -> str:

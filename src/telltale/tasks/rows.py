@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from telltale.files import sha256_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,3 +28,14 @@ class Row:
     choices: tuple[str, ...]
     answer: int
     where: str
+
+    @property
+    def content(self) -> str:
+        """A hash of what is asked, equal however it is asked and wherever it stands in a file.
+
+        Neither white space, nor the names of fields, nor the order of choices is part of it.
+        """
+        fields = {" ".join(text.split()) for name, text in self.fields.items() if name != "id"}
+        choices = sorted(" ".join(text.split()) for text in self.choices)
+        right = " ".join(self.choices[self.answer].split())
+        return sha256_of(*sorted(fields), "choices", *choices, "answer", right)

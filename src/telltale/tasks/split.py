@@ -7,6 +7,7 @@ order of the file nor a random-number library decides.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,19 +70,26 @@ def split_examples(
     final: int | None = None,
     seed: int = 0,
     shares: Mapping[str, float] | None = None,
+    default_limit: int = DEFAULT_SEARCH_SIZE,
 ) -> Split:
     """Choose the two sets, and a third where one is asked for.
 
+    The search set begins the order that the seed gives, the held-out set follows, and the final set
+    is its end: with the same seed, a search without a final set comes to those examples last.
+
     Args:
         examples: all there are.
-        limit: the size of the search set; by default 500, but never more than half.
+        limit: the size of the search set; by default ``default_limit``, but at most half.
         held_out: the size of the held-out set at most; by default what is left, up to 1,000.
         final: the size of the set that is looked at once, at the end; by default there is none.
         seed: another seed gives another split.
-        shares: where the examples are of several tasks, each task's part of both sets.
+        shares: where the examples are of several tasks, each task's part of each set.
+        default_limit: the size of the search set where none is given.
 
     Raises:
-        InputError: a size below 20 was asked for, or there are too few examples for all sets.
+        InputError: a size below 20 was asked for, there are too few examples for all sets, a task's
+            share of a set is no example, or all examples of the held-out or final set share a
+            passage.
     """
     for name, size in (("--limit", limit), ("--held-out", held_out), ("--final", final)):
         if size is not None and size < SMALLEST_SET:
@@ -92,25 +100,51 @@ def split_examples(
     search_size = limit
     if search_size is None:
         most = most_of(examples, shares) - (final or 0)
-        search_size = max(min(DEFAULT_SEARCH_SIZE, most // 2), 0)
+        search_size = max(min(default_limit, most // 2), 0)
     held_out_size = DEFAULT_HELD_OUT_SIZE if held_out is None else held_out
     groups = _groups(examples, seed)
     search, rest = _fill(groups, examples, counts_of(search_size, shares))
-    sealed, rest = _fill(rest, examples, counts_of(final or 0, shares))
+    sealed, rest = _fill(rest[::-1], examples, counts_of(final or 0, shares))
+    rest.reverse()
     left = [examples[index] for group in rest for index in group]
     held_out_size = min(held_out_size, most_of(left, shares))
     kept_out, _ = _fill(rest, examples, counts_of(held_out_size, shares))
     too_few = len(search) < max(SMALLEST_SET, limit or 0) or len(kept_out) < SMALLEST_SET
     if too_few or len(sealed) < (final or 0):
-        raise InputError(_too_few(len(examples), len(groups), search_size, final or 0))
-    for indices in (search, kept_out, *([sealed] if final else [])):
-        distinct = len({examples[index].digest for index in indices})
-        if distinct < FEWEST_DIFFERENT:
-            raise InputError(
-                f"{len(indices)} examples with {distinct} different ones among them are too few to "
-                f"search or judge by; give at least {FEWEST_DIFFERENT} different ones for each set"
-            )
+        raise InputError(
+            _too_few(examples, groups, shares, limit=limit, search_size=search_size, final=final)
+        )
+    sets = {"search": search, "held-out": kept_out, **({"final": sealed} if final else {})}
+    for name, indices in sets.items():
+        _check_set(name, [examples[index] for index in indices], shares)
     return Split(search=tuple(search), held_out=tuple(kept_out), final=tuple(sealed))
+
+
+def _check_set(name: str, examples: Sequence[Example], shares: Mapping[str, float]) -> None:
+    """Refuse a set by which nothing can be chosen or judged.
+
+    Raises:
+        InputError: too few of it differ, a task has no part in it, or what judges is one passage.
+    """
+    distinct = len({example.digest for example in examples})
+    if distinct < FEWEST_DIFFERENT:
+        raise InputError(
+            f"{len(examples)} examples with {distinct} different ones among them are too few to "
+            f"search or judge by; give at least {FEWEST_DIFFERENT} different ones for each set"
+        )
+    counts = counts_of(len(examples), shares)
+    absent = next((part for part, count in counts.items() if not count), None)
+    if absent is not None:
+        raise InputError(
+            f"{absent} has a share of {100 * shares[absent]:.2g}%, which is no example of the "
+            f"{len(examples)} in the {name} set; give it more weight, leave it out, or ask for a "
+            f"larger set: {math.ceil(1 / shares[absent])} examples or more"
+        )
+    if name != "search" and len(set(clusters_of(examples))) == 1:
+        raise InputError(
+            f"all {len(examples)} examples of the {name} set share one passage, and one passage is "
+            "one observation, however many questions it has; give examples on more passages"
+        )
 
 
 def first_examples(task: Task, limit: int | None) -> tuple[Example, ...]:
@@ -129,16 +163,20 @@ def first_examples(task: Task, limit: int | None) -> tuple[Example, ...]:
 
 
 def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:
-    """Examples that must stay together, in an order that the seed shuffles."""
+    """Examples that must stay together, in an order that the seed shuffles.
+
+    A group's place comes from one hash of all that it holds. The least of its members' hashes would
+    be the smaller the more it has, and large groups would come first.
+    """
     members: dict[int, list[int]] = {}
     for index, cluster in enumerate(clusters_of(examples)):
         members.setdefault(cluster, []).append(index)
 
-    def shuffled(index: int) -> tuple[str, int]:
-        return sha256_of(str(seed), examples[index].digest), index
+    def place(*indices: int) -> str:
+        return sha256_of(str(seed), *sorted(examples[index].digest for index in indices))
 
-    groups = [sorted(group, key=shuffled) for group in members.values()]
-    return sorted(groups, key=lambda group: shuffled(group[0]))
+    groups = [sorted(group, key=lambda one: (place(one), one)) for group in members.values()]
+    return sorted(groups, key=lambda group: (place(*group), group))
 
 
 def clusters_of(examples: Sequence[Example]) -> list[int]:
@@ -161,7 +199,11 @@ def clusters_of(examples: Sequence[Example]) -> list[int]:
 def _fill(
     groups: list[list[int]], examples: Sequence[Example], counts: Mapping[str, int]
 ) -> tuple[list[int], list[list[int]]]:
-    """Take groups until each part has its count; what a group has too many stays unused."""
+    """Take groups until each part has its count; what a group has too many stays unused.
+
+    Only the last group of each part is cut, so that a share in what is taken is that of all to
+    within a fraction of one group.
+    """
     room = dict(counts)
     taken: list[int] = []
     rest: list[list[int]] = []
@@ -195,21 +237,40 @@ def counts_of(size: int, shares: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def _too_few(examples: int, groups: int, search_size: int, final: int) -> str:
-    distinct = "" if groups == examples else f" with {groups} different contexts"
-    most = max(examples - SMALLEST_SET, 0)
-    if final:
+def _too_few(
+    examples: Sequence[Example],
+    groups: Sequence[Sequence[int]],
+    shares: Mapping[str, float],
+    *,
+    limit: int | None,
+    search_size: int,
+    final: int | None,
+) -> str:
+    """Why there are not enough, and what to do: names what is too large of what was given."""
+    of_all = f"{len(examples)} examples"
+    if len(groups) < len(examples):
+        of_all += f" with {len(groups)} different contexts"
+    needed = 2 * SMALLEST_SET
+    if len(examples) < needed or len(groups) == 1:
         return (
-            f"{examples} examples{distinct} leave fewer than {SMALLEST_SET} to hold out beside a "
-            f"search set of {search_size} and a final set of {final}; lower --limit or --final, or "
-            "give more examples"
+            f"{of_all} are too few: a search set and a held-out set of at least {SMALLEST_SET} "
+            f"each are needed, so give {needed} or more that share no prompt and no passage"
         )
-    if min(groups, examples) < 2 * SMALLEST_SET or most < SMALLEST_SET:
-        return (
-            f"{examples} examples{distinct} are too few: a search set and a held-out set of at "
-            f"least {SMALLEST_SET} each are needed, so give {2 * SMALLEST_SET} or more"
+    there = Counter(example.part for example in examples)
+    scarce = min(shares, key=lambda part: there[part] / shares[part])
+    if len(shares) > 1:
+        of_all += (
+            f", {there[scarce]} of them of {scarce} with a share of {100 * shares[scarce]:.2g}%,"
         )
+    beside = [f"a search set of {search_size}"] if limit or not final else []
+    beside += [f"a final set of {final}"] if final else []
+    given = [name for name, one in (("--limit", limit), ("--final", final)) if one]
+    remedies = [
+        f"lower {' or '.join(given)}" if given else "ask for a smaller search set",
+        *([f"give {scarce} less weight"] if len(shares) > 1 else []),
+        "give more examples",
+    ]
     return (
-        f"{examples} examples{distinct} leave fewer than {SMALLEST_SET} to hold out beside a "
-        f"search set of {search_size}; lower --limit or give more examples"
+        f"{of_all} leave fewer than {SMALLEST_SET} to hold out beside {' and '.join(beside)}; "
+        f"{', '.join(remedies[:-1])}{' or ' if len(remedies) > 1 else ''}{remedies[-1]}"
     )

@@ -45,7 +45,8 @@ class Example:
     answers that could be read from it: letters, or the right answer alone. Examples that share a
     ``passage`` always stay on the same side of a split. ``part`` is the task that an example of
     several tasks together is from. ``is_shown`` says that it is also a shot before others: a
-    harness asks it all the same, and a search must not.
+    harness asks it all the same, and a search must not. ``content`` is a hash of what is asked,
+    whatever the prompt; empty where the example came without a row.
     """
 
     id: str
@@ -58,11 +59,17 @@ class Example:
     requests: tuple[Request, ...] = ()
     part: str = ""
     is_shown: bool = False
+    content: str = ""
 
     @property
     def digest(self) -> str:
-        """Identity by content: equal for the same question, wherever it came from."""
+        """Identity by what is read: equal for the same prompt, wherever it came from."""
         return sha256_of(self.context, str(self.answer), *self.choices)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it is known by beyond one study: by what is read, and by what is asked."""
+        return (self.digest, self.content) if self.content else (self.digest,)
 
 
 class Scoring(StrEnum):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from telltale.files import is_full_disk
 from telltale.tasks.sources.reading import Found, UnavailableError, records_of
+from telltale.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ def read(dataset: str, config: str | None, choose: Callable[[list[str]], str]) -
     # Without this a folder of the same name would be taken for the data set.
     place = f"hf://datasets/{dataset}"
     with ExitStack() as stack:
+        stack.enter_context(waiting(f"Getting {dataset} from the hub, or from its cache"))
         stack.enter_context(_quiet())
         obstacle = _obstacle()
         if obstacle is not None:

