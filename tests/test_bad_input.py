@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from telltale.cli import main
-from tests import tiny
+from tests import questions, tiny
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,6 +305,41 @@ def test_bad_rows_are_left_out_and_counted(
     assert run(capsys, command(place, change))[0] == 2
     assert run(capsys, [*command(place, change), "--skip-bad-rows"])[0] == 0
     assert "Left out 1 of 44 rows; the first: data.jsonl, line 3: two choices" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "data.csv: columns not used: source, year"),
+        (("--prompt", "{year} {question}"), "data.csv: columns not used: source"),
+        (("--prompt", "{source} {year} {question}"), ""),
+    ],
+)
+def test_columns_that_neither_rows_nor_the_prompt_use_are_told_once(
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    told: str,
+) -> None:
+    rows = "".join(f"s,Is {i} even?,yes,no,{'AB'[i % 2]},19{i}\n" for i in range(44))
+    (tmp_path / "data.csv").write_text("source,question,A,B,answer,year\n" + rows)
+    data = ["--data", str(tmp_path / "data.csv")]
+    assert run(capsys, ["tasks", *data, "--show", "1", *options])[0] == 0
+    lines = [line for line in caplog.messages if "not used" in line]
+    assert lines == ([f"{tmp_path.name}/{told}"] if told else [])
+
+
+def test_a_guard_is_read_from_a_folder_that_lacks_the_task_telltale_makes(
+    capsys: pytest.CaptureFixture[str], place: Path
+) -> None:
+    file = questions.put(place / "data", "arc_easy", "test", questions.choices("test", 44))
+    sizes = ["--limit", "20", "--held-out", "20", "--max-removed", "1", "--tolerance", "1"]
+    arguments = ["search", str(place / "model"), "capitals", "--out", str(place / "study"), *sizes]
+    guard = ["--guard", "arc_easy:0.9", "--data-dir", str(file.parent.parent)]
+    assert run(capsys, [*arguments, *guard])[0] == 0
+    result = json.loads((place / "study" / "result.json").read_text())
+    assert result["search"]["guards"] == [{"task": "arc_easy", "most_loss": 0.9}]
 
 
 def test_nan_in_the_weights_is_a_failure_and_not_an_input_error(

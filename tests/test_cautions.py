@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,9 @@ from telltale.cautions import (
     hurt_elsewhere,
     is_success,
     never_answered,
+    remedies_for,
     too_few_held_out,
+    unread,
     worse_at_a_guard,
 )
 from telltale.evidence import compare
@@ -32,9 +34,13 @@ from telltale.result import PathModel
 from telltale.searches import Kept
 from telltale.stats import two_sided
 from telltale.tasks import Example
+from telltale.tasks.group import group
+from telltale.tasks.loading import load_task
+from tests import questions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 WHOLE = LayerPath.whole(6)
 LETTERS = ("A", "B", "C")
@@ -334,3 +340,47 @@ def test_a_result_without_fault_has_no_caution() -> None:
     right: list[str | None] = [LETTERS[i] for i in answers]
     outcomes = dict.fromkeys(MODELS, written(answers, right))
     assert cautions(named(outcomes), outcomes, examples(answers)) == []
+
+
+# Options that a caution may name, with something to give.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--extract": {"extract": "exact"},
+    "--prompt": {"prompt": "{question}, then?"},
+    "--protocol": {"protocol": "text"},
+    "--max-new-tokens": {"max_new_tokens": 99},
+    "--stop": {"stop": "."},
+}
+
+
+def fair(text: str, right: str) -> bool:
+    return right in text
+
+
+@pytest.mark.parametrize("given", [{}, {"scorer": fair}])
+def test_every_option_that_is_advised_is_one_that_the_task_takes(given: dict[str, Any]) -> None:
+    given = {"protocol": "chat", **given}
+    remedies = remedies_for(load_task("capitals", **given))
+    options = re.findall(r"--[a-z-]+", " ".join(remedies))
+    assert len(options) == 5 - ("scorer" in given)
+    for option in options:
+        assert load_task("capitals", **(given | OPTIONS[option])).examples
+
+
+def test_what_is_advised_for_a_harness_task_is_a_file_that_it_takes(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    data = questions.data_dir(tmp_path / "data")
+
+    def task(name: str, tokens: int) -> Any:
+        config = {**questions.WRITTEN}
+        config["generation_kwargs"] = {**config["generation_kwargs"], "max_gen_toks": tokens}
+        file = questions.harness_file(data, tmp_path, task="gsm8k", name=name, **config)
+        return load_task(f"harness:{file}")
+
+    short = task("short", 4)
+    for one in (short, group([short, task("other", 4)], [1, 1])):
+        remedies = remedies_for(one)
+        assert "--" not in " ".join(remedies)
+        ends = written([0] * 20, [None] * 20, [True] * 20)
+        assert "larger max_gen_toks" in cut_off("best", ends, remedies)[0]
+        assert "filter_list" in unread("best", ends, remedies)[0]
+    assert task("longer", 40).generation.max_new_tokens == 40

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ from telltale.paths import LayerPath
 from telltale.reading import StoredStudy, read_study
 from telltale.records import open_records
 from telltale.report.facts import cost_sentence
+from telltale.tasks.loading import names_apart
 from telltale.watcher import Watcher
 from tests import tiny
 from tests.studies import PAGE
@@ -171,7 +173,7 @@ def test_the_published_method_is_by_accuracy_and_unguarded(
     assert result["search"] == published["search"]
     assert result["rounds"] == json.loads(json.dumps(published["rounds"]))
     for more in ({"objective": "margin"}, {"guards": {"boolean_expressions": 0.1}}):
-        with pytest.raises(InputError, match="--paper is the published method"):
+        with pytest.raises(InputError, match=r"^paper is the published method"):
             telltale.search(model, "capitals", out=out, paper=True, **SMALL, **more)
 
 
@@ -323,14 +325,14 @@ def test_the_final_set_stays_sealed_where_no_model_is_recommended(
 
 
 def test_a_final_set_is_no_other_sets(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a final set of 100; lower --limit or --final"):
+    with pytest.raises(InputError, match="a final set of 100; lower limit or final"):
         final_of(tiny_folder, tmp_path / "s", final=100, limit=80)
     final_of(tiny_folder, tmp_path / "s", max_removed=1)
     sets: dict[str, set[str]] = {}
     for one in read_study(tmp_path / "s").examples:
         sets.setdefault(one.role, set()).add(one.context)
     assert sets["final"].isdisjoint(sets["search"] | sets["held-out"])
-    with pytest.raises(InputError, match=r"begun with --final 20, .* give --final 20 again"):
+    with pytest.raises(InputError, match=r"begun with final 20, .* give final 20 again"):
         final_of(tiny_folder, tmp_path / "s", final=None)
 
 
@@ -384,6 +386,56 @@ def test_a_reference_answers_likelihood_is_the_models_own(
         )
 
 
+def files_of_one_name(place: Path, *folders: str) -> list[Any]:
+    """A task of each folder's validation.jsonl, no two of which hold the same."""
+    tasks = []
+    for folder in folders:
+        (place / folder).mkdir(parents=True)
+        file = place / folder / "validation.jsonl"
+        rows = [{"text": f"{folder} is {i}.", "label": ("yes", "no")[i % 2]} for i in range(44)]
+        file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        tasks.append(telltale.load_task(data=file))
+    return tasks
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders_and_else_by_what_they_hold(
+    tmp_path: Path,
+) -> None:
+    films, old, new = files_of_one_name(tmp_path, "films", "old/books", "new/books")
+    assert films.name == "films/validation.jsonl"
+    assert old.name == new.name == "books/validation.jsonl"
+    assert names_apart([films, old]) == ["films/validation.jsonl", "books/validation.jsonl"]
+    apart = names_apart([old, new, films, old])
+    assert apart[0] == apart[3] != apart[1]
+    assert all(re.fullmatch(r"books/validation\.jsonl [0-9a-f]{8}", apart[i]) for i in (0, 1, 3))
+    assert apart[2] == films.name
+    assert not any(str(tmp_path) in name for name in apart)
+
+
+def test_guards_and_a_task_of_one_file_name_are_kept_apart_in_a_study(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    tasks = files_of_one_name(tmp_path, "a/data", "b/data", "c/data")
+    found = telltale.search(
+        str(tiny_folder),
+        tasks[0],
+        out=tmp_path / "s",
+        guards=[(tasks[1], 0.9), (tasks[2], 0.9)],
+        **{**SMALL, "limit": 20, "held_out": 20, "max_removed": 1},
+    ).document
+    names = [guard["task"] for guard in found["search"]["guards"]]
+    assert len({found["task"]["name"], *names}) == 3
+    assert all(set(model["guards"]) == set(names) for model in found["path"])
+    with pytest.raises(InputError, match=r"guards names data/validation\.jsonl \w+ twice"):
+        telltale.search(
+            str(tiny_folder),
+            tasks[0],
+            out=tmp_path / "t",
+            guards=[(tasks[1], 0.9), (tasks[1], 0.1)],
+            limit=20,
+        )
+
+
 # The command
 
 
@@ -405,7 +457,9 @@ def test_the_command_takes_what_the_function_takes(
     result = json.loads((tmp_path / "s" / "result.json").read_text())
     assert result["search"]["objective"] == "margin"
     assert result["search"]["confidence"] == 0.8
-    assert result["search"]["guards"] == [{"task": "guard.jsonl", "most_loss": 0.9}]
+    assert result["search"]["guards"] == [
+        {"task": f"{tmp_path.name}/guard.jsonl", "most_loss": 0.9}
+    ]
     assert result["fastest_safe"]["removed"]
     assert result["final"]["removed"] == result[result["recommended"]]["removed"]
     assert "--pick" in capsys.readouterr().out

@@ -88,6 +88,19 @@ def test_sizes_leave_enough_to_judge_by() -> None:
             sizes_for(given, examples)
 
 
+def test_sizes_of_its_own_that_do_not_fit_are_told_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO", "telltale"):
+        sizes_for(None, 200)
+        assert not caplog.messages
+        sizes_for(None, 60)
+    assert caplog.messages == [
+        "Of a search set of 60 no parts of 15 or 45 are searched: a part needs at least 20 "
+        "examples, and as many must be left to judge it by"
+    ]
+
+
 def test_what_is_said_is_of_the_largest_parts() -> None:
     parts = [Part((3, 1), 0.1, 0.02), Part((3,), 0.2, 0.0), Part((1, 3), 0.3, -0.02)]
     size = of_size(40, parts)
@@ -167,5 +180,5 @@ def test_the_command_says_what_parts_have_in_common(
             ]
         )
     assert "--sizes 'a few' is not a list of sizes" in capsys.readouterr().err
-    with pytest.raises(InputError, match="--resamples 1 shows no difference"):
+    with pytest.raises(InputError, match=r"^resamples 1 shows no difference"):
         telltale.stability(str(tiny_folder), "capitals", resamples=1, **asked(tmp_path / "s"))

@@ -201,7 +201,7 @@ def test_changed_libraries_are_refused_unless_told_otherwise_and_then_recorded(
     monkeypatch.setattr(
         study_module, "library_versions", lambda task: {**versions(task), "torch": "9.9"}
     )
-    with pytest.raises(InputError, match=r"torch .* to 9.9.*--resume-anyway"):
+    with pytest.raises(InputError, match=r"torch .* to 9.9.*add resume_anyway"):
         search(tiny_folder, tmp_path / "s", max_removed=1)
     search(tiny_folder, tmp_path / "s", max_removed=1, resume_anyway=True)
     with open_records(tmp_path / "s", write=False) as records:

@@ -9,11 +9,31 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from telltale.arguments import (
+    PATH,
+    SEED,
+    SWITCH,
+    Check,
+    an,
+    checked,
+    count_of,
+    either,
+    layers,
+    real,
+    several,
+    share_of,
+    text_or,
+    texts,
+    whole,
+)
 from telltale.errors import InputError
-from telltale.tasks.loading import load_task
+from telltale.tasks.loading import load_task, names_apart
+from telltale.tasks.task import Task
+from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,14 +45,63 @@ if TYPE_CHECKING:
     from telltale.question import Question
     from telltale.settings import Settings
     from telltale.study import Result
-    from telltale.tasks import Task
-    from telltale.watcher import Watcher
 
 REPORT = "report.html"
 
 __all__ = ["evaluate", "export", "load_task", "preview", "search", "stability"]
 
 
+def _objective(value: Any) -> Any:
+    if not (callable(value) and hasattr(value, "name") and hasattr(value, "fewest_choices")):
+        raise TypeError
+    return value
+
+
+def _guards(value: Any) -> tuple[tuple[Task | str, float], ...]:
+    pairs = value.items() if isinstance(value, Mapping) else several(tuple)(value)
+    return tuple((an(Task, str)(task), real(share)) for task, share in pairs)
+
+
+ARGUMENTS = {
+    "model": text_or("a hub id, a folder, a .gguf file or a pypi: name"),
+    "task": Check("a task's name, or what telltale.load_task gives", an(Task, str)),
+    "out": PATH,
+    "limit": count_of("examples"),
+    "held_out": count_of("examples"),
+    "final": count_of("examples"),
+    "objective": Check(
+        "accuracy, likelihood, margin or a telltale.objectives.Objective",
+        either(an(str), _objective),
+    ),
+    "guards": Check('shares by task, such as {"arc_easy": 0.01}', _guards),
+    "tolerance": share_of("the examples", "0.08"),
+    "max_removed": count_of("layers"),
+    "protect": layers("[0, 1, 29]"),
+    "max_loss": share_of("the examples", "0.03"),
+    "confidence": Check("a number, such as 0.95", real),
+    "paper": SWITCH,
+    "truncate": text_or("left or no"),
+    "device": text_or("auto, cpu, cuda, cuda:N or mps"),
+    "dtype": text_or("a precision's name, such as float32"),
+    "revision": text_or("a hub branch, tag or commit"),
+    "trust_remote_code": SWITCH,
+    "seed": SEED,
+    "text": Check("the path of a file", PATH.take),
+    "resume_anyway": SWITCH,
+    "track": Check('trackers, such as ["trackio"]', texts),
+    "watcher": Check("a telltale.watcher.Watcher", an(Watcher)),
+    "sizes": Check("sizes, such as [50, 100]", several(whole)),
+    "resamples": count_of("parts"),
+    "remove": layers("[3, 17]"),
+    "study": Check("the path of a study's folder", PATH.take),
+    "pick": Check("a model's name, or how many layers are removed", either(an(str), whole)),
+    "to": PATH,
+    "count": count_of("questions"),
+}
+NOT_ASKED = ("out", "resume_anyway", "track", "watcher")  # of what `search` takes, by `_asked`
+
+
+@checked(ARGUMENTS)
 def search(
     model: str,
     task: Task | str,
@@ -104,7 +173,7 @@ def search(
     from telltale.report import write_report
     from telltale.study import run_study
     from telltale.tracking import tracker_named
-    from telltale.watcher import Watcher, Watchers
+    from telltale.watcher import Watchers
 
     folder = Path(out)
     trackers = Watchers([tracker_named(given, folder / REPORT) for given in track])
@@ -146,6 +215,15 @@ def search(
         return result
 
 
+# What else is asked, with its defaults.
+_ASKED = {
+    name: one.default
+    for name, one in inspect.signature(search).parameters.items()
+    if name not in NOT_ASKED and one.default is not one.empty
+}
+
+
+@checked(ARGUMENTS, _ASKED)
 def stability(
     model: str,
     task: Task | str,
@@ -185,13 +263,12 @@ def stability(
     from telltale.files import write_json
     from telltale.resampling import measure_stability, sizes_for
     from telltale.study import open_study
-    from telltale.watcher import Watcher
 
     if resamples < 2:
         raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
     folder, watcher = Path(out), watcher or Watcher()
     with ExitStack() as stack:
-        begun = _asked(model, task, out=out, **_with_defaults(asked))
+        begun = _asked(model, task, out=out, **(_ASKED | asked))
         question, settings, page = stack.enter_context(begun)
         sizes = sizes_for(sizes, len(question.split.search))
         page = page or built_in_page()
@@ -218,6 +295,7 @@ def stability(
     return document
 
 
+@checked(ARGUMENTS)
 def evaluate(
     model: str,
     task: Task | str,
@@ -286,6 +364,7 @@ def evaluate(
     )
 
 
+@checked(ARGUMENTS)
 def export(
     study: str | Path,
     *,
@@ -314,6 +393,7 @@ def export(
     return export_study(Path(study), pick=str(pick), to=Path(to), dtype=dtype, device=device)
 
 
+@checked(ARGUMENTS)
 def preview(
     task: Task | str,
     count: int = 3,
@@ -346,16 +426,6 @@ def preview(
         return previews(chosen, count)
     source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
     return previews(chosen, count, load_tokenizer(source))
-
-
-NOT_ASKED = ("out", "resume_anyway", "track", "watcher")  # of what `search` takes
-
-
-def _with_defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What `search` takes of what is asked, with its own defaults for what is not given."""
-    takes = inspect.signature(search).parameters.values()
-    defaults = {one.name: one.default for one in takes if one.default is not one.empty}
-    return {name: one for name, one in defaults.items() if name not in NOT_ASKED} | dict(asked)
 
 
 @contextmanager
@@ -403,8 +473,8 @@ def _asked(
         seed=seed,
         shares=dict(chosen.shares),
     )
-    guarded = list(guards.items() if isinstance(guards, Mapping) else guards)
-    if paper and (guarded or objective not in (None, "accuracy")):
+    given = list(guards.items() if isinstance(guards, Mapping) else guards)
+    if paper and (given or objective not in (None, "accuracy")):
         raise InputError(
             "--paper is the published method: it ranks by accuracy and guards nothing; leave out "
             "--objective and --guard"
@@ -415,7 +485,11 @@ def _asked(
     else:
         ranks = objective_named(objective) if isinstance(objective, str) else objective
     check_objective(ranks, chosen)
-    guarded = [(load_task(one) if isinstance(one, str) else one, share) for one, share in guarded]
+    loaded = [(load_task(one) if isinstance(one, str) else one, share) for one, share in given]
+    names = names_apart([chosen, *(one for one, _ in loaded)])[1:]
+    guarded = [
+        (replace(one, name=name), share) for (one, share), name in zip(loaded, names, strict=True)
+    ]
     repeated = [
         name for name, count in Counter(one.name for one, _ in guarded).items() if count > 1
     ]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from telltale.stats import clustering, one_sided, two_sided, wilson
+from telltale.tasks.loading import HARNESS
 from telltale.tasks.split import clusters_of
 from telltale.words import loss, percent, points
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from telltale.measure import Outcome
     from telltale.paths import LayerPath
     from telltale.result import PathModel
-    from telltale.tasks import Example
+    from telltale.tasks import Example, Task
 
 WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere
 # The share of answers that change between the whole model and one that lacks so many layers:
@@ -39,6 +40,30 @@ SAFE_AT_CHANCE = (
     "the fastest safe model is safe only beside a whole model that is not shown to be more than "
     "guessing, so neither is shown to do the task; another prompt may help before it is exported"
 )
+
+
+class Remedies(NamedTuple):
+    """What to do about texts: where no answer is read from them, and where they are cut off."""
+
+    unread: str
+    cut_off: str
+
+
+_LONGER = "give a larger --max-new-tokens, or a --stop"
+BY_RULE = Remedies("another --extract, --prompt or --protocol may help", _LONGER)
+BY_SCORER = Remedies("another --prompt or --protocol may help", _LONGER)
+# A harness's task says itself how it is asked, and refuses the options.
+BY_HARNESS = Remedies(
+    "give harness:FILE.yaml with another filter_list or doc_to_text",
+    "give harness:FILE.yaml with a larger max_gen_toks, or another until, in its generation_kwargs",
+)
+
+
+def remedies_for(task: Task) -> Remedies:
+    """What a user can do about a task's texts: nothing that the task refuses."""
+    if any(name.startswith(HARNESS) for name in [task.name, *dict(task.shares)]):
+        return BY_HARNESS
+    return BY_RULE if task.scorer is None else BY_SCORER
 
 
 def advice(held_out: int, max_loss: float, confidence: float) -> str:
@@ -73,6 +98,7 @@ def cautions(
     truncated: int = 0,
     final: Mapping[str, Any] | None = None,
     absences: Sequence[str] = (),
+    remedies: Remedies = BY_RULE,
 ) -> list[str]:
     """Every caution about a study.
 
@@ -83,6 +109,7 @@ def cautions(
         truncated: how many prompts lost their beginning.
         final: what the final set said of the model that was recommended when it was looked at.
         absences: what the model cannot do because it raised, each in a sentence.
+        remedies: what can be done about the task's texts.
     """
     first_names: dict[LayerPath, str] = {}
     for name, model in models.items():
@@ -94,8 +121,8 @@ def cautions(
         *safe_at_chance(models, outcomes["baseline"], examples),
         *(line for name in names for line in never_answered(name, outcomes[name], examples)),
         *too_few_held_out(models, outcomes),
-        *(line for name in names for line in unread(name, outcomes[name])),
-        *(line for name in names for line in cut_off(name, outcomes[name])),
+        *(line for name in names for line in unread(name, outcomes[name], remedies)),
+        *(line for name in names for line in cut_off(name, outcomes[name], remedies)),
         *([cut_prompts(truncated)] if truncated else []),
         *(line for name in names for line in hurt_elsewhere(name, models)),
         *(line for name in names for line in worse_at_a_guard(name, models)),
@@ -105,15 +132,19 @@ def cautions(
 
 
 def evaluation_cautions(
-    outcomes: Sequence[Outcome], examples: Sequence[Example], *, truncated: int = 0
+    outcomes: Sequence[Outcome],
+    examples: Sequence[Example],
+    *,
+    truncated: int = 0,
+    remedies: Remedies = BY_RULE,
 ) -> list[str]:
     """Every caution about one model on some examples, in the same order as its outcomes."""
     return [
         *few_passages("evaluated", outcomes, examples),
         *at_chance("evaluated", outcomes, examples),
         *never_answered("evaluated", outcomes, examples),
-        *unread("evaluated", outcomes),
-        *cut_off("evaluated", outcomes),
+        *unread("evaluated", outcomes, remedies),
+        *cut_off("evaluated", outcomes, remedies),
         *([cut_prompts(truncated)] if truncated else []),
     ]
 
@@ -220,19 +251,19 @@ def too_few_held_out(
     ]
 
 
-def unread(name: str, outcomes: Sequence[Outcome]) -> list[str]:
+def unread(name: str, outcomes: Sequence[Outcome], remedies: Remedies = BY_RULE) -> list[str]:
     """Whether no answer could be found in many texts."""
     texts = [outcome for outcome in outcomes if outcome.generated is not None]
     missing = sum(outcome.answer is None for outcome in texts)
     if missing <= MUCH_UNREAD * len(texts):
         return []
     return [
-        f"no answer could be read from {missing} of {len(texts)} texts of {NAMES[name]}; another "
-        "--extract, --prompt or --protocol may help"
+        f"no answer could be read from {missing} of {len(texts)} texts of {NAMES[name]}; "
+        f"{remedies.unread}"
     ]
 
 
-def cut_off(name: str, outcomes: Sequence[Outcome]) -> list[str]:
+def cut_off(name: str, outcomes: Sequence[Outcome], remedies: Remedies = BY_RULE) -> list[str]:
     """Whether the token limit cut off many texts."""
     texts = [outcome.generated for outcome in outcomes if outcome.generated is not None]
     cut = sum(text.cut_off for text in texts)
@@ -240,7 +271,7 @@ def cut_off(name: str, outcomes: Sequence[Outcome]) -> list[str]:
         return []
     return [
         f"the token limit cut off {cut} of {len(texts)} texts of {NAMES[name]}, which may explain "
-        "a difference; give a larger --max-new-tokens, or a --stop"
+        f"a difference; {remedies.cut_off}"
     ]
 
 

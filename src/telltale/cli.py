@@ -366,7 +366,7 @@ def main(arguments: list[str] | None = None) -> None:
     except _Terminated:
         status = TERMINATED
     except TelltaleError as problem:
-        _fail(str(problem), problem.exit_status)
+        _fail(problem.message, problem.exit_status)
     except UsageError as problem:
         _fail(f"{_usage_message(problem)} (see telltale --help)", InputError.exit_status)
     except BrokenPipeError:

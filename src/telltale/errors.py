@@ -15,9 +15,22 @@ from typing import Any
 
 
 class TelltaleError(Exception):
-    """Something went wrong that a person can read about in one line."""
+    """Something went wrong that a person can read about in one line.
+
+    ``message`` speaks of the command's options; ``in_python`` is the same in terms of parameters,
+    where a public function was called (`telltale.arguments`).
+    """
 
     exit_status = 1
+    in_python: str | None = None
+
+    @property
+    def message(self) -> str:
+        """The line, as the command prints it."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return self.message if self.in_python is None else self.in_python
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as it is: ``__init__``, which may not take ``args``, is not called again."""

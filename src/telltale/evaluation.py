@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from telltale.cautions import evaluation_cautions
+from telltale.cautions import evaluation_cautions, remedies_for
 from telltale.elsewhere import Page, built_in_page, perplexities
 from telltale.engine.selftest import told, unable
 from telltale.evidence import generation_counts
@@ -76,7 +76,9 @@ def evaluate_task(
         else None,
         **generation_counts(outcomes),
         "cautions": [
-            *evaluation_cautions(outcomes, examples, truncated=truncated),
+            *evaluation_cautions(
+                outcomes, examples, truncated=truncated, remedies=remedies_for(task)
+            ),
             *unable(absences),
         ],
         **_elsewhere(bench, page or built_in_page(), path, watcher),

@@ -194,9 +194,10 @@ AnswerFormOption = Annotated[
     str,
     typer.Option(
         "--answer-form",
-        metavar="auto|index|letter|text|free",
-        help="How the file writes answers; auto takes the form that fits; free is text to write, "
-        "not a label.",
+        metavar="auto|index|number|letter|label|text|free",
+        help="How the file writes answers: an index counted from 0, a number counted from 1, a "
+        "letter, a label beside the choices, a choice's text; auto takes the form that fits; free "
+        "is text to write.",
     ),
 ]
 SkipOption = Annotated[

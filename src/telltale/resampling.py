@@ -8,6 +8,7 @@ held-out set is not looked at.
 
 from __future__ import annotations
 
+import logging
 import random
 import statistics
 from collections import Counter
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from telltale.settings import Settings
     from telltale.watcher import Watcher
 
+LOG = logging.getLogger(__name__)
 VERSION = 1
 SHARES = (0.25, 0.5, 0.75)  # of the search set, where no sizes are given
 RESAMPLES = 10
@@ -75,7 +77,17 @@ def sizes_for(given: Sequence[int] | None, examples: int) -> list[int]:
     """
     sizes = list(given) if given else [round(share * examples) for share in SHARES]
     if not given:
-        sizes = [size for size in sizes if SMALLEST_SET <= size <= examples - SMALLEST_SET]
+        asked = sizes
+        sizes = [size for size in asked if SMALLEST_SET <= size <= examples - SMALLEST_SET]
+        if len(sizes) < len(asked):
+            dropped = [str(size) for size in asked if size not in sizes]
+            LOG.info(
+                "Of a search set of %d no parts of %s are searched: a part needs at least %d "
+                "examples, and as many must be left to judge it by",
+                examples,
+                " or ".join(dropped),
+                SMALLEST_SET,
+            )
     for size in sizes:
         if not SMALLEST_SET <= size <= examples - SMALLEST_SET:
             raise InputError(

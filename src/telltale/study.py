@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from telltale.cautions import advice, cautions
+from telltale.cautions import advice, cautions, remedies_for
 from telltale.elsewhere import Page, built_in_page, perplexities, windows_of
 from telltale.engine.selftest import slowed, told, unable
 from telltale.errors import InputError
@@ -410,6 +410,7 @@ class _Run:
             truncated=self.plan["truncated"],
             final=final,
             absences=unable(self.plan.absences),
+            remedies=remedies_for(self.question.task),
         )
         if unsealed:
             size = len(self.question.sets[FINAL])

@@ -281,3 +281,155 @@ def test_all_the_real_task_files_can_be_read(shared_tasks: Path) -> None:
     assert counts["commonsense_qa"] == 1221 - 6
     assert counts["boolq"] == 3270
     assert counts["sst2"] == 872
+
+
+LAYOUTS: dict[str, tuple[dict[str, Any], ...]] = {
+    # Each with the second of three as the right answer, in every way that a file may say so.
+    "capitals": tuple({"A": "x", "B": "y", "C": "z", "answer": a} for a in ("B", "b", "y")),
+    "letters": tuple({"a": "x", "b": "y", "c": "z", "answer": a} for a in ("B", "b", "y")),
+    "lettered options": tuple(
+        {"option_a": "x", "option_b": "y", "option_c": "z", "answerKey": a} for a in ("B", "y")
+    ),
+    "options in words": ({"Option A": "x", "Option B": "y", "Option C": "z", "Answer": "B"},),
+    "numbered options": ({"option_1": "x", "option_2": "y", "option_3": "z", "target": "y"},),
+    "choices from 0": tuple(
+        {"choice_0": "x", "choice_1": "y", "choice_2": "z", "answer": a} for a in (1, "1", "B", "y")
+    ),
+    "choices from 1": ({"choice_1": "x", "choice_2": "y", "choice_3": "z", "answer": "B"},),
+    "MedMCQA": tuple({"opa": "x", "opb": "y", "opc": "z", "cop": a} for a in ("b", "y")),
+    "SWAG": tuple({"ending0": "x", "ending1": "y", "ending2": "z", "label": a} for a in (1, "1")),
+    "PIQA": ({"sol1": "x", "sol2": "y", "sol3": "z", "correct": "y"},),
+    "ARC": tuple(
+        {"choices": {"text": ["x", "y", "z"], "label": labels}, "answerKey": a}
+        for labels, a in ((["A", "B", "C"], "B"), (["1", "2", "3"], "2"), (["q", "r", "s"], "r"))
+    ),
+    "ARC, indexed": ({"choices": {"text": ["x", "y", "z"], "label": ["A", "B", "C"]}, "label": 1},),
+    "a list of options": tuple({"options": ["x", "y", "z"], "answer": a} for a in (1, "B", "y")),
+    "endings": ({"ctx": "Is it?", "endings": ["x", "y", "z"], "label": "1"},),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_usual_layouts_give_the_texts_of_the_choices_and_the_right_one(
+    tmp_path: Path, layout: str
+) -> None:
+    for row in LAYOUTS[layout]:
+        found = read_data_file(jsonl(tmp_path, {"question": "Is it?"} | row))
+        assert (found.rows[0].choices, found.rows[0].answer) == (("x", "y", "z"), 1)
+        assert found.unused == (("ctx",) if layout == "endings" else ())
+
+
+@pytest.mark.parametrize(
+    "columns", [("choice_1", "choice_2", "choice_3"), ("sol1", "sol2", "sol3"), ("A", "B", "C")]
+)
+@pytest.mark.parametrize(("answers", "right"), [((0, 1, 2), (0, 1, 2)), ((1, 2, 3), (0, 1, 2))])
+def test_numbers_for_columns_are_counted_from_what_the_whole_file_shows(
+    tmp_path: Path,
+    columns: tuple[str, ...],
+    answers: tuple[int, ...],
+    right: tuple[int, ...],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    header = ",".join(("question", *columns, "answer"))
+    file = csv(tmp_path, "\n".join([header, *(f"q,x,y,z,{answer}" for answer in answers)]))
+    with caplog.at_level("INFO", "telltale"):
+        assert tuple(row.answer for row in read_data_file(file).rows) == right
+    assert f"data.csv: answers are counted from {answers[0]}" in caplog.text
+
+
+def test_numbers_that_fit_both_ways_of_counting_are_asked_about(tmp_path: Path) -> None:
+    file = csv(tmp_path, "question,choice_1,choice_2,choice_3,answer\nq,x,y,z,1\nr,x,y,z,2\n")
+    with pytest.raises(
+        InputError,
+        match=r"line 2: answer '1' may be a choice's index \(counted from 0\) or its number "
+        r"\(counted from 1\); say which with --answer-form index or --answer-form number",
+    ):
+        read_data_file(file)
+    for form, right in ((AnswerForm.INDEX, [1, 2]), (AnswerForm.NUMBER, [0, 1])):
+        rows = read_data_file(file, Fields(answer_form=form)).rows
+        assert [row.answer for row in rows] == right
+
+
+@pytest.mark.parametrize("of", ["choices", "choice_0"])
+def test_a_list_and_columns_from_0_are_indexed_from_0_and_told_where_that_fits_worse(
+    tmp_path: Path, of: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    choices = {"choices": ["x", "y"]} if of == "choices" else {"choice_0": "x", "choice_1": "y"}
+    file = jsonl(tmp_path, *({"question": "q", **choices, "answer": a} for a in (1, 2, 1)))
+    with pytest.raises(DataError, match="line 2: answer '2' is not an index from 0 to 1"):
+        read_data_file(file)
+    caplog.clear()
+    read_data_file(file, skip_bad_rows=True)
+    assert "more answers fit if they are counted from 1" in caplog.text
+    counted = read_data_file(file, Fields(answer_form=AnswerForm.NUMBER)).rows
+    assert [row.answer for row in counted] == [0, 1, 0]
+
+
+def test_labels_may_differ_from_row_to_row(tmp_path: Path) -> None:
+    rows = [
+        {"question": "q", "choices": {"text": ["x", "y"], "label": labels}, "answerKey": key}
+        for labels, key in ((["A", "B"], "A"), (["1", "2"], "2"), (["A", "B"], "B"))
+    ]
+    assert [row.answer for row in read_data_file(jsonl(tmp_path, *rows)).rows] == [0, 1, 1]
+    uneven = {**rows[0], "choices": {"text": ["x", "y"], "label": ["A"]}}
+    with pytest.raises(DataError, match="line 1: 2 choices with 1 labels"):
+        read_data_file(jsonl(tmp_path, uneven))
+
+
+def test_an_empty_cell_among_choices_is_refused_since_what_follows_would_move(
+    tmp_path: Path,
+) -> None:
+    file = csv(tmp_path, "question,A,B,C,answer\nq,x,y,z,B\nr,x,,z,C\n")
+    with pytest.raises(DataError, match="line 3: 'B' is empty and 'C' is not"):
+        read_data_file(file)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            "question,target,gold,A,B",
+            "'target' and 'gold' may each be the answer; say which with --answer-field",
+        ),
+        (
+            "goal,query,label,A,B",
+            "'goal' and 'query' may each be the question; say which with --question-field",
+        ),
+        (
+            "question,answer,choice_1,choice_2,opa,opb",
+            "the choices may be choice_1, choice_2 or opa, opb; take out or rename one",
+        ),
+        ("question,answer,A,B,a", "'A' and 'a' are the same; rename one"),
+        ("question;A, or so;answer", "its header has semicolons: separate by commas"),
+    ],
+)
+def test_names_that_may_mean_two_things_are_asked_about(
+    tmp_path: Path, header: str, message: str
+) -> None:
+    file = csv(tmp_path, f"{header}\n" + ",".join("x" for _ in header.split(",")) + "\n")
+    with pytest.raises(InputError, match=message):
+        read_data_file(file)
+
+
+def test_a_column_that_holds_the_question_or_the_answer_is_no_choice(tmp_path: Path) -> None:
+    file = csv(tmp_path, "a,b,c\n" + "q,yes,1\nr,no,2\n" * 6)
+    found = read_data_file(file, Fields(question="a", answer="b"))
+    assert {row.choices for row in found.rows} == {("no", "yes")}
+    assert found.unused == ("c",)
+
+
+def test_columns_that_are_not_used_are_named_in_the_order_of_the_file(tmp_path: Path) -> None:
+    file = csv(tmp_path, "source,question,A,B,C,D,answer,id,year\ns,q,w,x,y,z,D,7,1999\n")
+    found = read_data_file(file)
+    assert (found.rows[0].choices, found.rows[0].answer) == (("w", "x", "y", "z"), 3)
+    assert found.unused == ("source", "year")
+
+
+def test_cells_are_separated_by_semicolons_where_the_header_has_no_comma(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = csv(tmp_path, 'question;A;B;answer\n"Is it, or not?";yes, it is;no;A\n')
+    with caplog.at_level("INFO", "telltale"):
+        row = read_data_file(file).rows[0]
+    assert (row.fields["question"], row.choices) == ("Is it, or not?", ("yes, it is", "no"))
+    assert "data.csv: its header has semicolons and no comma" in caplog.text

@@ -102,7 +102,8 @@ def test_what_a_folder_lacks_is_told_with_what_it_has(tmp_path: Path) -> None:
         ("arc_easy", "../arc_easy/test", tmp_path, "name one that is there: dev, test"),
         ("boolq", "validation", tmp_path, "holds no folder boolq for boolq, only: arc_easy; give"),
         ("boolq", "validation", tmp_path / "no", "is not a folder; give one that holds boolq/"),
-        ("capitals", "test", tmp_path, "comes with telltale .* leave --data-dir out"),
+        ("boolean_expressions", "dev", tmp_path, "holds no folder bbh_boolean_expressions"),
+        ("boolean_expressions", "test", tmp_path / "no", "is not a folder; give one"),
     ]:
         with pytest.raises(InputError, match=message):
             read_split(NAMED[name], split, folder)
@@ -272,6 +273,32 @@ def test_where_there_is_no_source_telltale_makes_the_rows(
         "boolean_expressions test: 1000 rows that telltale makes",
         "capitals test: 195 rows that telltale makes",
     ]
+
+
+def test_a_task_that_needs_no_data_is_never_looked_for_in_a_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, GOOD, task="capitals")
+    with caplog.at_level("INFO", "telltale"):
+        assert len(read_split(NAMED["capitals"], "test", tmp_path)) == 195
+    assert caplog.messages == ["capitals test: 195 rows that telltale makes"]
+
+
+def test_a_task_that_telltale_can_make_is_made_where_the_folder_lacks_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = NAMED["boolean_expressions"]
+    put(tmp_path, GOOD)
+    with caplog.at_level("INFO", "telltale"):
+        made = read_split(task, "test", tmp_path)
+    assert made[0].fields["question"] == f"{made[0].fields['expression']} is"
+    assert caplog.messages == [
+        f"boolean_expressions test: {tmp_path} holds no folder bbh_boolean_expressions",
+        "boolean_expressions test: 1000 rows that telltale makes",
+    ]
+    put(tmp_path, {**GOOD, "question": "True is"}, task=task.folder)
+    (row,) = read_split(task, "test", tmp_path)
+    assert row.fields["expression"] == "True"
 
 
 IN_WHEELS = [

@@ -1,7 +1,9 @@
 """One's own data: JSON lines, or CSV and TSV with a header, as rows.
 
-A record has a question, its choices and its answer. Choices are a list (in CSV a JSON list), or
-columns ``choice_1`` to ``choice_n``. An answer is a 0-based index, a letter or the text of a
+A record has a question, its choices and its answer. What files usually call them is in three
+tables: `NAMES`, `STEMS` and `SPOKEN`. Choices are a list (in CSV a JSON list), a list of texts
+beside a list of labels, as ARC's are, or columns, such as ``choice_1`` to ``choice_n`` or ``A`` to
+``D``. An answer is a 0-based index, a number counted from 1, a letter, a label or the text of a
 choice, the same in the whole file. Where a file has no choices and few different answers, it is a
 classification, and the choices of every row are the answers that occur; where it has many, they
 are free text, which a model is to generate.
@@ -12,7 +14,9 @@ The same rules make rows of a data set of the hub.
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,25 +34,55 @@ Made = TypeVar("Made")
 
 ROWS_PER_LABEL = 5  # fewer rows a label than this, and answers are taken for free text
 MOST_LABELS = 200  # ... and with more labels than this too
-CHOICE_COLUMN = re.compile(r"choice_([1-9][0-9]*)")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+LOG = logging.getLogger(__name__)
+
+# What a part is called where its own name and the second are absent, without regard to case,
+# spaces and underscores; of the others there must be one alone.
+NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "question": (("question", "text"), ("ctx", "goal", "query", "sentence", "startphrase", "stem")),
+    "choices": (("choices",), ("endings", "options")),
+    "answer": (
+        ("answer", "label"),
+        ("answerkey", "cop", "correct", "correctanswer", "correctoption", "gold", "target"),
+    ),
+}
+# What columns of choices are called before their number or letter: choice_1, option_a, opa
+# (MedMCQA), ending0 (SWAG), sol1 (PIQA). A letter may stand alone, a number may not.
+STEMS = ("choice", "option", "op", "ending", "sol")
+CHOICE_COLUMN = re.compile(rf"({'|'.join(STEMS)})([a-z]|[0-9]{{1,3}})|()([a-z])")
 
 
 class AnswerForm(StrEnum):
     """How a file writes its answers; ``auto`` takes the form that fits most rows.
 
-    ``free`` text is no choice and no label, whatever the file looks like.
+    An ``index`` is counted from 0, a ``number`` from 1. A ``label`` is one of those that stand
+    beside the choices. ``free`` text is no choice and no label, whatever the file looks like.
     """
 
     AUTO = "auto"
     INDEX = "index"
+    NUMBER = "number"
     LETTER = "letter"
+    LABEL = "label"
     TEXT = "text"
     FREE = "free"
 
 
+# What an answer may be of a choice's; of forms that fit as many rows, the first is meant.
+SPOKEN: dict[AnswerForm, str] = {
+    AnswerForm.LABEL: "label",
+    AnswerForm.INDEX: "index (counted from 0)",
+    AnswerForm.NUMBER: "number (counted from 1)",
+    AnswerForm.LETTER: "letter",
+    AnswerForm.TEXT: "text",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The names that a file uses. ``text`` and ``label`` serve where the first names are absent."""
+    """The names that a file uses; those of `NAMES` serve where the first names are absent."""
 
     question: str = "question"
     choices: str = "choices"
@@ -62,10 +96,14 @@ DEFAULT_FIELDS = Fields()
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """The rows of a file, and what was wrong with those that were skipped."""
+    """The rows of a file, what was wrong with those that were skipped, and columns not used.
+
+    A prompt may still use the columns in ``unused``.
+    """
 
     rows: tuple[Row, ...]
     skipped: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +113,7 @@ class _Record:
     where: str
     values: Mapping[str, Any]
     choices: tuple[str, ...] | None
+    labels: tuple[str, ...]
     answer: str
     answer_is_number: bool
 
@@ -123,15 +162,17 @@ def rows_from_records(
     """
     if not raw:
         raise InputError(f"{source} holds no rows; give one labelled example a line")
-    names = _Names.found_in([values for _, values in raw], fields, source)
+    names = _Names.found_in(_present(raw), fields, source)
     if fields.answer_form is AnswerForm.FREE:
-        names = replace(names, choices=None, choice_columns=())
+        names = replace(names, choices=None, columns=_NO_COLUMNS)
     problems: list[str] | None = [] if skip_bad_rows else None
     records = _good(raw, lambda place: _record(*place, names), problems)
     labels = tuple(sorted({record.answer for record in records}))
     are_labels = len(labels) <= min(MOST_LABELS, len(records) // ROWS_PER_LABEL)
     is_free = fields.answer_form is AnswerForm.FREE or not (names.has_choices or are_labels)
-    form = None if is_free or not names.has_choices else _answer_form(records, fields.answer_form)
+    form = None
+    if names.has_choices and not is_free:
+        form = _answer_form(records, fields.answer_form, names, source)
 
     def row(numbered: tuple[int, _Record]) -> Row:
         made = _row(*numbered, names, None if is_free else labels, form, remedy)
@@ -143,7 +184,8 @@ def rows_from_records(
     skipped = tuple(problems or ())
     if not rows:
         raise InputError(f"{source} holds no usable row; the first problem: {skipped[0]}")
-    return DataFile(rows=tuple(rows), skipped=skipped)
+    unused = tuple(name for name in _present(raw) if name not in names.used)
+    return DataFile(rows=tuple(rows), skipped=skipped, unused=unused)
 
 
 def _good(
@@ -161,6 +203,22 @@ def _good(
     return made
 
 
+def _present(raw: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Every name that occurs, in the order of the file."""
+    return list(dict.fromkeys(name for _, values in raw for name in values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Columns of choices. ``may_count_from_1`` says that an answer's number may be a column's."""
+
+    names: tuple[str, ...] = ()
+    may_count_from_1: bool = False
+
+
+_NO_COLUMNS = _Columns()
+
+
 @dataclass(frozen=True, slots=True)
 class _Names:
     """The names under which this file has its parts."""
@@ -169,41 +227,102 @@ class _Names:
     answer: str
     passage: str
     choices: str | None
-    choice_columns: tuple[str, ...]
+    columns: _Columns
 
     @property
     def has_choices(self) -> bool:
-        return self.choices is not None or bool(self.choice_columns)
+        return self.choices is not None or bool(self.columns.names)
+
+    @property
+    def may_count_from_1(self) -> bool:
+        return self.choices is None and self.columns.may_count_from_1
+
+    @property
+    def used(self) -> frozenset[str | None]:
+        parts = (self.question, self.answer, self.passage, self.choices, "id")
+        return frozenset((*parts, *self.columns.names))
 
     @classmethod
-    def found_in(cls, records: Sequence[Mapping[str, Any]], fields: Fields, file: str) -> _Names:
-        present = list(dict.fromkeys(name for record in records for name in record))
-
-        def find(wanted: str, fallback: str, default: str, option: str) -> str:
-            if wanted in present:
-                return wanted
-            if wanted == default and fallback in present:
-                return fallback
-            raise InputError(
-                f"{file} has no field {wanted!r}, only {', '.join(map(repr, present))}; "
-                f"name it with {option}"
-            )
-
-        if fields.choices not in present and fields.choices != DEFAULT_FIELDS.choices:
-            raise InputError(
-                f"{file} has no field {fields.choices!r}, only {', '.join(map(repr, present))}; "
-                "name it with --choices-field"
-            )
-        columns = sorted(
-            (int(match[1]), name) for name in present if (match := CHOICE_COLUMN.fullmatch(name))
-        )
+    def found_in(cls, present: Sequence[str], fields: Fields, file: str) -> _Names:
+        question = _find("question", fields.question, present, file)
+        answer = _find("answer", fields.answer, present, file)
+        choices = _find("choices", fields.choices, present, file, may_lack=True)
+        taken = {question, answer, fields.passage, choices}
         return cls(
-            question=find(fields.question, "text", DEFAULT_FIELDS.question, "--question-field"),
-            answer=find(fields.answer, "label", DEFAULT_FIELDS.answer, "--answer-field"),
+            question=question or "",
+            answer=answer or "",
             passage=fields.passage,
-            choices=fields.choices if fields.choices in present else None,
-            choice_columns=tuple(name for _, name in columns),
+            choices=choices,
+            columns=_columns([name for name in present if name not in taken], file),
         )
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name).casefold()
+
+
+def _find(
+    part: str, wanted: str, present: Sequence[str], file: str, *, may_lack: bool = False
+) -> str | None:
+    """What a file calls a part.
+
+    Raises:
+        InputError: it has no such part, or several names may be meant.
+    """
+    if wanted in present:
+        return wanted
+    listed = ", ".join(map(repr, present))
+    if wanted == getattr(DEFAULT_FIELDS, part):
+        known, others = NAMES[part]
+        for names in (*((name,) for name in known), others):
+            found = [name for name in present if _folded(name) in names]
+            if len(found) > 1:
+                raise InputError(
+                    f"{file}: {' and '.join(map(repr, found))} may each be the {part}; say which "
+                    f"with --{part}-field"
+                )
+            if found:
+                return found[0]
+        if may_lack:
+            return None
+    semicolons = any(";" in name for name in present)
+    hint = "; its header has semicolons: separate by commas, or save as .tsv" if semicolons else ""
+    raise InputError(
+        f"{file} has no field {wanted!r}, only {listed}; name it with --{part}-field{hint}"
+    )
+
+
+def _columns(present: Sequence[str], file: str) -> _Columns:
+    """The columns that hold choices, in order; letters alone only where no other columns do.
+
+    Raises:
+        InputError: two sets of columns may be the choices.
+    """
+    layouts: defaultdict[tuple[str, bool], dict[int, str]] = defaultdict(dict)
+    for name in present:
+        match = CHOICE_COLUMN.fullmatch(_folded(name))
+        if match is None:
+            continue
+        stem, place = match[1] or "", match[2] or match[4]
+        columns = layouts[stem, place.isdecimal()]
+        number = int(place) if place.isdecimal() else LETTERS.index(place)
+        if number in columns:
+            raise InputError(f"{file}: {columns[number]!r} and {name!r} are the same; rename one")
+        columns[number] = name
+    found = []
+    for (stem, is_numbered), columns in layouts.items():
+        numbers = sorted(columns)
+        in_turn = [number for place, number in enumerate(numbers) if number == numbers[0] + place]
+        # By letters an answer is named, so that none before it may lack; numbers give an order.
+        kept = numbers if is_numbered else in_turn
+        if len(kept) > 1 and numbers[0] <= is_numbered:
+            from_1 = kept == in_turn and numbers[0] == is_numbered
+            found.append((stem, _Columns(tuple(columns[number] for number in kept), from_1)))
+    found = [one for one in found if one[0]] or found
+    if len(found) > 1:
+        sets = " or ".join(", ".join(columns.names) for _, columns in found)
+        raise InputError(f"{file}: the choices may be {sets}; take out or rename one of them")
+    return found[0][1] if found else _NO_COLUMNS
 
 
 def _record(where: str, values: Mapping[str, Any], names: _Names) -> _Record:
@@ -213,34 +332,60 @@ def _record(where: str, values: Mapping[str, Any], names: _Names) -> _Record:
     answer = values.get(names.answer)
     if answer is None or _as_text(answer) is None or not str(answer).strip():
         raise DataError(where, f"no answer; fill in {names.answer!r}")
+    choices, labels = _choices(where, values, names) if names.has_choices else (None, ())
     return _Record(
         where=where,
         values=values,
-        choices=_choices(where, values, names) if names.has_choices else None,
+        choices=choices,
+        labels=labels,
         answer=(_as_text(answer) or "").strip(),
         answer_is_number=isinstance(answer, int) and not isinstance(answer, bool),
     )
 
 
-def _choices(where: str, values: Mapping[str, Any], names: _Names) -> tuple[str, ...]:
+def _choices(
+    where: str, values: Mapping[str, Any], names: _Names
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A record's choices, and their labels where it has some."""
+    labels: list[Any] = []
     if names.choices is not None and values.get(names.choices) not in (None, ""):
-        given = values[names.choices]
-        if isinstance(given, str):
-            try:
-                given = json.loads(given)
-            except (ValueError, RecursionError):
-                given = None
-        if not isinstance(given, list):
-            raise DataError(where, f'{names.choices!r} is not a list such as ["yes", "no"]')
+        given, labels = _listed(where, values[names.choices], names.choices)
     else:
-        cells = [values.get(name) for name in names.choice_columns]
-        given = [cell for cell in cells if cell not in (None, "")]
+        given = _cells(where, values, names.columns.names)
     choices = tuple(_as_text(choice) or "" for choice in given)
     if len(choices) < 2:
         raise DataError(where, f"{len(choices)} choices; a question needs at least two")
     if not all(choice.strip() for choice in choices):
         raise DataError(where, "an empty choice, or one that is not text; fill it in")
-    return choices
+    if labels and len(labels) != len(choices):
+        raise DataError(where, f"{len(choices)} choices with {len(labels)} labels; mend the row")
+    return choices, tuple((_as_text(label) or "").strip() for label in labels)
+
+
+def _listed(where: str, value: Any, name: str) -> tuple[list[Any], list[Any]]:
+    """Choices in one field and their labels: a list, or texts and labels beside each other."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = None
+    texts, labels = value, []
+    if isinstance(value, dict):
+        texts, labels = value.get("text"), value.get("label", [])
+    if not (isinstance(texts, list) and isinstance(labels, list)):
+        raise DataError(where, f'{name!r} is not a list such as ["yes", "no"]')
+    return texts, labels
+
+
+def _cells(where: str, values: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
+    """Choices in columns, of which the last may be empty: a question may have fewer."""
+    cells = [None if values.get(name) == "" else values.get(name) for name in columns]
+    while cells and cells[-1] is None:
+        cells.pop()
+    if None in cells:
+        empty, last = columns[cells.index(None)], columns[len(cells) - 1]
+        raise DataError(where, f"{empty!r} is empty and {last!r} is not; fill it in")
+    return cells
 
 
 def _row(
@@ -307,48 +452,76 @@ def _as_text(value: object) -> str | None:
 def _interpret(record: _Record, form: AnswerForm) -> int | None:
     choices = record.choices or ()
     answer = record.answer
-    if form is AnswerForm.INDEX:
+    if form in (AnswerForm.INDEX, AnswerForm.NUMBER):
         # A bound on the digits, since converting thousands of them is refused.
-        good = answer.isascii() and answer.isdecimal() and len(answer) < 9
-        return int(answer) if good and int(answer) < len(choices) else None
-    if form is AnswerForm.LETTER:
-        index = "abcdefghijklmnopqrstuvwxyz".find(answer.lower()) if len(answer) == 1 else -1
-        return index if 0 <= index < len(choices) else None
-    texts = [choice.strip() for choice in choices]
-    return texts.index(answer) if answer in texts else None
+        if not (answer.isascii() and answer.isdecimal() and len(answer) < 9):
+            return None
+        index = int(answer) - (form is AnswerForm.NUMBER)
+    elif form is AnswerForm.LETTER:
+        index = LETTERS.find(answer.lower()) if len(answer) == 1 else -1
+    else:
+        of = record.labels if form is AnswerForm.LABEL else [choice.strip() for choice in choices]
+        index = of.index(answer) if answer in of else -1
+    return index if 0 <= index < len(choices) else None
 
 
-def _answer_form(records: Sequence[_Record], wanted: AnswerForm) -> AnswerForm:
+def _answer_form(
+    records: Sequence[_Record], wanted: AnswerForm, names: _Names, source: str
+) -> AnswerForm:
     """The form that fits most rows.
+
+    Labels that stand beside the choices go before what else an answer may be. A number counted
+    from 1 is looked for among columns alone, which may be numbered so: a list is indexed.
 
     Raises:
         InputError: two forms fit equally well and name different choices.
     """
     if wanted is not AnswerForm.AUTO:
         return wanted
+    forms = list(SPOKEN)
     if any(record.answer_is_number for record in records):
-        return AnswerForm.INDEX
-    forms = (AnswerForm.INDEX, AnswerForm.LETTER, AnswerForm.TEXT)
+        forms = [AnswerForm.LABEL, AnswerForm.INDEX, AnswerForm.NUMBER]
     meanings = {form: [_interpret(record, form) for record in records] for form in forms}
     fits = {form: sum(m is not None for m in found) for form, found in meanings.items()}
+    if not names.may_count_from_1:
+        forms.remove(AnswerForm.NUMBER)
     best = max(forms, key=fits.__getitem__)
-    for other in forms:
-        if other is best or fits[other] < fits[best] or not fits[best]:
-            continue
-        for record, one, two in zip(records, meanings[best], meanings[other], strict=True):
-            if one != two:
-                raise InputError(
-                    f"{record.where}: answer {record.answer!r} may be a choice's {best} or its "
-                    f"{other}; say which with --answer-form {best} or --answer-form {other}"
-                )
+    if best is AnswerForm.LABEL and fits[best]:
+        return best
+    if fits[AnswerForm.NUMBER] > fits[best]:
+        LOG.warning(
+            "%s: more answers fit if they are counted from 1 than as they are read; "
+            "--answer-form number counts from 1",
+            source,
+        )
+    rivals = [form for form in forms if form is not best and fits[form] == fits[best] > 0]
+    for other in rivals:
+        _check_they_agree(records, {form: meanings[form] for form in (best, other)})
+    if names.may_count_from_1 and best in (AnswerForm.INDEX, AnswerForm.NUMBER):
+        LOG.info("%s: answers are counted from %d", source, best is AnswerForm.NUMBER)
     return best
+
+
+def _check_they_agree(
+    records: Sequence[_Record], meanings: Mapping[AnswerForm, Sequence[int | None]]
+) -> None:
+    """Refuse answers to which two forms give different meanings."""
+    (one, ones), (two, twos) = meanings.items()
+    for record, first, second in zip(records, ones, twos, strict=True):
+        if first != second:
+            raise InputError(
+                f"{record.where}: answer {record.answer!r} may be a choice's {SPOKEN[one]} or its "
+                f"{SPOKEN[two]}; say which with --answer-form {one} or --answer-form {two}"
+            )
 
 
 def _not_an_answer(record: _Record, form: AnswerForm) -> str:
     count = len(record.choices or ())
     allowed = {
         AnswerForm.INDEX: f"an index from 0 to {count - 1} (counted from 0)",
+        AnswerForm.NUMBER: f"a number from 1 to {count} (counted from 1)",
         AnswerForm.LETTER: f"a letter from A to {chr(ord('A') + count - 1)}",
+        AnswerForm.LABEL: "a choice's label",
         AnswerForm.TEXT: "the text of a choice",
     }
     shown = record.answer if len(record.answer) < 40 else record.answer[:40] + "..."

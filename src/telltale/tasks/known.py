@@ -98,3 +98,8 @@ class NamedTask:
     shots_by: str | None = None
     shot_answer: str | None = None
     only: tuple[str, str] | None = None
+
+    @property
+    def needs_no_data(self) -> bool:
+        """Whether telltale alone has its rows."""
+        return self.hub is None and self.wheel is None

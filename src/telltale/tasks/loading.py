@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from telltale.arguments import (
+    PATH,
+    SEED,
+    SWITCH,
+    Check,
+    an,
+    checked,
+    count_of,
+    either,
+    several,
+    text_or,
+    texts,
+)
 from telltale.errors import DataError, InputError
+from telltale.files import sha256_of
 from telltale.tasks.asking import Asking, make_task
-from telltale.tasks.datafile import DEFAULT_FIELDS, Fields, read_data_file
+from telltale.tasks.datafile import DEFAULT_FIELDS, AnswerForm, Fields, read_data_file
 from telltale.tasks.group import group, members
 from telltale.tasks.named import named_task
+from telltale.tasks.prompts import fields_of
 from telltale.tasks.shots import Pool
 from telltale.tasks.sources import read_split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from telltale.tasks.datafile import DataFile
-    from telltale.tasks.rows import Row
     from telltale.tasks.task import Scorer, Task
 
 LOG = logging.getLogger(__name__)
@@ -26,6 +43,39 @@ HARNESS = "harness:"
 HUB = "hf:"
 
 
+def _function(value: object) -> object:
+    if not callable(value):
+        raise TypeError
+    return value
+
+
+def _fields(value: object) -> Fields:
+    given: Fields = an(Fields)(value)
+    several(an(str))((given.question, given.choices, given.answer, given.passage))
+    return replace(given, answer_form=AnswerForm(given.answer_form))
+
+
+ARGUMENTS = {
+    "task": text_or("a task's name"),
+    "data": Check("the path of a file", PATH.take),
+    "data_dir": Check("the path of a folder", PATH.take),
+    "split": text_or("a split's name"),
+    "shots": count_of("examples"),
+    "seed": SEED,
+    "protocol": text_or("loglik, chat or text"),
+    "prompt": text_or("a template"),
+    "scoring": text_or("loglik, loglik-per-token or loglik-per-character"),
+    "extract": text_or("exact, letter, number, math or regex:PATTERN"),
+    "scorer": Check("a function, or where it is: FILE.py:NAME", either(an(str), _function)),
+    "metric": text_or("a metric's name"),
+    "stop": Check("a text or several", texts),
+    "max_new_tokens": count_of("tokens"),
+    "fields": Check('telltale.tasks.datafile.Fields, such as Fields(question="body")', _fields),
+    "skip_bad_rows": SWITCH,
+}
+
+
+@checked(ARGUMENTS)
 def load_task(
     task: str | None = None,
     *,
@@ -87,8 +137,7 @@ def load_task(
         prompt,
         scoring,
         extract,
-        # One given alone is one, and not as many as it has letters.
-        None if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        None if stop is None else tuple(stop),
         max_new_tokens,
         shots,
         seed,
@@ -98,7 +147,7 @@ def load_task(
         _refuse("--data", data_dir=data_dir, split=split, metric=metric)
         file = Path(data)
         found = read_data_file(file, fields, skip_bad_rows=skip_bad_rows)
-        return make_task(file.name, _usable(found), asking)
+        return _of_rows(_name_of(file), found, asking)
     assert task is not None
     is_several = "," in task and not Path(task.removeprefix(HARNESS)).is_file()
     named = members(task) if is_several else [(task, 1.0)]
@@ -135,7 +184,7 @@ def _of_hub(
 
     dataset = name.removeprefix(HUB)
     found = read_dataset(dataset, split, fields, skip_bad_rows=skip_bad_rows)
-    return make_task(name, _usable(found), asking)
+    return _of_rows(name, found, asking)
 
 
 def _named(name: str, data_dir: Path | None, split: str | None, asking: Asking) -> Task:
@@ -182,7 +231,28 @@ def _refuse(task: str, asking: Asking | None = None, **given: object) -> None:
             )
 
 
-def _usable(found: DataFile) -> tuple[Row, ...]:
+def _name_of(file: Path) -> str:
+    """What a file's task is called: two files of one name are told apart by their folders."""
+    path = Path(os.path.abspath(file))
+    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+
+
+def names_apart(tasks: Sequence[Task]) -> list[str]:
+    """The tasks' names; files of one name in folders of one name have a hash of what they hold."""
+    digests = [sha256_of(*(example.digest for example in task.examples)) for task in tasks]
+    kinds = Counter(name for name, _ in {(t.name, d) for t, d in zip(tasks, digests, strict=True)})
+    return [
+        f"{task.name} {digest[:8]}" if kinds[task.name] > 1 and _is_file(task.name) else task.name
+        for task, digest in zip(tasks, digests, strict=True)
+    ]
+
+
+def _is_file(name: str) -> bool:
+    return "/" in name and not name.startswith((HUB, HARNESS))
+
+
+def _of_rows(name: str, found: DataFile, asking: Asking) -> Task:
+    """The task of rows that were found; what of them is left out or not used is told."""
     if found.skipped:
         LOG.warning(
             "Left out %d of %d rows; the first: %s",
@@ -190,7 +260,12 @@ def _usable(found: DataFile) -> tuple[Row, ...]:
             len(found.skipped) + len(found.rows),
             found.skipped[0],
         )
-    return found.rows
+    task = make_task(name, found.rows, asking)
+    asked = fields_of(task.template)
+    unused = [column for column in found.unused if column not in asked]
+    if unused:
+        LOG.info("%s: columns not used: %s", name, ", ".join(unused))
+    return task
 
 
 def _scorer(given: str | Callable[..., float]) -> Scorer:

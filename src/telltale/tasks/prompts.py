@@ -40,6 +40,15 @@ def default_template(rows: Sequence[Row], protocol: Protocol, *, lettered: bool)
     return passage + TEMPLATES[protocol, lettered]
 
 
+def fields_of(template: str) -> set[str]:
+    """The names that a template has in braces.
+
+    Raises:
+        InputError: it is malformed.
+    """
+    return {field for _, field in _parse(template) if field}
+
+
 def with_options(row: Row) -> Row:
     """The row with its choices as lettered lines in the field ``options``, and letters for choices.
 

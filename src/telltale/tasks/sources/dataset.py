@@ -1,8 +1,7 @@
 """Any data set of the hub, ``hf:DATASET`` or ``hf:DATASET:CONFIG``, as one's own rows.
 
-The rules are those of a file of one's own (`telltale.tasks.datafile`), with two things that the
-hub has and a file has not: labels stored as numbers are their names, and choices may be nested, as
-ARC's are: a list of texts beside a list of labels, one of which is the answer.
+The rules are those of a file of one's own (`telltale.tasks.datafile`), with one thing that the hub
+has and a file has not: labels stored as numbers are their names.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 PREFERRED = ("validation", "test", "train")
 _NAME = re.compile(r"(?P<dataset>\w[\w.-]*/\w[\w.-]*)(?::(?P<config>[^:/]+))?", re.ASCII)
-_TEXTS, _LABELS = "text", "label"  # the parts of nested choices
 _NO_TEXT = ("Image", "Audio", "Video", "Pdf", "Nifti", "Mesh")  # kinds of columns with no text in
 
 
@@ -85,20 +83,13 @@ def _records(table: Any, fields: Fields) -> list[Mapping[str, Any]]:
         for name, kind in columns.items()
         if type(kind).__name__ == "ClassLabel" and name != indices
     }
-    return [_record(row, names, fields) for row in table.select_columns(list(columns))]
+    return [_record(row, names) for row in table.select_columns(list(columns))]
 
 
-def _record(
-    row: Mapping[str, Any], names: Mapping[str, list[str]], fields: Fields
-) -> Mapping[str, Any]:
+def _record(row: Mapping[str, Any], names: Mapping[str, list[str]]) -> Mapping[str, Any]:
     record = dict(row)
     for name, classes in names.items():
         # Where there is no label, it is None or -1.
         known = record[name] is not None and 0 <= record[name] < len(classes)
         record[name] = classes[record[name]] if known else None
-    choices, answer = record.get(fields.choices), record.get(fields.answer)
-    if isinstance(choices, dict) and {_TEXTS, _LABELS} <= choices.keys():
-        record[fields.choices] = choices[_TEXTS]
-        labels = choices[_LABELS]
-        record[fields.answer] = labels.index(answer) if answer in labels else answer
     return record

