@@ -269,6 +269,11 @@ def table(figures: dict[str, Any]) -> str:
         lines.append(f"| {label} | {' | '.join(cells)} |")
     lines += [
         "",
+        "| answers that differ from the whole model's, by accuracy and by likelihood, median |",
+    ]
+    lines += ["| --- |", f"| {', '.join(changes(pairs, depth) for depth in depths)} |"]
+    lines += [
+        "",
         "| BEST: claims / gains, held out / layers removed | by "
         + " | by ".join(OBJECTIVES)
         + " |",
@@ -281,6 +286,17 @@ def table(figures: dict[str, Any]) -> str:
         cells = [best_of(of_pairs, name) for name in OBJECTIVES]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def changes(pairs: Mapping[str, Any], depth: int) -> str:
+    """The median share of answers that become right or wrong, by accuracy and by likelihood."""
+    shares = [
+        statistics.mean(a != b for a, b in zip(scores[0], scores[depth], strict=True))
+        for pair in pairs.values()
+        for name in ("accuracy", "likelihood")
+        for scores in [pair["objectives"][name]["held_out_scores"]]
+    ]
+    return f"{depth} removed: {100 * statistics.median(shares):.0f}%"
 
 
 def best_of(pairs: Sequence[dict[str, Any]], name: str) -> str:

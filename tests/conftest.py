@@ -36,6 +36,17 @@ def _own_home(
         monkeypatch.setenv("TELLTALE_HOME", str(tmp_path_factory.mktemp("home")))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _module_home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """What a module's own fixtures search is noted in no ledger of the user's, nor in another's."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "model_or_skip" not in vars(request.module):  # which fetches a model once, for good
+            patch.setenv("TELLTALE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama on disk. Tests that change it copy it first."""

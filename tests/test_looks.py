@@ -113,7 +113,7 @@ def test_a_final_set_cannot_come_later_into_a_study(
     tiny_folder: Path, tmp_path: Path, sums: Path
 ) -> None:
     search(tiny_folder, sums, tmp_path / "without")
-    with pytest.raises(InputError, match=r"begun with no --final, and .* sealed when a study beg"):
+    with pytest.raises(InputError, match=r"begun with no final, and .* sealed when a study beg"):
         search(tiny_folder, sums, tmp_path / "without", final=20)
     search(tiny_folder, sums, tmp_path / "with", final=20, tolerance=0.9)
     for other, said in ((None, "no --final"), (25, "--final 25")):

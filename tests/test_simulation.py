@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -29,14 +29,12 @@ def simulation() -> ModuleType:
 
 
 def simulated(
-    simulation: ModuleType, world: str, objective: str, studies: int = STUDIES
+    simulation: ModuleType, world: str, objective: str, studies: int = STUDIES, **row: Any
 ) -> dict[str, float]:
     source = np.random.default_rng(11)
+    of = simulation.Row(simulation.worlds()[world], objective, (150, 150), **row)
     found = [
-        simulation.study(
-            simulation.worlds()[world], objective, (150, 150), source, check=number < 1
-        )
-        for number in range(studies)
+        simulation.study(of, source, check=number < 1, covers=True) for number in range(studies)
     ]
     summary: dict[str, float] = simulation.summary(found)
     return summary
@@ -60,6 +58,21 @@ def test_where_any_shallower_model_loses_too_much_it_is_rarely_called_safe(
     found = simulated(simulation, "any shallower model loses 3.05 points", "likelihood")
     assert found["safe_wrongly"] < 0.13
     assert found["safe_depth"] < 0.8
+
+
+def test_intervals_hold_with_few_passages_and_with_marks(simulation: ModuleType) -> None:
+    world = "any shallower model loses 3.05 points"
+    passages = simulated(simulation, world, "likelihood", 60, clusters=(30,) * 5)
+    marks = simulated(simulation, world, "accuracy", 40, scored=simulation.GRADED)
+    for found in (passages, marks):
+        assert found["covered"] >= 0.85
+        assert found["bounded"] >= 0.85
+        assert found["safe_wrongly"] < 0.15
+
+
+def test_ten_searches_of_one_held_out_set_rarely_claim_wrongly(simulation: ModuleType) -> None:
+    found = simulated(simulation, "no layer matters", "accuracy", 60, reruns=10)
+    assert found["confirmed_wrongly"] < 0.15
 
 
 def test_where_layers_harm_the_default_gains_as_much_as_the_published_way(

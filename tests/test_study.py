@@ -167,11 +167,11 @@ def test_only_what_has_changed_is_suspected(finished: Path, tiny_folder: Path) -
     with pytest.raises(InputError) as caught:
         search(tiny_folder, finished, held_out=31)
     said = str(caught.value).partition("differs in: ")[2]
-    assert said == "the held-out set (--held-out was 30 and is 31); give another --out"
+    assert said == "the held-out set (held_out was 30 and is 31); give another `out`"
     with pytest.raises(InputError) as caught:
         search(tiny_folder, finished, seed=1)
     said = str(caught.value).partition("differs in: ")[2]
-    assert said.startswith("the search set (--seed was 0 and is 1); the held-out set (--seed was")
+    assert said.startswith("the search set (seed was 0 and is 1); the held-out set (seed was")
     assert "--shots" not in said
 
 
@@ -292,7 +292,7 @@ def test_a_study_of_the_last_format_is_read_and_not_gone_on_with(
     telltale.export(old, pick="1", to=tmp_path / "checkpoint")
     assert (tmp_path / "checkpoint" / "recipe.json").is_file()
     before = (old / "study.sqlite").read_bytes()
-    with pytest.raises(InputError, match=r"format 4\), whose sets .* only read .*another --out"):
+    with pytest.raises(InputError, match=r"format 4\), whose sets .* only read .*another `out`"):
         search(tiny_folder, old)
     assert (old / "study.sqlite").read_bytes() == before
 

@@ -107,7 +107,9 @@ def in_python(message: str) -> str:
     """A message with the functions' parameters in place of the command's options."""
 
     def named(match: re.Match[str]) -> str:
-        return PARAMETERS.get(match[1], match[0])
+        name = PARAMETERS.get(match[1], match[0])
+        # "another out" would be read as words of the sentence.
+        return f"`{name}`" if message[: match.start()].endswith("another ") else name
 
     return OPTION.sub(named, message)
 

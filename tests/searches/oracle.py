@@ -42,7 +42,7 @@ def best_and_bsba(table: Table, order: list[int]) -> tuple[list[int], list[int]]
     best, bsba = [], []
     for count in range(len(order) + 1):
         score = table(frozenset(order[:count]))
-        if score >= table(frozenset(best)):
+        if score > table(frozenset(best)):
             best = order[:count]
         if score >= table(frozenset()):
             bsba = order[:count]

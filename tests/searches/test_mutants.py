@@ -60,15 +60,16 @@ REMOVAL = [
      "return min(enough, key=lambda model: len(model.removed))"),
     ("BSBA must beat the baseline", "model.accuracy >= self.baseline",
      "model.accuracy > self.baseline or not model.removed"),
-    ("BEST keeps the most layers of equals", "(model.accuracy, len(model.removed))",
-     "(model.accuracy, -len(model.removed))"),
+    ("BEST keeps the fewest layers of equals", "(model.accuracy, -len(model.removed))",
+     "(model.accuracy, len(model.removed))"),
     ("a rejected model is kept", "if done.accepted:", "if True:"),
 ]  # fmt: skip
 SPLIT = [
     ("passages are not looked at", ', "passage": example.passage}', "}"),
     ("contexts are not looked at", '"context": example.context, ', ""),
     ("white space makes another text", "(kind, folded(text))", "(kind, text)"),
-    ("the final set starts anew", "sealed, rest = _fill(rest,", "sealed, rest = _fill(groups,"),
+    ("the final set starts anew", "sealed, rest = _fill(rest[::-1],",
+     "sealed, rest = _fill(groups,"),
     ("the held-out set starts anew", "kept_out, _ = _fill(rest,", "kept_out, _ = _fill(groups,"),
 ]  # fmt: skip
 

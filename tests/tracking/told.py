@@ -9,6 +9,7 @@ from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
 from telltale.result import Findings, PathModel, verdict
 from telltale.searches import Removal, Round
+from telltale.selection import Level, claims
 
 if TYPE_CHECKING:
     from telltale.watcher import Watcher
@@ -73,8 +74,14 @@ def document(*, final: bool = True) -> dict[str, Any]:
         )
         for number, kept in enumerate(REMOVAL.kept)
     ]
+    compared = {model.kept.path: model.held_out for model in models}
     found = Findings(
-        models, best=models[1], bsba=models[2], confirmed_best=models[1], fastest_safe=None
+        models,
+        best=models[1],
+        bsba=models[2],
+        confirmed_best=models[1],
+        fastest_safe=None,
+        claims=claims(REMOVAL, compared, compared, 0.03, Level(0.05)),
     )
     last = {
         "name": "confirmed_best",
