@@ -2,12 +2,13 @@ r"""The models of the recorded paths measured again, every outcome kept.
 
 `objectives.py` keeps which layers each objective removed and the held-out scores of every model on
 its path, but of the search set only accuracies. What certifies a model may order the models by the
-search set's own evidence, so this measures the few models of each recorded path again, on the search
-set and, with --held-out, on the held-out set, and keeps the log-likelihood of every choice. It draws
-the same sets and batches as the search did, and says how far its accuracies are from the recorded.
+search set's own evidence, so this measures the few models of each recorded path again, on the
+search set and, with --held-out, on the held-out set, and keeps the log-likelihood of every choice.
+It draws the sets and batches that the search had, which for these tasks later commits draw too, and
+says how far its accuracies are from the recorded.
 
     python benchmarks/recorded.py --data-dir DIR --figures benchmarks/figures/objectives.json \
-        --out benchmarks/figures/recorded
+        --studies recorded --out benchmarks/figures/recorded
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ A study is a table: examples by layers. Example i answers right with the layers 
 with g and z standard normal, z correlated between layers, V(S) the variance of the sum, and y_i its
 label, 1 or -1. So a path's true accuracy is the mean of Phi(level + shift(S) + bias(S)) and
 Phi(level + shift(S) - bias(S)) exactly, and candidates differ from each other and from the whole
-model on as many examples as ``s`` makes of it, as real ones do. Examples may come in clusters, which
-have a part of g and z in common; a scorer may give marks between 0 and 1. What is chosen and
+model on as many examples as ``s`` makes of it, as real ones do. Examples may come in clusters,
+which have a part of g and z in common; a scorer may give marks between 0 and 1. What is chosen and
 concluded is telltale's own code (`telltale.selection`, `telltale.stats`); the greedy search,
 rewritten on arrays for speed, is compared with telltale's on the first studies of every row.
 

@@ -18,24 +18,38 @@ def outcomes(scores: list[int]) -> dict[int, Outcome]:
 
 
 def found_by(
-    search: list[float], held_out: list[list[int]], max_loss: float = 0.03, looks: int = 0
+    search: list[float],
+    held_out: list[list[int]],
+    max_loss: float = 0.03,
+    looks: int = 0,
+    searched: list[list[int]] | None = None,
 ) -> Findings:
-    """A search that removed layers 7, 2 and so on, by its accuracies; the whole model's first."""
+    """A search that removed layers 7, 2 and so on, by its accuracies; the whole model's first.
+
+    Where the search set's scores are not given, they are the held-out set's.
+    """
     rounds = [
         Round(layer, True, {layer: accuracy}, {layer: accuracy})
         for layer, accuracy in zip((7, 2, 4), search[1:], strict=False)
     ]
     removal = Removal(LayerPath.whole(9), search[0], search[0], tuple(rounds))
-    whole = outcomes(held_out[0])
-    compared: dict[LayerPath, Comparison] = {}
-    for model, scores in zip(removal.kept, held_out, strict=True):
-        compared[model.path] = compare(whole, outcomes(scores) if model.removed else whole)
+
+    def by_path(of: list[list[int]]) -> dict[LayerPath, Comparison]:
+        whole = outcomes(of[0])
+        return {
+            model.path: compare(whole, outcomes(scores) if model.removed else whole)
+            for model, scores in zip(removal.kept, of, strict=True)
+        }
+
+    compared = by_path(held_out)
     models = {
         model.path: PathModel(model, 9, compared[model.path], {}, 2.5, 10.0, {})
         for model in removal.kept
     }
     return findings(
-        removal, models, claims(removal, compared, compared, max_loss, Level(0.05, looks))
+        removal,
+        models,
+        claims(removal, by_path(searched or held_out), compared, max_loss, Level(0.05, looks)),
     )
 
 
@@ -103,3 +117,67 @@ def test_documents_hold_every_model_of_the_path_in_one_form() -> None:
     assert found["best"]["loses_at_most"] < -0.1
     assert found["baseline"]["loses_at_most"] == 0
     assert found_by([0.5, 0.6], [WHOLE, WORSE]).documents()["confirmed_best"] is None
+
+
+def scores(mended: int, broken: int) -> list[int]:
+    """Of 400 examples, the whole model has the first 200 right."""
+    return [0] * broken + [1] * (200 - broken) + [1] * mended + [0] * (200 - mended)
+
+
+HALF = scores(0, 0)
+
+
+def test_a_model_that_seems_safe_by_itself_is_told_why_it_is_not_certified() -> None:
+    """The safest on the search set fails, and this one must pass at a fifth of the level."""
+    found = found_by(
+        [0.5, 0.5, 0.5],
+        [HALF, scores(10, 12), scores(40, 48)],
+        searched=[HALF, scores(0, 40), HALF],
+    )
+    said = verdict(found, 0.03, 0.95)
+    one = next(one for one in found.claims.asked if len(one.model.removed) == 1)
+    assert found.path[1].held_out.loses_at_most < 0.03
+    assert not one.certified
+    assert "No shallower model is certified" in said
+    assert "Taken by itself, without layer 7 it loses at most" in said
+    assert (
+        "but of 2 models that are asked about together, this one must pass at 99%, not at" in said
+    )
+
+
+def test_where_none_is_certified_the_nearest_is_named() -> None:
+    said = verdict(found_by([0.5, 0.5, 0.5], [HALF, scores(0, 40), scores(5, 30)]), 0.03, 0.95)
+    assert "what comes nearest: without layers 2, 7 it loses at most" in said
+    assert "Taken by itself" not in said
+
+
+def test_looks_before_are_said_with_the_level_that_they_leave() -> None:
+    fresh = found_by([0.5, 0.6], [WHOLE, BETTER])
+    assert "looked at" not in verdict(fresh, 0.03, 0.95)
+    for looks, said in (
+        (1, "Since 1 other search had looked at some of these held-out examples, these claims "),
+        (3, "Since 3 other searches had looked at some of these held-out examples, these claims "),
+    ):
+        found = found_by([0.5, 0.6], [WHOLE, BETTER], looks=looks)
+        sentence = verdict(found, 0.03, 0.95)
+        assert said in sentence
+        assert f"{100 * (1 - 0.05 / (1 + looks) ** 2):.4g}% instead of 95%" in sentence
+        assert found.documents()["claims"]["looks_before"] == looks
+
+
+def test_a_gain_that_is_not_shown_after_many_looks_is_said_so() -> None:
+    gains = scores(30, 12)
+    assert found_by([0.5, 0.6], [HALF, gains]).confirmed_best is not None
+    worn = found_by([0.5, 0.6], [HALF, gains], looks=9)
+    assert worn.confirmed_best is None
+    said = verdict(worn, 0.03, 0.95)
+    assert said.startswith("No gain is shown: ")
+    assert "which is not enough after as many looks at them" in said
+
+
+def test_the_document_says_of_which_models_it_was_asked() -> None:
+    found = found_by([0.5, 0.6, 0.55], [WHOLE, BETTER, WORSE]).documents()["claims"]
+    assert [one["removed"] for one in found["asked"]] == [[7], [7, 2]]
+    assert [one["certified"] for one in found["asked"]] == [True, False]
+    assert found["safety_level"] == 2 * found["gain_level"] == pytest.approx(0.05)
+    assert all((one["p_value"] <= one["level"]) == one["certified"] for one in found["asked"])
