@@ -374,12 +374,14 @@ def _guards(facts: Facts) -> list[str]:
 
 def evaluation(document: dict[str, Any], out: Console) -> None:
     """Print an evaluation in two lines."""
-    low, high = document["interval"]
+    interval = ""
+    if document["interval"] is not None:  # of examples on one passage there is none
+        low, high = document["interval"]
+        interval = f" (95% interval {percent(low)} to {percent(high)})"
     removed = ", ".join(map(str, document["removed"])) or "none"
     out.print(
         f"{document['model']['name']} on {document['task']['name']}: "
-        f"{percent(document['accuracy'])} of {len(document['examples'])} examples "
-        f"(95% interval {percent(low)} to {percent(high)})"
+        f"{percent(document['accuracy'])} of {len(document['examples'])} examples{interval}"
     )
     out.print(f"{document['layers']} layers; removed: {removed}")
     if "cut_off" in document:
