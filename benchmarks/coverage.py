@@ -68,7 +68,7 @@ KINDS = ((False, True), (True, False), (True, True), (False, False))
 @functools.cache
 def bounds(mended: int, broken: int, size: int) -> tuple[tuple[float, float], float]:
     """The interval of a gain, and what is lost at most."""
-    found = Pairs((mended - broken) / size, size, mended + broken, 1.0, mended, broken)
+    found = Pairs((mended - broken) / size, size, mended, broken)
     return gain_interval(found), loses_at_most(found)
 
 
