@@ -14,6 +14,7 @@ from telltale.errors import InputError
 from telltale.home import data_dir
 from telltale.ledger import Looks, Seen, note_look, note_searched, seen_before
 from telltale.reading import read_study
+from tests import tiny
 from tests.studies import PAGE
 
 if TYPE_CHECKING:
@@ -149,3 +150,17 @@ def test_a_seal_that_another_search_broke_is_told(
     said = [line for line in found["cautions"] if "20 of the 20 final examples were sea" in line]
     assert len(said) == 1
     assert search(tiny_folder, sums, sealed, **settings).document["cautions"] == found["cautions"]
+
+
+def test_what_another_model_was_asked_does_not_count(
+    tiny_folder: Path, tmp_path: Path, sums: Path
+) -> None:
+    other = tiny.save(tmp_path / "other", rope_theta=4000.0)
+    found = [
+        search(model, sums, tmp_path / name).document["claims"]["looks_before"]
+        for model, name in ((tiny_folder, "a"), (other, "b"))
+    ]
+    assert found == [0, 0]
+    again = search(tiny_folder, sums, tmp_path / "c", max_loss=0.1).document["claims"]
+    assert again["looks_before"] == 1
+    assert again["safety_level"] == pytest.approx(0.05 / 4)

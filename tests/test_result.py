@@ -155,8 +155,8 @@ def test_looks_before_are_said_with_the_level_that_they_leave() -> None:
     fresh = found_by([0.5, 0.6], [WHOLE, BETTER])
     assert "looked at" not in verdict(fresh, 0.03, 0.95)
     for looks, said in (
-        (1, "Since 1 other search had looked at some of these held-out examples, these claims "),
-        (3, "Since 3 other searches had looked at some of these held-out examples, these claims "),
+        (1, "Since 1 other search of this model had looked at some of these held-out examples, "),
+        (3, "Since 3 other searches of this model had looked at some of these held-out examples, "),
     ):
         found = found_by([0.5, 0.6], [WHOLE, BETTER], looks=looks)
         sentence = verdict(found, 0.03, 0.95)

@@ -330,9 +330,9 @@ def evaluate(
 
     Returns:
         ``model``, ``task``, ``removed``, ``layers``, ``accuracy``, ``interval`` (95%; None where
-        all examples share one passage), ``cautions`` (sentences that a reader should be told), and ``examples``, each with ``id``,
-        ``score``, ``answer`` and ``loglikelihoods``, or where text was generated ``right``,
-        ``text`` and ``cut_off``. Where layers are removed also ``text``, with ``perplexity`` and
+        all examples share one passage), ``cautions`` (sentences that a reader should be told), and
+        ``examples``, each with ``id``, ``score``, ``answer`` and ``loglikelihoods``, or where text
+        was generated ``right``, ``text`` and ``cut_off``. Where layers are removed also ``text``, with ``perplexity`` and
         ``whole_perplexity``.
 
     Raises:

@@ -1,8 +1,9 @@
 """The ledger: which searches have looked at which examples, on this machine.
 
 Every look at a held-out set wears it out a little: who searches again and again until it pleases
-has chosen by it. Examples are known by their content, so that renaming or reshuffling a file, or
-asking with another prompt, hides nothing. It knows only this machine and user.
+has chosen by it. Examples are known by their content and the model that was asked, so that
+renaming or reshuffling a file, or asking with another prompt, hides nothing, and what another model
+was asked does not count. It knows only this machine and user.
 
 A search has a place in the order of looks, which it keeps: run again, it is told what it was told
 the first time, whoever has looked since. Rows of a ledger that kept no places (``looks`` alone)

@@ -243,9 +243,9 @@ def _at_most(bounds: Mapping[LayerPath, float], model: Kept) -> str:
 def _of_looks(level: Level, confidence: float) -> str:
     others = "1 other search" if level.looks == 1 else f"{level.looks} other searches"
     return (
-        f"Since {others} had looked at some of these held-out examples, these claims are made at "
-        f"{100 * (1 - level.safety):.4g}% instead of {100 * confidence:g}%; another --seed, or "
-        "more data, has examples that none has looked at."
+        f"Since {others} of this model had looked at some of these held-out examples, these claims "
+        f"are made at {100 * (1 - level.safety):.4g}% instead of {100 * confidence:g}%; data that "
+        "none has looked at would give them in full."
     )
 
 

@@ -17,7 +17,7 @@ from telltale.elsewhere import Page, built_in_page, perplexities, windows_of
 from telltale.engine.selftest import slowed, told, unable
 from telltale.errors import InputError
 from telltale.evidence import compare, generation_counts
-from telltale.files import sha256_of_json, write_json
+from telltale.files import sha256_of, sha256_of_json, write_json
 from telltale.ledger import Looks, note_look, note_searched, seen_before
 from telltale.paths import LayerPath, check_layers
 from telltale.plan import Plan
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from telltale.question import Question
     from telltale.searches import Removal
     from telltale.settings import Settings
-    from telltale.tasks import Task
+    from telltale.tasks import Example, Task
 
 RESULT_FILE = "result.json"
 LIBRARIES = ("telltale-llm", "torch", "transformers", "tokenizers")
@@ -152,14 +152,19 @@ def search_name(identity: Mapping[str, Any], question: Question, settings: Setti
 
 
 def _names(question: Question, roles: Collection[str]) -> list[str]:
-    """Every name of the examples of some sets."""
+    """Every name by which the ledger knows the examples of some sets."""
     return [
         name
         for role in question.sets
         if role in roles
         for example in question.sets[role]
-        for name in example.names
+        for name in _names_of(question, example)
     ]
+
+
+def _names_of(question: Question, example: Example) -> list[str]:
+    """An example's names beside this model: what another model was asked wears nothing out."""
+    return [sha256_of(question.source.sha256, name) for name in example.names]
 
 
 def _check_sealed(question: Question, search: str) -> None:
@@ -169,7 +174,7 @@ def _check_sealed(question: Question, search: str) -> None:
         InputError: they were.
     """
     examples = question.sets.get(FINAL, ())
-    seen = seen_before(search, [example.names for example in examples])
+    seen = seen_before(search, [_names_of(question, example) for example in examples])
     if seen is not None and seen.examples:
         by = f"{seen.searches} search{'es' if seen.searches > 1 else ''}"
         raise InputError(
@@ -364,7 +369,7 @@ class _Run:
                 return None
             sealed = {"name": found.recommended, "removed": list(model.kept.removed)}
             # Whoever has looked since the study began has broken the seal.
-            examples = [example.names for example in self.question.sets[FINAL]]
+            examples = [_names_of(self.question, example) for example in self.question.sets[FINAL]]
             seen = seen_before(self.search, examples)
             unsealed = 0 if seen is None else seen.examples
             self.records.set_facts({"final": sealed, "final_unsealed": unsealed})

@@ -151,7 +151,10 @@ def finished(document: Mapping[str, Any], held_out_looks: int | None) -> Facts:
         models=models,
         rounds=rounds,
         verdict=document["verdict"],
-        minds=(*(f"{line}." for line in document["cautions"]), *_looks(held_out_looks)),
+        minds=(
+            *(f"{line}." for line in document["cautions"]),
+            *_looks(held_out_looks, document.get("claims", {}).get("looks_before")),
+        ),
         final=final_sentence(document),
         cost=(
             cost_sentence(document, rounds),
@@ -242,9 +245,9 @@ def _pair(interval: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _looks(held_out_looks: int | None) -> tuple[str, ...]:
-    """That other searches have looked at the same examples, in a sentence, where they have."""
-    if not held_out_looks:
+def _looks(held_out_looks: int | None, said: int | None) -> tuple[str, ...]:
+    """That other searches have looked at the same examples, unless the verdict has said it."""
+    if not held_out_looks or held_out_looks == said:
         return ()
     return (
         f"{held_out_looks} other search{'es have' if held_out_looks > 1 else ' has'} "
