@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,15 @@ def test_only_an_option_is_translated() -> None:
         "held_out 3, --no-deps, a--limit, x/--limit, --limit-it"
     )
     assert PARAMETERS["guard"] == "guards"
+
+
+def test_no_module_has_the_name_of_a_public_function() -> None:
+    """An import of the module would put it in the function's place."""
+    modules = {module.name for module in pkgutil.iter_modules(telltale.__path__)}
+    functions = {name for name in telltale.__all__ if inspect.isfunction(getattr(telltale, name))}
+    assert {"search", "preview", "export"} <= functions
+    assert not modules & functions
+
+
+def test_questions_can_be_previewed_twice() -> None:
+    assert telltale.preview("capitals", 1) == telltale.preview("capitals", 1)

