@@ -73,6 +73,11 @@ def _convert(file: Path, folder: Path) -> None:
     where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     with quiet_transformers(), bars:
         tokenizer: Any = AutoTokenizer.from_pretrained(**where)
+        if _asks_for_bos(file) and tokenizer("a")["input_ids"][0] != tokenizer.bos_token_id:
+            raise ValueError(
+                "this release of transformers makes a tokenizer of it that leaves out the "
+                "beginning-of-text token; pip install 'telltale-llm[gguf]' gets one that does not"
+            )
         model: Any
         model, loading = AutoModelForCausalLM.from_pretrained(
             **where, dtype=torch.float32, output_loading_info=True
@@ -92,6 +97,14 @@ def _convert(file: Path, folder: Path) -> None:
     for licence in (found for pattern in LICENCES for found in file.parent.glob(pattern)):
         if licence.is_file():
             shutil.copy(licence, folder)
+
+
+def _asks_for_bos(file: Path) -> bool:
+    """Whether a GGUF file says that every text begins with the beginning-of-text token."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(file).get_field("tokenizer.ggml.add_bos_token")
+    return field is not None and bool(field.parts[field.data[0]][0])
 
 
 def _write_plain_config(path: Path) -> None:
