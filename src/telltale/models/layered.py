@@ -272,8 +272,8 @@ class LayeredModel:
         def skip(index: int) -> Callable[..., Any]:
             return lambda *_, **__: self._as_output(index, hidden[:, None])
 
-        # The tokens given do not matter: their embeddings are replaced by the first layer. Each has a
-        # row, since a model may have no embedding of positions past its longest text.
+        # The tokens given do not matter: their embeddings are replaced by the first layer. Each
+        # has a row, since a model may have no embedding of positions past its longest text.
         tokens = torch.zeros((hidden.shape[0], 1), dtype=torch.long, device=self.device)
         with replaced_forwards(self.layers, [skip(i) for i in range(self.depth)]):
             logits: Tensor = self._own_forward(tokens).logits
