@@ -5,8 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 DEMO_TASK := capitals --limit 40 --held-out 100 --max-removed 2
+LOCK := locked.txt
+# What depends on the releases of transformers and of what comes with it, and of scipy.
+CONTRACT := tests/engine tests/models tests/checkpoints tests/test_families.py \
+  tests/test_library_warnings.py tests/test_exact.py tests/test_bounded.py
+CONTRACT_TOOLS := hypothesis pytest pytest-xdist
 
-.PHONY: demo test test-slow check docs format clean
+.PHONY: demo test test-slow test-lowest test-newest check docs format lock clean
 
 demo: $(VENV)/installed  ## A real model, a search, a table and a verified checkpoint.
 	rm -rf $(DEMO)/shallower
@@ -18,6 +23,15 @@ test: $(VENV)/installed-dev  ## The tests, with the coverage of the core.
 
 test-slow: $(VENV)/installed-dev  ## The tests on real models, and those that kill a study again and again.
 	$(BIN)/python -m pytest -m slow
+
+test-lowest: .venv-lowest/installed  ## The engine and the contract, with the lowest releases declared.
+	.venv-lowest/bin/python -m pytest -m 'not slow' --numprocesses 2 --dist worksteal $(CONTRACT)
+
+# Made anew each time: what is newest changes. A release of tomorrow may break it.
+test-newest:  ## The same with the newest releases of all but torch.
+	rm -rf .venv-newest
+	$(MAKE) .venv-newest/installed
+	.venv-newest/bin/python -m pytest -m 'not slow' --numprocesses 2 --dist worksteal $(CONTRACT)
 
 check: $(VENV)/installed-dev  ## Format, lint, types and the import contract; changes nothing.
 	$(BIN)/ruff format --check
@@ -32,21 +46,52 @@ format: $(VENV)/installed-dev  ## Put the code in shape.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-clean:  ## Remove the environment and the demo.
-	rm -rf $(VENV) $(DEMO) build
+# torch is moved by hand, in its line of the list: its builds differ by machine, and without a pin it
+# brings several gigabytes of CUDA packages to a machine that may have no GPU.
+lock: .venv-lock/bin/python  ## The newest releases of all but torch, as the list to install by.
+	grep '^torch==' $(LOCK) > .venv-lock/torch.txt
+	.venv-lock/bin/python -c "$$DEVELOPMENT" > .venv-lock/dev.txt
+	.venv-lock/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
+	  --constraint .venv-lock/torch.txt '.[all]' --requirement .venv-lock/dev.txt
+	{ grep '^#' $(LOCK); .venv-lock/bin/python -m pip freeze --exclude telltale-llm \
+	  | sed -e 's/+[^=]*$$//' \
+	  | awk -F '==' '{ gsub("_", "-", $$1); print tolower($$1) "==" $$2 }' \
+	  | grep -vE '^(nvidia-|cuda-|triton)' | LC_ALL=C sort; } > .venv-lock/lock.txt
+	mv .venv-lock/lock.txt $(LOCK)
+	rm -rf .venv-lock
 
-$(VENV)/bin/python:
+clean:  ## Remove the environments and the demo.
+	rm -rf $(VENV) .venv-lowest .venv-newest .venv-lock $(DEMO) build
+
+%/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "telltale needs Python 3.11 or newer; say which: make PYTHON=/path/to/python ..." >&2; \
 	  exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $*
 
-$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,math,report]'
+$(VENV)/installed: pyproject.toml $(LOCK) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint $(LOCK) --editable '.[gguf,math,report]'
 	touch $@
 
 # pip before 25.1 knows no dependency groups, so the group is read here.
+define DEVELOPMENT
+import tomllib
+print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'], sep='\n')
+endef
+export DEVELOPMENT
+
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'], sep='\n')" > $(VENV)/dev.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]' --requirement $(VENV)/dev.txt
+	$(BIN)/python -c "$$DEVELOPMENT" > $(VENV)/dev.txt
+	$(BIN)/python -m pip install --quiet --constraint $(LOCK) --editable '.[all]' --requirement $(VENV)/dev.txt
+	touch $@
+
+# The lowest list, and the lock for all that is not in it.
+.venv-lowest/installed: pyproject.toml lowest.txt $(LOCK) | .venv-lowest/bin/python
+	sed -n 's/==.*/==/; /==/s/^/^/p' lowest.txt | grep -vf - $(LOCK) | cat lowest.txt - > .venv-lowest/list.txt
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/list.txt --editable . $(CONTRACT_TOOLS)
+	touch $@
+
+.venv-newest/installed: pyproject.toml $(LOCK) | .venv-newest/bin/python
+	grep '^torch==' $(LOCK) > .venv-newest/torch.txt
+	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --editable '.[gguf]' $(CONTRACT_TOOLS)
 	touch $@

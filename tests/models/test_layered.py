@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from telltale.errors import UnsupportedModelError
-from telltale.models.layered import LayeredModel, replaced_forwards
+from telltale.models.layered import LayerCache, LayeredModel, replaced_forwards
 from telltale.paths import LayerPath
 from tests import tiny
 
@@ -30,6 +30,26 @@ def test_a_forward_comes_back_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), replaced_forwards([layer], [lambda _: 1]):
         raise ZeroDivisionError
     assert layer(torch.zeros(2)).shape == (2,)
+
+
+@pytest.mark.parametrize("queries", [3, torch.arange(5, 8)])
+def test_masks_are_as_long_as_what_is_cached_and_what_asks(queries: Any) -> None:
+    """Whether a release says how many tokens ask, or at which positions they are."""
+    cache = LayerCache(5)
+    assert cache.get_mask_sizes(queries, 0) == (8, 0)
+    assert cache.get_mask_sizes(query_length=queries) == (8, 0)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_more_positions_may_be_read_at_once_than_a_text_can_have(family: str) -> None:
+    """Those of many texts; GPT-2 has an embedding for each position of one."""
+    model = tiny.layered(family)
+    states = model.run_path(LayerPath.whole(6), model.prepare(TOKENS))[0]
+    many = states.repeat(10, 1)
+    assert model.longest_input is not None
+    assert len(many) > model.longest_input
+    found = model.logits(many)
+    torch.testing.assert_close(found, model.logits(states).repeat(10, 1), atol=1e-5, rtol=0)
 
 
 def test_parameters_are_counted_without_the_layers_left_out() -> None:

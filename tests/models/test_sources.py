@@ -8,7 +8,9 @@ import os
 import shutil
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -162,7 +164,11 @@ def test_devices_and_precisions() -> None:
 
 # GGUF
 
+READS_GGUF = all(find_spec(package) for package in ("accelerate", "gguf"))
+reads_gguf = pytest.mark.skipif(not READS_GGUF, reason="needs the extra gguf")
 
+
+@reads_gguf
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF but not really")
     with pytest.raises(InputError, match=r"cannot read model\.gguf as a GGUF model"):
@@ -220,6 +226,7 @@ def write_gemma3_gguf(file: Path, *, without: str | None = None) -> Any:
     return model
 
 
+@reads_gguf
 def test_a_gemma_3_is_converted_whole(tmp_path: Path) -> None:
     """Its weights, its two rotary bases by their old names too, <bos>, and its licence."""
     model = write_gemma3_gguf(tmp_path / "tiny.gguf")
@@ -243,6 +250,20 @@ def test_a_gemma_3_is_converted_whole(tmp_path: Path) -> None:
     assert resolve_model(str(tmp_path / "tiny.gguf")) == source
 
 
+@reads_gguf
+def test_a_tokenizer_without_the_token_that_begins_texts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As transformers before 5.23 makes one of Gemma's."""
+    write_gemma3_gguf(tmp_path / "tiny.gguf")
+    made = SimpleNamespace(from_pretrained=lambda *_, **__: tiny.tokenizer())
+    monkeypatch.setattr("transformers.AutoTokenizer", made)
+    with pytest.raises(InputError, match=r"leaves out the beginning-of-text token; pip install"):
+        resolve_model(str(tmp_path / "tiny.gguf"))
+    assert list(cache_dir().iterdir()) == []
+
+
+@reads_gguf
 def test_a_gguf_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     write_gemma3_gguf(tmp_path / "tiny.gguf", without="model.layers.2.mlp.up_proj.weight")
     with pytest.raises(InputError, match=r"holds no model\.layers\.2\.mlp\.up_proj\.weight"):
@@ -281,6 +302,7 @@ def test_rotary_settings_are_named_as_older_releases_read_them(
     assert json.loads((tmp_path / "config.json").read_text()) == {**config, **expected}
 
 
+@reads_gguf
 def test_what_a_killed_conversion_left_is_removed_after_a_day(tmp_path: Path) -> None:
     cache = cache_dir()
     for name, age_h in {"converting-old": 25, "converting-new": 23, "gguf-kept": 99}.items():

@@ -78,6 +78,11 @@ def _convert(file: Path, folder: Path) -> None:
         if is_shown or not sys.stderr.isatty():
             stack.enter_context(redirect_stderr(bar))
         tokenizer: Any = AutoTokenizer.from_pretrained(**where)
+        if _asks_for_bos(file) and tokenizer("a")["input_ids"][0] != tokenizer.bos_token_id:
+            raise ValueError(
+                "this release of transformers makes a tokenizer of it that leaves out the "
+                "beginning-of-text token; pip install 'telltale-llm[gguf]' gets one that does not"
+            )
         model: Any
         model, loading = AutoModelForCausalLM.from_pretrained(
             **where, dtype=torch.float32, output_loading_info=True
@@ -103,6 +108,14 @@ def _share_in(bar: io.StringIO) -> float | None:
     """How far a progress bar has come that was written here; None before there is one."""
     found = _PERCENT.findall(bar.getvalue())
     return int(found[-1]) / 100 if found else None
+
+
+def _asks_for_bos(file: Path) -> bool:
+    """Whether a GGUF file says that every text begins with the beginning-of-text token."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(file).get_field("tokenizer.ggml.add_bos_token")
+    return field is not None and bool(field.parts[field.data[0]][0])
 
 
 def _write_plain_config(path: Path) -> None:

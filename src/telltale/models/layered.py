@@ -90,9 +90,17 @@ class LayerCache(Cache):  # type: ignore[misc]  # transformers is untyped
         """How many tokens come before those given."""
         return self.length
 
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:  # noqa: ARG002
-        """The number of keys, and the offset of the first, for building a mask."""
-        return self.length + query_length, 0
+    def get_mask_sizes(
+        self,
+        query_length: int | Tensor,
+        layer_idx: int = 0,  # noqa: ARG002
+    ) -> tuple[int, int]:
+        """The number of keys, and the offset of the first, for building a mask.
+
+        Some releases of transformers give the positions of the queries in place of their number.
+        """
+        queries = len(query_length) if isinstance(query_length, Tensor) else query_length
+        return self.length + queries, 0
 
 
 class _Recorded(Exception):  # noqa: N818 - not an error
@@ -293,13 +301,14 @@ class LayeredModel:
         """
 
         def skip(index: int) -> Callable[..., Any]:
-            return lambda *_, **__: self._as_output(index, hidden[None])
+            return lambda *_, **__: self._as_output(index, hidden[:, None])
 
-        # The tokens given do not matter: their embeddings are replaced by the first layer.
-        tokens = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=self.device)
+        # The tokens given do not matter: their embeddings are replaced by the first layer. Each
+        # has a row, since a model may have no embedding of positions past its longest text.
+        tokens = torch.zeros((hidden.shape[0], 1), dtype=torch.long, device=self.device)
         with replaced_forwards(self.layers, [skip(i) for i in range(self.depth)]):
             logits: Tensor = self._own_forward(tokens).logits
-        return logits[0]
+        return logits[:, 0]
 
     def _given(self, cache: LayerCache) -> dict[str, LayerCache]:
         """The cache by the name under which this model's forward takes one."""

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from telltale.errors import InputError, MeasurementError, UnsupportedModelError
 from telltale.models.layered import LayeredModel, is_out_of_memory
 from telltale.models.quiet import quiet_transformers
+from telltale.models.source import tokenizer_files
 
 if TYPE_CHECKING:
     from telltale.models.source import ModelSource
@@ -60,6 +61,12 @@ def load_tokenizer(source: ModelSource) -> Any:
     Raises:
         InputError: the folder has none that can be read.
     """
+    # Some releases of transformers make an empty tokenizer where there is none.
+    if not tokenizer_files(source.folder):
+        raise InputError(
+            f"cannot read the tokenizer of {source.name}: there are no files of one, such as "
+            "tokenizer.json; add those of the model that it was made from"
+        )
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(
