@@ -164,3 +164,29 @@ def test_what_another_model_was_asked_does_not_count(
     again = search(tiny_folder, sums, tmp_path / "c", max_loss=0.1).document["claims"]
     assert again["looks_before"] == 1
     assert again["safety_level"] == pytest.approx(0.05 / 4)
+
+
+def test_looks_that_an_older_ledger_knows_without_a_model_count(
+    tiny_folder: Path, tmp_path: Path, sums: Path
+) -> None:
+    search(tiny_folder, sums, tmp_path / "a")
+    with sqlite3.connect(data_dir() / "ledger.sqlite") as db:
+        db.executescript("DELETE FROM looks; DELETE FROM searched; DELETE FROM places;")
+    task = telltale.load_task(data=sums)
+    held_out = {one.id for one in read_study(tmp_path / "a").examples if one.role == "held-out"}
+    old = [one.digest for one in task.examples if one.id in held_out]
+    assert old
+    with sqlite3.connect(data_dir() / "ledger.sqlite") as db:
+        db.executemany("INSERT INTO looks VALUES (?, 'of old')", [(one,) for one in old])
+    found = search(tiny_folder, sums, tmp_path / "b").document
+    assert found["claims"]["looks_before"] == 1
+
+
+def test_where_no_ledger_can_be_kept_it_is_said_that_looks_are_not_known(
+    tiny_folder: Path, tmp_path: Path, sums: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TELLTALE_HOME", str(tmp_path / "file"))
+    found = search(tiny_folder, sums, tmp_path / "s").document
+    assert found["claims"]["looks_before"] is None
+    assert any("it is not known whether other searches" in line for line in found["cautions"])

@@ -44,7 +44,14 @@ def test_nothing_is_said_of_examples_that_stand_by_themselves() -> None:
 def test_passages_of_unequal_sizes_count_as_fewer() -> None:
     uneven = [*examples(1, 60), *examples(12, 1)[1:]]
     (line,) = few_passages("baseline", outcomes(71), uneven)
-    assert "share 12 passages or prompts, of unequal sizes as good as 1.4" in line
+    assert (
+        "share 12 passages or prompts, which differ so much in size that they count as 1.4" in line
+    )
+
+
+def test_passages_of_equal_sizes_are_not_called_unequal() -> None:
+    (line,) = few_passages("baseline", outcomes(16), examples(2))
+    assert "share 2 passages or prompts: on fewer than 10, intervals are wide" in line
 
 
 def test_an_evaluation_says_that_one_passage_is_one_observation() -> None:

@@ -21,7 +21,7 @@ def found_by(
     search: list[float],
     held_out: list[list[int]],
     max_loss: float = 0.03,
-    looks: int = 0,
+    looks: int | None = 0,
     searched: list[list[int]] | None = None,
 ) -> Findings:
     """A search that removed layers 7, 2 and so on, by its accuracies; the whole model's first.
@@ -139,30 +139,44 @@ def test_a_model_that_seems_safe_by_itself_is_told_why_it_is_not_certified() -> 
     assert found.path[1].held_out.loses_at_most < 0.03
     assert not one.certified
     assert "No shallower model is certified" in said
-    assert "Taken by itself, without layer 7 it loses at most" in said
+    assert "Taken by itself, the model without layer 7 loses at most 2." in said
     assert (
-        "but of 2 models that are asked about together, this one must pass at 99%, not at" in said
+        "since 2 models are asked about together: its part of the chance of error of 5% is 1%"
+        in (said)
     )
 
 
 def test_where_none_is_certified_the_nearest_is_named() -> None:
     said = verdict(found_by([0.5, 0.5, 0.5], [HALF, scores(0, 40), scores(5, 30)]), 0.03, 0.95)
-    assert "what comes nearest: without layers 2, 7 it loses at most" in said
+    assert "Without layers 2, 7, which comes closest, it loses at most" in said
     assert "Taken by itself" not in said
 
 
-def test_looks_before_are_said_with_the_level_that_they_leave() -> None:
+@pytest.mark.parametrize(("looks", "level"), [(1, "1.2%"), (3, "0.31%"), (40, "0.003%")])
+def test_looks_before_are_said_with_the_chance_of_error_that_they_leave(
+    looks: int, level: str
+) -> None:
     fresh = found_by([0.5, 0.6], [WHOLE, BETTER])
-    assert "looked at" not in verdict(fresh, 0.03, 0.95)
-    for looks, said in (
-        (1, "Since 1 other search of this model had looked at some of these held-out examples, "),
-        (3, "Since 3 other searches of this model had looked at some of these held-out examples, "),
-    ):
-        found = found_by([0.5, 0.6], [WHOLE, BETTER], looks=looks)
-        sentence = verdict(found, 0.03, 0.95)
-        assert said in sentence
-        assert f"{100 * (1 - 0.05 / (1 + looks) ** 2):.4g}% instead of 95%" in sentence
-        assert found.documents()["claims"]["looks_before"] == looks
+    assert "had looked" not in verdict(fresh, 0.03, 0.95)
+    found = found_by([0.5, 0.6], [WHOLE, BETTER], looks=looks)
+    who = "1 other search" if looks == 1 else f"{looks} other searches"
+    sentence = verdict(found, 0.03, 0.95)
+    assert f"Since {who} of this model had looked at some of these held-out examples" in sentence
+    assert f"a chance of error of {level} instead of 5%" in sentence
+    assert found.documents()["claims"]["looks_before"] == looks
+
+
+def test_one_model_that_is_not_certified_for_the_looks_alone_is_told_so() -> None:
+    said = verdict(found_by([0.5, 0.5], [HALF, scores(10, 12)], looks=1), 0.03, 0.95)
+    assert "It is not certified, since other searches have looked: its part of the chance" in said
+    assert "models are asked about" not in said
+
+
+def test_where_looks_are_not_known_the_document_says_so() -> None:
+    found = found_by([0.5, 0.6], [WHOLE, BETTER], looks=None)
+    assert found.documents()["claims"]["looks_before"] is None
+    assert found.documents()["claims"]["safety_level"] == pytest.approx(0.05)
+    assert "had looked" not in verdict(found, 0.03, 0.95)
 
 
 def test_a_gain_that_is_not_shown_after_many_looks_is_said_so() -> None:
@@ -172,7 +186,7 @@ def test_a_gain_that_is_not_shown_after_many_looks_is_said_so() -> None:
     assert worn.confirmed_best is None
     said = verdict(worn, 0.03, 0.95)
     assert said.startswith("No gain is shown: ")
-    assert "which is not enough after as many looks at them" in said
+    assert "which is too little after the looks that other searches have had" in said
 
 
 def test_the_document_says_of_which_models_it_was_asked() -> None:

@@ -234,6 +234,39 @@ def test_passages_that_gain_or_lose_as_wholes_are_what_is_counted(count: int) ->
     assert gains_together(count, 300, minds=False) < 0.8
 
 
+@pytest.mark.parametrize(("count", "size", "lost"), [(40, 10, 0.05), (10, 10, 0.15), (20, 20, 0.1)])
+def test_a_bound_holds_where_few_passages_are_lost_as_wholes(
+    count: int, size: int, lost: float
+) -> None:
+    """A design effect alone is blind to them: it misses the loss in one set of eight and more."""
+    source = random.Random(6)
+    held = {"bound": 0, "effect alone": 0}
+    for _ in range(200):
+        before, after, of = [], [], []
+        for cluster in range(count):
+            is_lost = source.random() < lost
+            for _ in range(size):
+                was = source.random() < 0.7
+                before.append(float(was))
+                after.append(float(was != (source.random() < 0.05)) if not is_lost else 0.0)
+                of.append(cluster)
+        truth = 0.7 - (1 - lost) * (0.7 * 0.95 + 0.3 * 0.05)
+        found = pairs(before, after, of)
+        held["bound"] += loses_at_most(found) >= truth
+        held["effect alone"] += loses_at_most(found._replace(differences=())) >= truth
+    assert held["bound"] / 200 >= 0.95
+    assert held["effect alone"] / 200 < 0.93
+
+
+def test_one_more_wrong_answer_never_makes_a_bound_smaller() -> None:
+    clusters = [i // 10 for i in range(400)]
+    bounds = [
+        loses_at_most(pairs([1.0] * 400, [0.0] * wrong + [1.0] * (400 - wrong), clusters))
+        for wrong in (0, 1, 2, 5, 10, 20)
+    ]
+    assert bounds == sorted(bounds)
+
+
 def test_one_passage_is_one_observation_from_which_nothing_follows() -> None:
     found = pairs([1.0] * 30 + [0.0] * 10, [1.0] * 40, [7] * 40)
     assert found.shared.freedom == 0

@@ -86,7 +86,7 @@ def test_the_result_has_what_scripts_rely_on(finished: Path, tiny_folder: Path) 
     assert cost["dense_passes"] == cost["layer_tokens"] / (6 * cost["search_tokens"])
     assert cost["naive_passes"] == pytest.approx(naive_passes(rounds_of(result), 6))
     assert cost["seconds"] > 0
-    assert result["version"] == 1
+    assert result["version"] == 2
     assert len(result["fingerprint"]) == 64
     assert result["verdict"].endswith(".")
 

@@ -161,10 +161,12 @@ def few_passages(name: str, outcomes: Sequence[Outcome], examples: Sequence[Exam
             f"all {_examples(name, examples)} share one passage or prompt, which is one "
             "observation: nothing can be said of other passages, so no interval is given"
         ]
+    alike = shared.freedom + 1
+    unequal = f", which differ so much in size that they count as {alike:.1f}"
     return [
-        f"{_examples(name, examples)} share {count} passages or prompts, of unequal sizes as good "
-        f"as {shared.freedom + 1:.1f}: intervals are wide and rest on little (below "
-        f"{FEW_PASSAGES} this is said); give examples on more passages"
+        f"{_examples(name, examples)} share {count} passages or prompts"
+        f"{unequal if alike < count - 0.05 else ''}: on fewer than {FEW_PASSAGES}, intervals are "
+        "wide and rest on little; give examples on more passages"
     ]
 
 

@@ -6,8 +6,8 @@ renaming or reshuffling a file, or asking with another prompt, hides nothing, an
 was asked does not count. It knows only this machine and user.
 
 A search has a place in the order of looks, which it keeps: run again, it is told what it was told
-the first time, whoever has looked since. Rows of a ledger that kept no places (``looks`` alone)
-count as looks before all others.
+the first time, whoever has looked since. Rows of a ledger that kept no places and no models count
+as looks before all others, of any model.
 """
 
 from __future__ import annotations
@@ -51,13 +51,19 @@ class Seen:
     searches: int
 
 
-def note_look(search: str, examples: Sequence[str], before: int | None = None) -> Looks | None:
+def note_look(
+    search: str,
+    examples: Sequence[str],
+    before: int | None = None,
+    once_known_as: Sequence[str] = (),
+) -> Looks | None:
     """Note that a search looks at held-out examples.
 
     Args:
         search: the search's identity; looking again with the same one is no other look.
         examples: every name that one of the examples is known by.
         before: what the search was told when it first looked, where a study remembers it.
+        once_known_as: names that ledgers of old had for them, which are looked for only.
 
     Returns:
         How many other searches had looked at any of these examples when this one first did; None
@@ -73,7 +79,7 @@ def note_look(search: str, examples: Sequence[str], before: int | None = None) -
         elif known is not None:
             count = known[0]
         else:
-            count = len(_searches(db, "looks", examples) - {search})
+            count = len(_searches(db, "looks", [*examples, *once_known_as]) - {search})
         db.execute("INSERT OR IGNORE INTO places VALUES (?, ?, ?)", (*key, count))
         _insert(db, "looks", search, examples)
         return Looks(count)

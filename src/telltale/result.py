@@ -1,7 +1,8 @@
 """What a finished search says: the numbers of ``result.json``, and its verdict in plain words.
 
-Made of outcomes alone. The document holds no path and no time outside ``cost``, so equal studies
-give equal documents. ``VERSION`` rises when the meaning of a field changes.
+Made of outcomes, and of how many searches had looked at the held-out examples before. The document
+holds no path and no time outside ``cost``, so equal studies give equal documents. ``VERSION`` rises
+when the meaning of a field changes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from telltale.searches import Kept, Removal, Round
     from telltale.selection import Claims, Level
 
-VERSION = 1
+VERSION = 2
 # The models that a result names beside the whole one.
 NAMED = ("best", "bsba", "confirmed_best", "fastest_safe")
 
@@ -120,7 +121,7 @@ class Findings:
     def _claims(self) -> dict[str, Any]:
         """At what levels, and of which models, it was asked whether they are safe."""
         return {
-            "looks_before": self.claims.level.looks,
+            "looks_before": self.claims.level.looks,  # None where it is not known
             "gain_level": self.claims.level.gain,
             "safety_level": self.claims.level.safety,
             "asked": [
@@ -195,58 +196,64 @@ def _of_gain(found: Findings, confidence: float) -> str:
     seen = f"No gain is shown: {layers} the model's accuracy changes by {points(held_out.gain)} "
     if low <= 0:
         return f"{seen}points {where}, and the {interval} holds zero."
-    return f"{seen}points {where} ({interval}), which is not enough after as many looks at them."
+    return (
+        f"{seen}points {where} ({interval}), which is too little after the looks that other "
+        "searches have had at them."
+    )
 
 
 def _of_safety(found: Findings, max_loss: float, confidence: float) -> list[str]:
-    """Which model is certified, or why none is; and of a model that seems to be, why it is not."""
+    """Which model is certified, or why none is; and of one that seems to be, why it is not."""
     safe, asked = found.fastest_safe, found.claims.asked
     bounds = {one.kept.path: one.held_out.loses_at_most for one in found.path}
     allowed, certainty = f"{100 * max_loss:g} points", f"with {100 * confidence:g}% confidence"
 
-    def loses(model: Kept) -> str:
-        return f"without {layers_named(model.removed)} it loses at most {_at_most(bounds, model)}"
+    def at_most(model: Kept) -> str:
+        return f"{100 * max(bounds[model.path], 0):.1f}"
 
     if safe is not None:
         said = [
             f"The shallowest model that is certified, {certainty}, to lose no more than {allowed} "
-            f"lacks {layers_named(safe.kept.removed)}: it loses at most "
-            f"{_at_most(bounds, safe.kept)}."
+            f"lacks {layers_named(safe.kept.removed)}: it loses at most {at_most(safe.kept)}."
         ]
     else:
         nearest = min((one.model for one in asked), key=lambda model: bounds[model.path])
         said = [
-            f"No shallower model is certified to lose at most {allowed} {certainty}; what comes "
-            f"nearest: {loses(nearest)} points. Keep the whole model, or hold out more examples."
+            f"No shallower model is certified to lose at most {allowed} {certainty}: keep the "
+            f"whole model, or hold out more examples. Without {layers_named(nearest.removed)}, "
+            f"which comes closest, it loses at most {at_most(nearest)} points."
         ]
-    deepest = 0 if safe is None else len(safe.kept.removed)
+    alpha, deepest = 1 - confidence, 0 if safe is None else len(safe.kept.removed)
     missed = [
         one
         for one in asked
-        if bounds[one.model.path] <= max_loss and not one.certified
-        if len(one.model.removed) > deepest
+        if one.p_value <= alpha and not one.certified and len(one.model.removed) > deepest
     ]
     if missed:
         one = max(missed, key=lambda asked: len(asked.model.removed))
+        reasons = [f"{len(asked)} models are asked about together"] if len(asked) > 1 else []
+        reasons += ["other searches have looked"] if found.claims.level.looks else []
         said.append(
-            f"Taken by itself, {loses(one.model)} points; but of {len(asked)} models that are "
-            f"asked about together, this one must pass at {100 * (1 - one.level):.4g}%, not at "
-            f"{100 * confidence:g}%, and does not."
+            f"Taken by itself, the model without {layers_named(one.model.removed)} loses at most "
+            f"{at_most(one.model)} points. It is not certified, since {' and '.join(reasons)}: its "
+            f"part of the chance of error of {_percent(alpha)} is {_percent(one.level)}, and it "
+            f"would take {_percent(one.p_value)}."
         )
     return said
-
-
-def _at_most(bounds: Mapping[LayerPath, float], model: Kept) -> str:
-    return f"{100 * max(bounds[model.path], 0):.1f}"
 
 
 def _of_looks(level: Level, confidence: float) -> str:
     others = "1 other search" if level.looks == 1 else f"{level.looks} other searches"
     return (
-        f"Since {others} of this model had looked at some of these held-out examples, these claims "
-        f"are made at {100 * (1 - level.safety):.4g}% instead of {100 * confidence:g}%; data that "
-        "none has looked at would give them in full."
+        f"Since {others} of this model had looked at some of these held-out examples, what is said "
+        f"to be shown or certified has a chance of error of {_percent(level.safety)} instead of "
+        f"{_percent(1 - confidence)}; hold out fresh examples to have it whole."
     )
+
+
+def _percent(share: float) -> str:
+    """A chance of error, small ones too."""
+    return f"{100 * share:.2g}%"
 
 
 def round_document(done: Round) -> dict[str, Any]:

@@ -28,10 +28,11 @@ class Level:
 
     ``alpha`` is one claim's chance of error, were the held-out set fresh. ``looks`` is how many
     other searches had looked at some of it before: who searches until it pleases has chosen by it.
+    Where that is not known it is None, and taken for none.
     """
 
     alpha: float
-    looks: int = 0
+    looks: int | None = 0
 
     @property
     def safety(self) -> float:
@@ -40,7 +41,7 @@ class Level:
         The squares' inverses sum up to 1.65, so that however many searches look at one held-out
         set, the chance that any of them claims wrongly stays below 1.65 alpha.
         """
-        return self.alpha / (1 + self.looks) ** 2
+        return self.alpha / (1 + (self.looks or 0)) ** 2
 
     @property
     def gain(self) -> float:

@@ -3,10 +3,12 @@
 Which one is taken follows from the data:
 
 - Scores of 0 and 1, every example by itself: the exact test (`telltale.exact`), inverted.
-- Scores of 0 and 1, examples that share a passage: its statistic, Tango's (1998), with examples
-  counted for less by their design effect (Rao and Scott 1992), against Student's t with as many
-  degrees of freedom as there are clusters of equal size, less one.
 - Scores between 0 and 1: Gaffke's bound, on clusters (`telltale.bounded`).
+- Scores of 0 and 1, examples that share a passage: the same bound, or if it is wider that of the
+  test's statistic, Tango's (1998), with examples counted for less by their design effect (Rao and
+  Scott 1992), against Student's t with as many degrees of freedom as there are clusters of equal
+  size, less one. The design effect alone is blind where few clusters are lost as wholes, since a
+  sample may show none of them.
 
 A score method asks which true values are in keeping with what was seen, and so stays right at the
 edges, where few examples differ or none, and a bootstrap or a normal approximation does not.
@@ -134,8 +136,8 @@ class Pairs(NamedTuple):
     """Two models' scores on the same examples, as far as intervals and tests go by them.
 
     ``mended`` and ``broken`` are how many examples are right only after or only before, of
-    ``total``. Where scores lie between 0 and 1 they are None, and ``differences`` has each
-    example's gain with its cluster, in order.
+    ``total``; None where scores lie between 0 and 1. There, and where examples share passages,
+    ``differences`` has each example's gain with its cluster, in order.
     """
 
     gain: float
@@ -159,11 +161,15 @@ def pairs(
     gains = [a - b for b, a in zip(before, after, strict=True)]
     total, gain = len(gains), math.fsum(gains) / len(gains)
     shared = clustering(gains, clusters)
-    if all(one in (-1, 0, 1) for one in gains):
-        return Pairs(gain, total, sum(g > 0 for g in gains), sum(g < 0 for g in gains), shared)
+    mended, broken = sum(one > 0 for one in gains), sum(one < 0 for one in gains)
+    marks = any(one not in (0, 1) for one in (*before, *after))
+    if not marks and shared == APART:
+        return Pairs(gain, total, mended, broken)
     together = range(total) if clusters is None else clusters
     differences = tuple(sorted(zip(together, gains, strict=True)))
-    return Pairs(gain, total, None, None, shared, differences)
+    if marks:
+        return Pairs(gain, total, None, None, shared, differences)
+    return Pairs(gain, total, mended, broken, shared, differences)
 
 
 def gain_interval(found: Pairs, confidence: float = CONFIDENCE) -> Interval:
@@ -181,16 +187,26 @@ def risk(found: Pairs, loss: float) -> float:
     """The p-value of a model that loses ``loss`` or more: small where it is shown to lose less."""
     if not found.shared.freedom:
         return 1.0
-    if found.mended is None or found.broken is None:
-        from telltale import bounded
-
-        return bounded.p_value(*bounded.sums_of(*_columns(found)), -loss, -1.0)
-    if found.shared.freedom == ALONE:
+    if found.mended is not None and found.broken is not None and found.shared.freedom == ALONE:
         from telltale import exact
 
         return exact.p_value(found.mended, found.broken, found.total, loss)
+    return max(_risk_of_marks(found, loss), _risk_by_effect(found, loss))
+
+
+def _risk_of_marks(found: Pairs, loss: float) -> float:
+    from telltale import bounded
+
+    if not found.differences:
+        return 0.0
+    return bounded.p_value(*bounded.sums_of(*_columns(found)), -loss, -1.0)
+
+
+def _risk_by_effect(found: Pairs, loss: float) -> float:
     from scipy.special import stdtr
 
+    if found.mended is None:
+        return 0.0
     return 1 - float(stdtr(found.shared.freedom, _tango(found, -loss)))
 
 
@@ -206,17 +222,20 @@ def _loses_at_most(found: Pairs, alpha: float) -> float:
     """The upper bound of the loss, below it in ``alpha`` of sets."""
     if not found.shared.freedom:
         return 1.0
-    if found.mended is None or found.broken is None:
-        from telltale import bounded
-
-        return -bounded.lower_bound(*_columns(found), -1.0, alpha)
-    if found.shared.freedom == ALONE:
+    if found.mended is not None and found.broken is not None and found.shared.freedom == ALONE:
         from telltale import exact
 
         return exact.loses_at_most(found.mended, found.broken, found.total, alpha)
-    z = quantile(1 - alpha, found.shared.freedom)
-    # The statistic falls as the difference grows, and is 0 at the gain.
-    return -_crossing(lambda difference: _tango(found, difference), z, -1.0, found.gain)
+    bounds = []
+    if found.differences:
+        from telltale import bounded
+
+        bounds.append(-bounded.lower_bound(*_columns(found), -1.0, alpha))
+    if found.mended is not None:
+        z = quantile(1 - alpha, found.shared.freedom)
+        # The statistic falls as the difference grows, and is 0 at the gain.
+        bounds.append(-_crossing(lambda difference: _tango(found, difference), z, -1.0, found.gain))
+    return max(bounds)
 
 
 def _columns(found: Pairs) -> tuple[NDArray[Any], NDArray[Any]]:

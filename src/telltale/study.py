@@ -18,7 +18,7 @@ from telltale.engine.selftest import slowed, told, unable
 from telltale.errors import InputError
 from telltale.evidence import compare, generation_counts
 from telltale.files import sha256_of, sha256_of_json, write_json
-from telltale.ledger import Looks, note_look, note_searched, seen_before
+from telltale.ledger import Looks, Seen, note_look, note_searched, seen_before
 from telltale.paths import LayerPath, check_layers
 from telltale.plan import Plan
 from telltale.question import differences
@@ -167,6 +167,12 @@ def _names_of(question: Question, example: Example) -> list[str]:
     return [sha256_of(question.source.sha256, name) for name in example.names]
 
 
+def _seen_before(question: Question, search: str) -> Seen | None:
+    """How many final examples others have looked at; ledgers of old have no model beside them."""
+    examples = question.sets.get(FINAL, ())
+    return seen_before(search, [[*_names_of(question, one), *one.names] for one in examples])
+
+
 def _check_sealed(question: Question, search: str) -> None:
     """Refuse a final set of which examples were looked at before it is sealed.
 
@@ -174,12 +180,12 @@ def _check_sealed(question: Question, search: str) -> None:
         InputError: they were.
     """
     examples = question.sets.get(FINAL, ())
-    seen = seen_before(search, [_names_of(question, example) for example in examples])
+    seen = _seen_before(question, search)
     if seen is not None and seen.examples:
         by = f"{seen.searches} search{'es' if seen.searches > 1 else ''}"
         raise InputError(
             f"{seen.examples} of the {len(examples)} final examples were searched or held out "
-            f"before, by {by} on this machine, and "
+            f"before, by {by} of this model on this machine, and "
             "a final set is of examples never looked at; give more examples or a smaller --final "
             "(with the --seed of those searches it takes what they come to last)"
         )
@@ -351,7 +357,7 @@ class _Run:
             self._compared(searched, removal.start),
             compared,
             self.settings.max_loss,
-            Level(1 - self.settings.confidence, looks or 0),
+            Level(1 - self.settings.confidence, looks),
         )
         return findings(removal, models, found)
 
@@ -369,8 +375,7 @@ class _Run:
                 return None
             sealed = {"name": found.recommended, "removed": list(model.kept.removed)}
             # Whoever has looked since the study began has broken the seal.
-            examples = [_names_of(self.question, example) for example in self.question.sets[FINAL]]
-            seen = seen_before(self.search, examples)
+            seen = _seen_before(self.question, self.search)
             unsealed = 0 if seen is None else seen.examples
             self.records.set_facts({"final": sealed, "final_unsealed": unsealed})
         self._note_look(FINAL)
@@ -417,6 +422,11 @@ class _Run:
             absences=unable(self.plan.absences),
             remedies=remedies_for(self.question.task),
         )
+        if found.claims.level.looks is None:
+            said.append(
+                "the ledger of looks cannot be kept, so it is not known whether other searches "
+                "have looked at these held-out examples; claims are made as if none had"
+            )
         if unsealed:
             size = len(self.question.sets[FINAL])
             said.append(
@@ -429,7 +439,13 @@ class _Run:
         """Note a look, and keep with the study how many had looked before it."""
         known = self.records.fact("looks") or {}
         before = known.get(role, {}).get(self.search)
-        looks = note_look(self.search, _names(self.question, {role}), before)
+        examples = self.question.sets[role]
+        looks = note_look(
+            self.search,
+            [name for example in examples for name in _names_of(self.question, example)],
+            before,
+            [name for example in examples for name in example.names],
+        )
         if looks is not None and before is None:
             of_role = {**known.get(role, {}), self.search: looks.before}
             self.records.set_facts({"looks": {**known, role: of_role}})

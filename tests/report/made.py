@@ -153,7 +153,7 @@ class Made:
         claimed = claims(removal, compared, compared, 0.03, Level(0.05))
         found = findings(removal, models, claimed)
         return {
-            "version": 1,
+            "version": 2,
             "model": {
                 "name": self.model,
                 "revision": None,

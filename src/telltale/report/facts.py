@@ -153,7 +153,7 @@ def finished(document: Mapping[str, Any], held_out_looks: int | None) -> Facts:
         verdict=document["verdict"],
         minds=(
             *(f"{line}." for line in document["cautions"]),
-            *_looks(held_out_looks, document.get("claims", {}).get("looks_before")),
+            *_looks(held_out_looks, document["verdict"]),
         ),
         final=final_sentence(document),
         cost=(
@@ -245,9 +245,9 @@ def _pair(interval: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _looks(held_out_looks: int | None, said: int | None) -> tuple[str, ...]:
-    """That other searches have looked at the same examples, unless the verdict has said it."""
-    if not held_out_looks or held_out_looks == said:
+def _looks(held_out_looks: int | None, verdict: str) -> tuple[str, ...]:
+    """That other searches have looked at the same examples, unless the verdict says it."""
+    if not held_out_looks or "had looked at" in verdict:
         return ()
     return (
         f"{held_out_looks} other search{'es have' if held_out_looks > 1 else ' has'} "
