@@ -70,9 +70,14 @@ def test_intervals_hold_with_few_passages_and_with_marks(simulation: ModuleType)
         assert found["safe_wrongly"] < 0.15
 
 
-def test_ten_searches_of_one_held_out_set_rarely_claim_wrongly(simulation: ModuleType) -> None:
-    found = simulated(simulation, "no layer matters", "accuracy", 60, reruns=10)
-    assert found["confirmed_wrongly"] < 0.15
+def test_ten_searches_of_one_held_out_set_claim_less_wrongly_than_if_none_minded_the_others(
+    simulation: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minded = simulated(simulation, "no layer matters", "accuracy", 80, reruns=10)
+    level = simulation.Level
+    monkeypatch.setattr(simulation, "Level", lambda alpha, _: level(alpha))
+    not_minded = simulated(simulation, "no layer matters", "accuracy", 80, reruns=10)
+    assert not_minded["confirmed_wrongly"] > 0.06 > minded["confirmed_wrongly"]
 
 
 def test_where_layers_harm_the_default_gains_as_much_as_the_published_way(
