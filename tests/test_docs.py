@@ -234,3 +234,45 @@ def test_every_field_of_a_result_is_in_its_page(tiny_folder: Path, tmp_path: Pat
     document = json.loads((tmp_path / "stability.json").read_text(encoding="utf-8"))
     del document["search"]  # as in the result
     assert keys(document) - set(INLINE.findall(stability)) == set()
+
+
+def test_figures_of_the_simulation_are_the_files_figures() -> None:
+    """Where a page says of all simulated studies how often something holds, the file says it."""
+    figures = json.loads((ROOT / "benchmarks/figures/simulation.json").read_text(encoding="utf-8"))
+    once = [row for name, row in figures.items() if "one set" not in name]
+    many = [row for name, row in figures.items() if "one set" in name]
+    covered = min(row["covered"] for row in figures.values())
+    nothing = figures["no layer matters; accuracy; 150, 150"]
+    said = {
+        f"{nothing['claimed']:.1f}": "points that are not there",
+        f"{100 * covered:.1f}%": "intervals hold the truth",
+        f"{100 * max(row['confirmed_wrongly'] for row in once):.1f}%": "a gain is called shown",
+        f"{100 * max(row['safe_wrongly'] for row in once):.1f}%": "a model safe in",
+    }
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    passage = readme.partition("In thousands of simulated studies")[2][:500]
+    for figure, what in said.items():
+        assert what in passage
+        assert figure in passage
+    choosing = " ".join((ROOT / "docs/choosing.md").read_text(encoding="utf-8").split())
+    worst = max(row["any_wrongly"] for row in [*once, *many])
+    assert f"a claim is wrong in at most {100 * worst:.1f}%" in choosing
+    assert f"in {100 * covered:.1f}% of the studies or more" in choosing
+
+
+def test_figures_of_best_are_the_files_figures() -> None:
+    figures = json.loads((ROOT / "benchmarks/figures/objectives.json").read_text(encoding="utf-8"))
+    gains = {}
+    for name in ("accuracy", "likelihood"):
+        of_pairs = []
+        for pair in figures["pairs"].values():
+            found = pair["objectives"][name]
+            best = found["search_accuracy"].index(max(found["search_accuracy"]))
+            accuracies = found["held_out_accuracy"]
+            of_pairs.append(accuracies[best] - accuracies[0])
+        gains[name] = 100 * sum(of_pairs) / len(of_pairs)
+    page = " ".join((ROOT / "benchmarks/README.md").read_text(encoding="utf-8").split())
+    told = re.search(r"BEST gains ([0-9.]+) points by one and ([0-9.]+) by the other", page)
+    assert told is not None
+    said = dict(zip(("likelihood", "accuracy"), map(float, told.groups()), strict=True))
+    assert said == pytest.approx(gains, abs=0.051)

@@ -249,7 +249,7 @@ def test_no_word_is_cut_and_every_row_says_what_it_is_about(what: str, width: in
 
 def left_out(text: str) -> list[str]:
     """The columns that a table says it leaves out."""
-    found = " ".join(text.split()).partition("Not shown for want of room: ")[2]
+    found = " ".join(text.split()).partition("Columns left out: ")[2]
     return found.partition(";")[0].split(", ") if found else []
 
 

@@ -96,7 +96,7 @@ def print_table(
     out.print(_table(shown, gap, out.width))
     names = [column.name for column in shown]
     if absent := [column.name for column in columns if column.name not in names]:
-        out.print(f"Not shown for want of room: {', '.join(absent)}; {elsewhere}.")
+        out.print(f"Columns left out: {', '.join(absent)}; {elsewhere}.")
     return names
 
 

@@ -163,7 +163,7 @@ def _names(question: Question, roles: Collection[str]) -> list[str]:
 
 
 def _names_of(question: Question, example: Example) -> list[str]:
-    """An example's names beside this model: what another model was asked wears nothing out."""
+    """An example's names, each with this model: looks of other models do not count."""
     return [sha256_of(question.source.sha256, name) for name in example.names]
 
 
