@@ -271,7 +271,14 @@ def test_a_signal_prints_how_to_go_on_and_the_same_command_does(
     for attempt in range(5):  # on a busy machine the search may end before it is interrupted
         arguments = search_arguments(model, tmp_path / f"s{attempt}", *rounds)
         command = [sys.executable, "-m", "telltale", *arguments]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            # Tests that are run in the background have Ctrl-C ignored, and children inherit it.
+            preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),
+        )
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         assert any(line.startswith("round 1") for line in lines)
