@@ -162,7 +162,7 @@ def test_looks_before_are_said_with_the_chance_of_error_that_they_leave(
     who = "1 other search" if looks == 1 else f"{looks} other searches"
     sentence = verdict(found, 0.03, 0.95)
     assert f"Since {who} of this model had looked at some of these held-out examples" in sentence
-    assert f"a chance of error of {level} instead of 5%" in sentence
+    assert f"is allowed a chance of error of {level} instead of 5%" in sentence
     assert found.documents()["claims"]["looks_before"] == looks
 
 
@@ -186,7 +186,7 @@ def test_a_gain_that_is_not_shown_after_many_looks_is_said_so() -> None:
     assert worn.confirmed_best is None
     said = verdict(worn, 0.03, 0.95)
     assert said.startswith("No gain is shown: ")
-    assert "which is too little after the looks that other searches have had" in said
+    assert "this is not enough, since other searches have looked" in said
 
 
 def test_the_document_says_of_which_models_it_was_asked() -> None:

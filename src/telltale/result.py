@@ -197,8 +197,8 @@ def _of_gain(found: Findings, confidence: float) -> str:
     if low <= 0:
         return f"{seen}points {where}, and the {interval} holds zero."
     return (
-        f"{seen}points {where} ({interval}), which is too little after the looks that other "
-        "searches have had at them."
+        f"{seen}points {where} ({interval}); this is not enough, since other searches have looked "
+        "at these examples before."
     )
 
 
@@ -246,8 +246,9 @@ def _of_looks(level: Level, confidence: float) -> str:
     others = "1 other search" if level.looks == 1 else f"{level.looks} other searches"
     return (
         f"Since {others} of this model had looked at some of these held-out examples, what is said "
-        f"to be shown or certified has a chance of error of {_percent(level.safety)} instead of "
-        f"{_percent(1 - confidence)}; hold out fresh examples to have it whole."
+        f"to be shown or certified is allowed a chance of error of {_percent(level.safety)} "
+        f"instead of {_percent(1 - confidence)}; hold out examples that no search has looked at to get the "
+        "full one."
     )
 
 
