@@ -186,7 +186,8 @@ def test_a_gain_that_is_not_shown_after_many_looks_is_said_so() -> None:
     assert worn.confirmed_best is None
     said = verdict(worn, 0.03, 0.95)
     assert said.startswith("No gain is shown: ")
-    assert "this is not enough, since other searches have looked" in said
+    assert "the chance of as much without a gain is" in said
+    assert "and 0.025% is wanted after the looks before" in said
 
 
 def test_the_document_says_of_which_models_it_was_asked() -> None:

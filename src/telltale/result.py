@@ -196,9 +196,10 @@ def _of_gain(found: Findings, confidence: float) -> str:
     seen = f"No gain is shown: {layers} the model's accuracy changes by {points(held_out.gain)} "
     if low <= 0:
         return f"{seen}points {where}, and the {interval} holds zero."
+    wanted, got = _percent(found.claims.level.gain), _percent(held_out.risk(0.0))
     return (
-        f"{seen}points {where} ({interval}); this is not enough, since other searches have looked "
-        "at these examples before."
+        f"{seen}points {where} ({interval}); the chance of as much without a gain is {got}, and "
+        f"{wanted} is wanted{' after the looks before' if found.claims.level.looks else ''}."
     )
 
 
@@ -247,8 +248,8 @@ def _of_looks(level: Level, confidence: float) -> str:
     return (
         f"Since {others} of this model had looked at some of these held-out examples, what is said "
         f"to be shown or certified is allowed a chance of error of {_percent(level.safety)} "
-        f"instead of {_percent(1 - confidence)}; hold out examples that no search has looked at to get the "
-        "full one."
+        f"instead of {_percent(1 - confidence)}; hold out examples that no search has looked at to "
+        "get the full one."
     )
 
 
