@@ -239,7 +239,7 @@ def test_no_word_is_cut_and_every_row_says_what_it_is_about(what: str, width: in
 
     text = printed(width)
     assert max(map(len, text.splitlines())) <= width
-    words = re.sub(r"Not shown for want .*? ha(s|ve) them\.", "", " ".join(text.split())).split()
+    words = re.sub(r"Columns left out: .*? ha(s|ve) them\.", "", " ".join(text.split())).split()
     assert set(words) <= set(printed(400).split())
     firsts = [line.split()[0] for line in text.splitlines() if line.strip()]
     places = [firsts.index(row) for row in told_by]
