@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere
 # The share of answers that change between the whole model and one that lacks so many layers:
 # medians over the eight pairs of a model and a task of benchmarks/objectives.py.
-USUAL_CHANGE = {1: 0.20, 2: 0.29, 4: 0.33}
+USUAL_CHANGE = {1: 0.20, 4: 0.33}
 FEW_PASSAGES = 10  # below which intervals that mind them rest on little
 MUCH_CUT_OFF = 0.05  # of texts; more may explain a difference
 MUCH_UNREAD = 0.05  # of texts without an answer; the same

@@ -439,13 +439,8 @@ class _Run:
         """Note a look, and keep with the study how many had looked before it."""
         known = self.records.fact("looks") or {}
         before = known.get(role, {}).get(self.search)
-        examples = self.question.sets[role]
-        looks = note_look(
-            self.search,
-            [name for example in examples for name in _names_of(self.question, example)],
-            before,
-            [name for example in examples for name in example.names],
-        )
+        once_known_as = [name for one in self.question.sets[role] for name in one.names]
+        looks = note_look(self.search, _names(self.question, {role}), before, once_known_as)
         if looks is not None and before is None:
             of_role = {**known.get(role, {}), self.search: looks.before}
             self.records.set_facts({"looks": {**known, role: of_role}})
