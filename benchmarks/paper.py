@@ -19,8 +19,8 @@ from typing import Any
 
 import telltale
 from telltale.errors import TelltaleError
-from telltale.files import write_json
-from telltale.reading import read_study
+from telltale.study.reading import read_study
+from telltale.support.files import write_json
 from telltale.tasks.named import NAMED
 
 MODELS = (

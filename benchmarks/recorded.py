@@ -25,9 +25,9 @@ from objectives import MADE, commit
 from telltale.measure import accuracy
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
-from telltale.plan import Plan
-from telltale.question import Question
-from telltale.records import HELD_OUT, SEARCH, open_records
+from telltale.study.plan import Plan
+from telltale.study.question import Question
+from telltale.study.records import HELD_OUT, SEARCH, open_records
 from telltale.tasks.loading import load_task
 from telltale.tasks.shots import without_shown
 from telltale.tasks.split import split_examples

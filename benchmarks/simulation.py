@@ -9,8 +9,9 @@ label, 1 or -1. So a path's true accuracy is the mean of Phi(level + shift(S) + 
 Phi(level + shift(S) - bias(S)) exactly, and candidates differ from each other and from the whole
 model on as many examples as ``s`` makes of it, as real ones do. Examples may come in clusters,
 which have a part of g and z in common; a scorer may give marks between 0 and 1. What is chosen and
-concluded is telltale's own code (`telltale.selection`, `telltale.stats`); the greedy search,
-rewritten on arrays for speed, is compared with telltale's on the first studies of every row.
+concluded is telltale's own code (`telltale.evidence.selection`, `telltale.evidence.stats`); the
+greedy search, rewritten on arrays for speed, is compared with telltale's on the first studies of
+every row.
 
     python benchmarks/simulation.py --studies 10000 --out simulation.json
     python benchmarks/simulation.py --out simulation.json --table
@@ -28,14 +29,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from telltale import exact
-from telltale.evidence import Comparison
-from telltale.files import write_json
+from telltale.evidence import exact
+from telltale.evidence.comparison import Comparison
+from telltale.evidence.selection import Level, claims
+from telltale.evidence.stats import Interval, Pairs, loses_at_most, one_sided, pairs, risk
 from telltale.measure import Batch, ChoiceOutcome, Measurement, Outcome
 from telltale.paths import LayerPath
 from telltale.searches import GreedyRemoval, Removal, Round
-from telltale.selection import Level, claims
-from telltale.stats import Interval, Pairs, loses_at_most, one_sided, pairs, risk
+from telltale.support.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -16,9 +16,9 @@ PRELOADED = [
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
     "telltale.models.load",
-    "telltale.study",
+    "telltale.study.run",
     "telltale.checkpoints.export",
-    "telltale.cli",
+    "telltale.cli.main",
 ]
 
 
@@ -42,7 +42,7 @@ def _run(arguments: list[str]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from telltale.cli import main
+    from telltale.cli.main import main
 
     sys.stdout = sys.stderr = open("/dev/null", "w")  # noqa: SIM115 - as long as the process
     main(arguments)

@@ -13,9 +13,9 @@ import pytest
 
 import telltale
 from telltale import api
-from telltale.arguments import PARAMETERS, in_python
-from telltale.cli import main
+from telltale.cli.main import main
 from telltale.errors import InputError
+from telltale.support.arguments import PARAMETERS, in_python
 from telltale.tasks.datafile import AnswerForm, Fields
 
 PUBLIC = [getattr(api, name) for name in api.__all__]

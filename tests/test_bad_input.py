@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from telltale.cli import main
+from telltale.cli.main import main
 from tests import questions, tiny
 
 if TYPE_CHECKING:
@@ -363,7 +363,7 @@ def test_a_model_that_runs_out_of_memory_at_one_example_is_a_failure_that_keeps_
 ) -> None:
     from telltale.engine.shared import SharedEngine
     from telltale.measure import BatchTooLargeError
-    from telltale.records import open_records
+    from telltale.study.records import open_records
 
     good = command(place, Change(""))
     measure, measured = SharedEngine._measure, 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from telltale.bounded import lower_bound, p_value, sums_of
+from telltale.evidence.bounded import lower_bound, p_value, sums_of
 
 
 @pytest.mark.parametrize(("right", "total"), [(24, 30), (1, 20), (149, 150), (200, 400)])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telltale.cautions import (
+from telltale.evidence.cautions import (
     NAMES,
     SAFE_AT_CHANCE,
     advice,
@@ -27,12 +27,12 @@ from telltale.cautions import (
     unread,
     worse_at_a_guard,
 )
-from telltale.evidence import compare
+from telltale.evidence.comparison import compare
+from telltale.evidence.result import PathModel
+from telltale.evidence.stats import two_sided
 from telltale.measure import ChoiceOutcome, Generated, Outcome
 from telltale.paths import LayerPath
-from telltale.result import PathModel
 from telltale.searches import Kept
-from telltale.stats import two_sided
 from telltale.tasks import Example
 from telltale.tasks.group import group
 from telltale.tasks.loading import load_task

@@ -13,13 +13,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import telltale
-from telltale.cli import main
+from telltale.cli.main import main
 from telltale.errors import InputError
 from telltale.measure import Batch
 from telltale.paths import LayerPath
-from telltale.reading import StoredStudy, read_study
-from telltale.records import open_records
 from telltale.report.facts import cost_sentence
+from telltale.study.reading import StoredStudy, read_study
+from telltale.study.records import open_records
 from telltale.tasks.loading import names_apart
 from telltale.watcher import Watcher
 from tests import tiny
@@ -251,7 +251,7 @@ def test_both_sides_of_the_cost_count_the_work_at_guards(tiny_folder: Path, tmp_
 def test_a_guard_that_admits_nothing_ends_the_search(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("telltale.plan.admits_by", lambda *_: lambda _: False)
+    monkeypatch.setattr("telltale.study.plan.admits_by", lambda *_: lambda _: False)
     found = guarded(tiny_folder, tmp_path / "s", 0.0, max_removed=1)
     (done,) = found["rounds"]
     assert not done["accepted"]

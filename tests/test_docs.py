@@ -23,7 +23,7 @@ import pytest
 import typer
 
 import telltale
-from telltale.cli import app
+from telltale.cli.main import app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

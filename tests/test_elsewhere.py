@@ -10,12 +10,19 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from telltale.checkpoints.write import write_checkpoint
-from telltale.elsewhere import FEWEST_TOKENS, WINDOW, Page, built_in_page, page_from, perplexities
+from telltale.engine.perplexity import (
+    FEWEST_TOKENS,
+    WINDOW,
+    Page,
+    built_in_page,
+    page_from,
+    perplexities,
+)
+from telltale.engine.workbench import Workbench
 from telltale.errors import DataError, InputError
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.tasks import Example, Task
-from telltale.workbench import Workbench
 from tests import tiny
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telltale.evidence import compare, generation_counts
+from telltale.evidence.comparison import compare, generation_counts
 from telltale.measure import Generated, Outcome
 
 

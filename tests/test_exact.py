@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multinomial
 
-from telltale.exact import loses_at_most, p_value, statistic
+from telltale.evidence.exact import loses_at_most, p_value, statistic
 
 
 def chance(total: int, loss: float, broken: float, level: float) -> float:

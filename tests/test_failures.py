@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from telltale.cli import main
-from telltale.files import sha256_of_file, write_json
-from telltale.records import FILE, SEALED, open_records
+from telltale.cli.main import main
+from telltale.study.records import FILE, SEALED, open_records
+from telltale.support.files import sha256_of_file, write_json
 from tests.studies import result_of, search_arguments
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def measurements(folder: Path) -> int:
 # Prints, for each, its status and what it wrote to standard error.
 RUNNER = """
 import io, json, os, resource, subprocess, sys
-import torch, telltale.study, telltale.models.load
-from telltale.cli import main
+import torch, telltale.study.run, telltale.models.load
+from telltale.cli.main import main
 from tests.test_failures import measurements
 torch.set_num_threads(1)
 
@@ -213,7 +213,7 @@ def test_a_result_that_cannot_be_written_is_told_and_written_the_next_time(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as broken:
-        broken.setattr("telltale.files.os.fsync", full)
+        broken.setattr("telltale.support.files.os.fsync", full)
         status, _, err = run(capsys, *search_command(tiny_folder, folder))
     assert status == 1
     assert complaint(err).startswith(f"telltale: {folder / 'result.json'}: {os.strerror(code)}; ")
@@ -386,14 +386,15 @@ import os, sys
 from pathlib import Path
 from telltale.measure import Batch, ChoiceOutcome, Measurement, Outcome
 from telltale.paths import LayerPath
-import telltale.records
-from telltale.records import open_records
+import telltale.study.records
+from telltale.study.records import open_records
 assert "torch" not in sys.modules
 folder, path = Path(sys.argv[1]), LayerPath.whole(3)
 choices = tuple(ChoiceOutcome(-1.5, 3, 4, 5) for _ in range(4))
 outcomes = tuple(Outcome(i, choices, 0, 1.0) for i in range(1000))
-packed = telltale.records.pack_outcomes(outcomes)
-telltale.records.pack_outcomes = lambda _: packed  # so that most of the time goes into writing
+packed = telltale.study.records.pack_outcomes(outcomes)
+# so that most of the time goes into writing
+telltale.study.records.pack_outcomes = lambda _: packed
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())

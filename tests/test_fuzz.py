@@ -19,7 +19,8 @@ import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telltale import cli, workbench
+from telltale.cli import main as cli
+from telltale.engine import workbench
 from tests import tiny
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import torch
 from transformers.utils import chat_template_utils
 
 import telltale
-from telltale.cli import main
+from telltale.cli.main import main
 from telltale.errors import InputError
-from telltale.reading import read_study
-from telltale.study import Watcher
+from telltale.study.reading import read_study
+from telltale.study.run import Watcher
 from tests import tiny
 from tests.studies import result_of
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.measure import Measurement
-    from telltale.study import Result
+    from telltale.study.run import Result
     from telltale.tasks import Task
 
 ROWS = 60

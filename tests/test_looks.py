@@ -11,16 +11,16 @@ import pytest
 
 import telltale
 from telltale.errors import InputError
-from telltale.home import data_dir
-from telltale.ledger import Looks, Seen, note_look, note_searched, seen_before
-from telltale.reading import read_study
+from telltale.study.ledger import Looks, Seen, note_look, note_searched, seen_before
+from telltale.study.reading import read_study
+from telltale.support.home import data_dir
 from tests import tiny
 from tests.studies import PAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from telltale.study import Result
+    from telltale.study.run import Result
 
 
 @pytest.fixture(scope="module")

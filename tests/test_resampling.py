@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import telltale
-from telltale.cli import main
+from telltale.cli.main import main
 from telltale.errors import InputError
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
-from telltale.reading import read_study
-from telltale.resampling import Part, of_size, parts_of, said, searched, sizes_for
 from telltale.searches import GreedyRemoval
+from telltale.study.reading import read_study
+from telltale.study.resampling import Part, of_size, parts_of, said, searched, sizes_for
 from telltale.watcher import Watcher
 from tests.searches.oracle import best_and_bsba, removal_order
 from tests.studies import PAGE

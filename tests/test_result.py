@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from telltale.evidence import Comparison, compare
+from telltale.evidence.comparison import Comparison, compare
+from telltale.evidence.result import Findings, PathModel, findings, verdict
+from telltale.evidence.selection import Level, claims
 from telltale.measure import Outcome
 from telltale.paths import LayerPath
-from telltale.result import Findings, PathModel, findings, verdict
 from telltale.searches import Removal, Round
-from telltale.selection import Level, claims
-from telltale.words import points
+from telltale.support.words import points
 
 
 def outcomes(scores: list[int]) -> dict[int, Outcome]:

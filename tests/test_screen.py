@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from telltale import screen
-from telltale.measure import Batch, Measurement, Outcome
-from telltale.paths import LayerPath
-from telltale.screen import (
+from telltale.cli import screen
+from telltale.cli.screen import (
     PlainConsole,
     ScreenWatcher,
     evaluation,
@@ -22,16 +20,18 @@ from telltale.screen import (
     summary,
     unfinished,
 )
+from telltale.cli.showing import task_table
+from telltale.measure import Batch, Measurement, Outcome
+from telltale.paths import LayerPath
 from telltale.searches import Round
-from telltale.showing import task_table
+from telltale.support.words import loss, points
 from telltale.tasks.named import NAMED
-from telltale.words import loss, points
 from tests.report.made import Made, not_begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from telltale.reading import StoredStudy
+    from telltale.study.reading import StoredStudy
 
 WHOLE = LayerPath.whole(3)
 

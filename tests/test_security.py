@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.exceptions import SecurityError, UndefinedError
 
-from telltale import screen
-from telltale.cli import main
+from telltale.cli import screen
+from telltale.cli.main import main
 from telltale.errors import InputError, TelltaleError
-from telltale.files import json_text, write_json
 from telltale.models.load import load_model, load_tokenizer
 from telltale.models.source import resolve_model
-from telltale.plain import PlainFormatter, printable
+from telltale.support.files import json_text, write_json
+from telltale.support.plain import PlainFormatter, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -342,7 +342,7 @@ def test_names_with_control_characters_are_shown_escaped(tiny_folder: Path, tmp_
 
     program = (
         "import sys\n"
-        "from telltale.cli import main\n"
+        "from telltale.cli.main import main\n"
         "for more in (['--skip-bad-rows', '--out', sys.argv[3]], []):\n"
         "    try:\n"
         "        main(['eval', sys.argv[1], '--data', sys.argv[2], *more])\n"

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telltale.evidence import Comparison, compare
+from telltale.evidence.comparison import Comparison, compare
+from telltale.evidence.selection import FIRST_SHARE, Level, claims, passed_on, shares
+from telltale.evidence.stats import Interval, Pairs
 from telltale.measure import Outcome
 from telltale.paths import LayerPath
 from telltale.searches import Removal, Round
-from telltale.selection import FIRST_SHARE, Level, claims, passed_on, shares
-from telltale.stats import Interval, Pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

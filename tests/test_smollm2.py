@@ -10,10 +10,10 @@ import torch
 
 from telltale.engine.naive import NaiveEngine
 from telltale.engine.shared import Capabilities
+from telltale.engine.workbench import Workbench
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.paths import LayerPath
 from telltale.tasks import Asking, Scoring, capitals, make_task
-from telltale.workbench import Workbench
 from tests.pypi import model_or_skip
 
 if TYPE_CHECKING:

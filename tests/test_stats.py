@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from telltale.stats import (
+from telltale.evidence.stats import (
     ALONE,
     APART,
     Clustering,

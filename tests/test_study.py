@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import telltale
-from telltale import records as records_module
-from telltale import study as study_module
+from telltale.cli.screen import PlainConsole, console, summary, unfinished
+from telltale.engine.workbench import Workbench
 from telltale.errors import InputError, TelltaleError
-from telltale.ledger import Looks, note_look
 from telltale.measure import Batch, BatchTooLargeError, Measurement
-from telltale.reading import read_study
-from telltale.records import open_records
 from telltale.report import write_report
 from telltale.report.facts import naive_passes
-from telltale.screen import PlainConsole, console, summary, unfinished
 from telltale.searches import Round
-from telltale.study import Watcher
-from telltale.workbench import Workbench
+from telltale.study import records as records_module
+from telltale.study import run as study_module
+from telltale.study.ledger import Looks, note_look
+from telltale.study.reading import read_study
+from telltale.study.records import open_records
+from telltale.study.run import Watcher
 from tests.studies import PAGE, result_of, search_arguments, start_command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from telltale.reading import StoredStudy
-    from telltale.study import Result
+    from telltale.study.reading import StoredStudy
+    from telltale.study.run import Result
 
 
 ASKING = ("prompt", "scoring", "protocol", "shots")

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import telltale
-from telltale.cli import main
-from telltale.showing import BETWEEN, CLOSE, OPEN
+from telltale.cli.main import main
+from telltale.cli.showing import BETWEEN, CLOSE, OPEN
 from telltale.tasks.named import NAMED
 from telltale.tasks.sources import hub
 from tests import questions, tiny

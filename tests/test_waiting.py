@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from telltale import screen
+from telltale.cli import screen
+from telltale.cli.screen import ScreenWatcher, shown_waiting
 from telltale.models import pypi
 from telltale.models.source import resolve_model
-from telltale.screen import ScreenWatcher, shown_waiting
-from telltale.waiting import share_of_bytes, shown_by, waiting
+from telltale.support.waiting import share_of_bytes, shown_by, waiting
 from tests.models.test_sources import two_wheels, write_gemma3_gguf
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from telltale.arguments import (
+from telltale.errors import InputError
+from telltale.support.arguments import (
     PATH,
     SEED,
     SWITCH,
@@ -30,7 +31,6 @@ from telltale.arguments import (
     texts,
     whole,
 )
-from telltale.errors import InputError
 from telltale.tasks.loading import load_task, names_apart
 from telltale.tasks.task import Task
 from telltale.watcher import Watcher
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from telltale.checkpoints.export import Exported
-    from telltale.elsewhere import Page
+    from telltale.engine.perplexity import Page
+    from telltale.engine.previews import Preview
     from telltale.objectives import Objective
-    from telltale.previews import Preview
-    from telltale.question import Question
-    from telltale.settings import Settings
-    from telltale.study import Result
+    from telltale.study.question import Question
+    from telltale.study.run import Result
+    from telltale.study.settings import Settings
 
 REPORT = "report.html"
 
@@ -171,7 +171,7 @@ def search(
         MeasurementError: measuring failed; the same call goes on from what was measured.
     """
     from telltale.report import write_report
-    from telltale.study import run_study
+    from telltale.study.run import run_study
     from telltale.tracking import tracker_named
     from telltale.watcher import Watchers
 
@@ -259,10 +259,10 @@ def stability(
     Raises:
         TelltaleError: as in `search`.
     """
-    from telltale.elsewhere import built_in_page
-    from telltale.files import write_json
-    from telltale.resampling import measure_stability, sizes_for
-    from telltale.study import open_study
+    from telltale.engine.perplexity import built_in_page
+    from telltale.study.resampling import measure_stability, sizes_for
+    from telltale.study.run import open_study
+    from telltale.support.files import write_json
 
     if resamples < 2:
         raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
@@ -343,10 +343,10 @@ def evaluate(
     cuts = _cuts(truncate)
     chosen = load_task(task) if isinstance(task, str) else task
 
-    from telltale.elsewhere import page_from
-    from telltale.evaluation import evaluate_task
+    from telltale.engine.perplexity import page_from
     from telltale.models.load import choose_device, choose_dtype
     from telltale.models.source import resolve_model
+    from telltale.study.evaluation import evaluate_task
 
     page = None if text is None else page_from(Path(text))
     choose_dtype(dtype, choose_device(device))
@@ -418,9 +418,9 @@ def preview(
         raise InputError(f"--show {count} shows nothing; give 1 or more")
     chosen = load_task(task) if isinstance(task, str) else task
 
+    from telltale.engine.previews import previews
     from telltale.models.load import load_tokenizer
     from telltale.models.source import resolve_model
-    from telltale.previews import previews
 
     if model is None:
         return previews(chosen, count)
@@ -458,7 +458,7 @@ def _asked(
     The study's folder is taken before the model is fetched or converted, which may take long.
     """
     from telltale.objectives import check_objective, default_objective, objective_named
-    from telltale.settings import Settings
+    from telltale.study.settings import Settings
     from telltale.tasks.shots import without_shown
     from telltale.tasks.split import check_answers_differ, split_examples
 
@@ -497,14 +497,14 @@ def _asked(
         raise InputError(f"--guard names {repeated[0]} twice; give it one share")
     settings = Settings(ranks, tolerance, max_removed, frozenset(protect), max_loss, confidence)
 
-    from telltale.records import check_study_folder, only_writer
+    from telltale.study.records import check_study_folder, only_writer
 
     check_study_folder(Path(out))
 
-    from telltale.elsewhere import page_from
+    from telltale.engine.perplexity import page_from
     from telltale.models.load import choose_device, choose_dtype
     from telltale.models.source import resolve_model
-    from telltale.question import Question, guard_by
+    from telltale.study.question import Question, guard_by
 
     page = None if text is None else page_from(Path(text))
     choose_dtype(dtype, choose_device(device))

@@ -18,7 +18,7 @@ class TelltaleError(Exception):
     """Something went wrong that a person can read about in one line.
 
     ``message`` speaks of the command's options; ``in_python`` is the same in terms of parameters,
-    where a public function was called (`telltale.arguments`).
+    where a public function was called (`telltale.support.arguments`).
     """
 
     exit_status = 1

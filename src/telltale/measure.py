@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from telltale.errors import MeasurementError, TelltaleError
-from telltale.files import sha256_of_json
+from telltale.support.files import sha256_of_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -22,7 +22,7 @@ from telltale.checkpoints import write as checkpoint_module
 from telltale.checkpoints.config import DEPTHS, shallower_config
 from telltale.checkpoints.verify import verify_checkpoint
 from telltale.checkpoints.write import write_checkpoint
-from telltale.cli import main
+from telltale.cli.main import main
 from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
@@ -281,7 +281,7 @@ def test_a_model_that_has_changed_since_is_refused(tmp_path: Path, tiny_folder: 
 
 
 def test_an_unfinished_study_is_refused(tmp_path: Path) -> None:
-    from telltale.records import open_records
+    from telltale.study.records import open_records
 
     with open_records(tmp_path / "s", write=True):
         pass

@@ -12,14 +12,14 @@ import torch
 import telltale
 from telltale.engine.selftest import DIFFERS, NOT_TRIED, RAISED, Absence, find_capabilities
 from telltale.engine.shared import Capabilities
+from telltale.engine.workbench import Workbench
 from telltale.models.layered import LayerCache, LayeredModel
 from telltale.models.source import resolve_model
-from telltale.reading import read_study
-from telltale.records import open_records
 from telltale.report.facts import facts_of
+from telltale.study.reading import read_study
+from telltale.study.records import open_records
 from telltale.tasks import Example, Task
 from telltale.watcher import Watcher
-from telltale.workbench import Workbench
 from tests import tiny
 from tests.studies import PAGE
 

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from telltale.errors import InputError, TelltaleError, UnsupportedModelError
-from telltale.home import cache_dir
 from telltale.models import gguf, pypi
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
 from telltale.models.source import resolve_model
+from telltale.support.home import cache_dir
 from tests import tiny
 from tests.hub import CLOSED, COMMIT, elsewhere, serving
 

@@ -6,20 +6,20 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from telltale.evidence import compare, generation_counts
+from telltale.evidence.comparison import compare, generation_counts
+from telltale.evidence.result import PathModel, findings, round_document, verdict
+from telltale.evidence.selection import Level, claims
 from telltale.measure import ChoiceOutcome, Generated, Outcome
 from telltale.paths import LayerPath
-from telltale.reading import StoredStudy
-from telltale.records import Cost, StoredExample
 from telltale.report.examples import HELD_OUT
-from telltale.result import PathModel, findings, round_document, verdict
 from telltale.searches import Kept, Removal, Round
-from telltale.selection import Level, claims
+from telltale.study.reading import StoredStudy
+from telltale.study.records import Cost, StoredExample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from telltale.evidence import Comparison
+    from telltale.evidence.comparison import Comparison
 
 CHOICES = ("Paris", "London", "Rome", "Madrid")
 VERSIONS = {"telltale-llm": "0.1.0", "torch": "2.13.0"}

@@ -15,8 +15,8 @@ from telltale.report.svg import DARK, INLINE, LIGHT, SHADES, Flag, Flags, Scale,
 from tests.report.made import Made
 
 if TYPE_CHECKING:
-    from telltale.reading import StoredStudy
     from telltale.report.svg import Palette
+    from telltale.study.reading import StoredStudy
 
 SVG = "{http://www.w3.org/2000/svg}"
 STUDIES = {

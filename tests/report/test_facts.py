@@ -11,7 +11,7 @@ import pytest
 from telltale.report.facts import Facts, cost_sentence, facts_of, fate, naive_passes
 from telltale.report.repeating import command
 from telltale.searches import Round
-from telltale.words import (
+from telltale.support.words import (
     between,
     counted,
     duration,

@@ -20,7 +20,7 @@ from tests.report.made import Made
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from telltale.reading import StoredStudy
+    from telltale.study.reading import StoredStudy
 
 
 def read(text: str) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from telltale.report.page import page
-from telltale.words import typeset
+from telltale.support.words import typeset
 from tests.report.made import Made, not_begun
 from tests.report.markup import Markup
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import telltale
-from telltale.cli import main
+from telltale.cli.main import main
 from telltale.errors import InputError
-from telltale.reading import read_study
+from telltale.evidence.result import round_document
 from telltale.report import figure_folders, write_report
 from telltale.report.examples import differences
 from telltale.report.facts import facts_of, finished
-from telltale.result import round_document
+from telltale.study.reading import read_study
+from telltale.support.words import typeset
 from telltale.watcher import Watcher
-from telltale.words import typeset
 from tests.report.markup import Markup
 from tests.studies import search_arguments
 

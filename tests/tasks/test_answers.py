@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telltale.errors import InputError
-from telltale.tasks.answers import LETTERS, exact, extraction, is_number, last_number
+from telltale.tasks.answers import LETTERS, exact, is_number, last_number
+from telltale.tasks.extractions import extraction
 
 
 @st.composite

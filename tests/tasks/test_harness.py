@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from telltale.errors import InputError, MeasurementError
-from telltale.files import sha256_of_json
 from telltale.measure import ChoiceOutcome, Generated, Outcome
+from telltale.support.files import sha256_of_json
 from telltale.tasks.task import Generation, Protocol, Request, Scoring
 
 pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
@@ -31,12 +31,12 @@ from lm_eval import evaluator
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
+from telltale.engine.workbench import Workbench
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.tasks.harness import _stops, harness_task
 from telltale.tasks.harness_source import find
 from telltale.tasks.shots import without_shown
-from telltale.workbench import Workbench
 from tests import tiny
 
 if TYPE_CHECKING:

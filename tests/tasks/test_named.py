@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telltale.errors import InputError
-from telltale.tasks.answers import extraction
 from telltale.tasks.asking import Asking, make_task
+from telltale.tasks.extractions import extraction
 from telltale.tasks.named import NAMED, hellaswag, mmlu, named_task
 from telltale.tasks.sources import read_split
 from telltale.tasks.task import Protocol

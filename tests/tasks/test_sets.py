@@ -9,8 +9,8 @@ from statistics import fmean, stdev
 import pytest
 
 from telltale.errors import InputError
-from telltale.files import sha256_of
-from telltale.question import guard_by
+from telltale.study.question import guard_by
+from telltale.support.files import sha256_of
 from telltale.tasks import Example, Task
 from telltale.tasks.group import group
 from telltale.tasks.split import split_examples

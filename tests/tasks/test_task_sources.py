@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from telltale.errors import DataError, InputError
-from telltale.home import cache_dir
+from telltale.support.home import cache_dir
 from telltale.tasks.named import NAMED, named_task
 from telltale.tasks.sources import read_split, wheel
 from telltale.tasks.sources.dataset import read_dataset

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from telltale.evidence import compare
+from telltale.evidence.comparison import compare
+from telltale.evidence.result import Findings, PathModel, verdict
+from telltale.evidence.selection import Level, claims
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
-from telltale.result import Findings, PathModel, verdict
 from telltale.searches import Removal, Round
-from telltale.selection import Level, claims
 
 if TYPE_CHECKING:
     from telltale.watcher import Watcher

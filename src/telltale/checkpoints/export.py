@@ -16,12 +16,12 @@ from telltale.checkpoints.config import family_of
 from telltale.checkpoints.verify import Verification, verify_checkpoint
 from telltale.checkpoints.write import DTYPES, read_config, write_checkpoint
 from telltale.errors import InputError, TelltaleError
-from telltale.files import write_json
+from telltale.evidence.result import NAMED
 from telltale.models.load import choose_device
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
-from telltale.records import is_at_work, open_records
-from telltale.result import NAMED
+from telltale.study.records import is_at_work, open_records
+from telltale.support.files import write_json
 
 if TYPE_CHECKING:
     from telltale.models.source import ModelSource

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 from telltale.checkpoints.config import Family, family_of, shallower_config
 from telltale.errors import InputError, UnsupportedModelError
-from telltale.files import full_disk, make_readable, write_json
 from telltale.models.soundness import CONFIG_FILE, read_object
 from telltale.models.source import INDEX_FILE, tokenizer_files, weight_files
+from telltale.support.files import full_disk, make_readable, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.files import sha256_of
 from telltale.measure import Batch
+from telltale.support.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

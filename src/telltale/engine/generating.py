@@ -17,7 +17,7 @@ import torch
 from telltale.errors import MeasurementError
 from telltale.measure import Generated, Outcome
 from telltale.models.layered import LayerCache
-from telltale.tasks.answers import extraction
+from telltale.tasks.extractions import extraction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

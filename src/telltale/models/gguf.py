@@ -16,10 +16,10 @@ from contextlib import ExitStack, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
-from telltale.files import full_disk, make_readable, sha256_of_file
-from telltale.home import cache_dir
-from telltale.scratch import scratch_folder
-from telltale.waiting import waiting
+from telltale.support.files import full_disk, make_readable, sha256_of_file
+from telltale.support.home import cache_dir
+from telltale.support.scratch import scratch_folder
+from telltale.support.waiting import waiting
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError, TelltaleError
-from telltale.files import sha256_of_file
-from telltale.home import cache_dir
-from telltale.scratch import scratch_folder
-from telltale.waiting import share_of_bytes, waiting
-from telltale.wheels import installer, unpack
+from telltale.support.files import sha256_of_file
+from telltale.support.home import cache_dir
+from telltale.support.scratch import scratch_folder
+from telltale.support.waiting import share_of_bytes, waiting
+from telltale.support.wheels import installer, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from telltale.errors import InputError
-from telltale.files import is_full_disk, sha256_of, sha256_of_file
 from telltale.models.soundness import check_sound
+from telltale.support.files import is_full_disk, sha256_of, sha256_of_file
 
 LOG = logging.getLogger(__name__)
 WEIGHTS = "*.safetensors"

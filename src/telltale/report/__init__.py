@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.reading import read_study
+from telltale.study.reading import read_study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,8 @@ def write_report(studies: Sequence[Path], to: Path) -> None:
         TelltaleError: a study's file is damaged.
         OSError: the file cannot be written.
     """
-    from telltale.files import write_text
     from telltale.report.page import page
+    from telltale.support.files import write_text
 
     if not studies:
         raise InputError("no study to report on; give a search's --out")

@@ -22,7 +22,7 @@ from telltale.report.svg import (
     trimmed,
     words,
 )
-from telltale.words import between, counted, number, percent
+from telltale.support.words import between, counted, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from telltale.plain import printable
-from telltale.records import HELD_OUT
+from telltale.study.records import HELD_OUT
+from telltale.support.plain import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from telltale.measure import Outcome
-    from telltale.reading import StoredStudy
-    from telltale.records import StoredExample
     from telltale.report.facts import Model
+    from telltale.study.reading import StoredStudy
+    from telltale.study.records import StoredExample
 
 MOST_SHOWN = 50  # of those mended, and of those broken
 SHORT = 600  # characters of a text at first sight

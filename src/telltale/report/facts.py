@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from telltale.searches import Round
-from telltale.words import (
+from telltale.support.words import (
     between,
     counted,
     duration,
@@ -25,7 +25,7 @@ from telltale.words import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from telltale.reading import StoredStudy
+    from telltale.study.reading import StoredStudy
 
 # What a name in result.json is called where there is little room.
 NAMES = {"best": "BEST", "bsba": "BSBA", "fastest_safe": "safe", "confirmed_best": "gain shown"}

@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.files import make_readable, write_text
 from telltale.report.charts import accuracy_chart, size_chart, speed_chart
 from telltale.report.examples import as_rows, differences
 from telltale.report.facts import facts_of
 from telltale.report.heat import heat_map
 from telltale.report.svg import LIGHT
 from telltale.report.tables import csv_text, path_rows, round_rows
+from telltale.support.files import make_readable, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from telltale.reading import StoredStudy
     from telltale.report.facts import Facts
     from telltale.report.svg import Drawing, Palette
+    from telltale.study.reading import StoredStudy
 
 ZOOM = 2  # of PNG files over the drawing's own units
 EXTRA = "pip install 'telltale-llm[report]'"

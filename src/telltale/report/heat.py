@@ -23,7 +23,7 @@ from telltale.report.svg import (
     trimmed,
     words,
 )
-from telltale.words import number, percent, typeset
+from telltale.support.words import number, percent, typeset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from telltale.plain import printable
 from telltale.report.examples import BUDGET, LONG, MOST_SHOWN, changes
 from telltale.report.facts import NAMES, facts_of
 from telltale.report.figures import drawings
 from telltale.report.repeating import command, settings_tables
 from telltale.report.svg import DARK, INLINE, LIGHT
 from telltale.report.tables import path_columns
-from telltale.words import (
+from telltale.support.plain import printable
+from telltale.support.words import (
     NOTHING,
     between,
     counted,
@@ -36,9 +36,9 @@ from telltale.words import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from telltale.reading import StoredStudy
     from telltale.report.facts import Facts, Model, Seen
     from telltale.report.svg import Drawing, Palette
+    from telltale.study.reading import StoredStudy
 
 MANY_LAYERS = 8  # to name in a sentence
 NARROWEST, WIDEST = 0.78, 1.2  # of a drawing's own size on the page; then it scrolls, or stops

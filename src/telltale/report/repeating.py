@@ -6,15 +6,15 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from telltale.objectives import OBJECTIVES
-from telltale.plain import printable
+from telltale.support.plain import printable
 from telltale.tasks.loading import HARNESS, HUB
 from telltale.tasks.named import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from telltale.reading import StoredStudy
     from telltale.report.facts import Facts
+    from telltale.study.reading import StoredStudy
 
 SPOKEN = {
     "sha256": "SHA-256",

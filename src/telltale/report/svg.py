@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from telltale.plain import printable
+from telltale.support.plain import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

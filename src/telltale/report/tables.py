@@ -11,8 +11,8 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from telltale.plain import printable
-from telltale.words import (
+from telltale.support.plain import printable
+from telltale.support.words import (
     NOTHING,
     between,
     loss,

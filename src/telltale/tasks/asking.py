@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from telltale.errors import DataError, InputError
-from telltale.tasks.answers import exact, extraction, is_number
+from telltale.tasks.answers import exact, is_number
+from telltale.tasks.extractions import extraction
 from telltale.tasks.prompts import (
     CHOICE,
     OPTIONS,

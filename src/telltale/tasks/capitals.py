@@ -7,7 +7,7 @@ capitals is among the choices.
 
 from __future__ import annotations
 
-from telltale.files import sha256_of
+from telltale.support.files import sha256_of
 from telltale.tasks.rows import Row
 
 REGIONS = {

@@ -15,8 +15,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
-from telltale.files import sha256_of
-from telltale.plain import printable
+from telltale.support.files import sha256_of
+from telltale.support.plain import printable
 from telltale.tasks.group import group
 from telltale.tasks.harness_scorer import asks_twice, make_scorer
 from telltale.tasks.harness_source import CHOICES, blaming, find, quietly

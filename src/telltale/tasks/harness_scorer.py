@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError, MeasurementError
-from telltale.files import sha256_of_file, sha256_of_json
-from telltale.plain import printable
+from telltale.support.files import sha256_of_file, sha256_of_json
+from telltale.support.plain import printable
 from telltale.tasks.harness_source import CHOICES, rendering
 from telltale.tasks.scorer import as_score, reason, shown
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError, TelltaleError
-from telltale.plain import printable
+from telltale.support.plain import printable
 from telltale.tasks.scorer import no_bytecode, reason
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from telltale.arguments import (
+from telltale.errors import DataError, InputError
+from telltale.support.arguments import (
     PATH,
     SEED,
     SWITCH,
@@ -22,8 +23,7 @@ from telltale.arguments import (
     text_or,
     texts,
 )
-from telltale.errors import DataError, InputError
-from telltale.files import sha256_of
+from telltale.support.files import sha256_of
 from telltale.tasks.asking import Asking, make_task
 from telltale.tasks.datafile import DEFAULT_FIELDS, AnswerForm, Fields, read_data_file
 from telltale.tasks.group import group, members

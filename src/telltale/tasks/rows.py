@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from telltale.files import sha256_of
+from telltale.support.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,8 +23,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError, MeasurementError
-from telltale.files import sha256_of_file
-from telltale.plain import printable
+from telltale.support.files import sha256_of_file
+from telltale.support.plain import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from telltale.errors import InputError
-from telltale.files import sha256_of
+from telltale.support.files import sha256_of
 from telltale.tasks.split import texts_of
 
 if TYPE_CHECKING:

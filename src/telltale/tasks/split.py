@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.files import sha256_of
+from telltale.support.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

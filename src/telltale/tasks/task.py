@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 from typing import Protocol as Interface
 
-from telltale.files import sha256_of
+from telltale.support.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

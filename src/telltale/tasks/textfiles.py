@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import DataError, InputError
-from telltale.files import read_text
+from telltale.support.files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.plain import printable
+from telltale.support.plain import printable
 from telltale.tracking.mlflow import MLflow
 from telltale.tracking.tracker import Ended, Tool, Tracker
 from telltale.tracking.trackio import Trackio

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from telltale.result import NAMED
+from telltale.evidence.result import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from telltale.plain import printable
+from telltale.support.plain import printable
 from telltale.tracking.records import Course, config_of, name_of, path_records, summary_of
 from telltale.watcher import Watcher
 

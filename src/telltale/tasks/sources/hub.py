@@ -12,9 +12,9 @@ import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from telltale.files import is_full_disk
+from telltale.support.files import is_full_disk
+from telltale.support.waiting import waiting
 from telltale.tasks.sources.reading import Found, UnavailableError, records_of
-from telltale.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,11 +14,11 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import TelltaleError
-from telltale.home import cache_dir
-from telltale.scratch import scratch_folder
+from telltale.support.home import cache_dir
+from telltale.support.scratch import scratch_folder
+from telltale.support.waiting import share_of_bytes, waiting
+from telltale.support.wheels import installer, unpack
 from telltale.tasks.sources.reading import Found, UnavailableError, records_of
-from telltale.waiting import share_of_bytes, waiting
-from telltale.wheels import installer, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from telltale.engine.workbench import Workbench
 from telltale.errors import InputError
-from telltale.files import sha256_of
-from telltale.records import FINAL, HELD_OUT, SEARCH, guard_role
+from telltale.study.records import FINAL, HELD_OUT, SEARCH, guard_role
+from telltale.support.files import sha256_of
 from telltale.tasks.shots import without_shown
 from telltale.tasks.split import SMALLEST_SET, clusters_of, split_examples, texts_of
-from telltale.workbench import Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

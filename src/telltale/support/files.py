@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from telltale.errors import DataError, InputError
-from telltale.plain import is_harmless
+from telltale.support.plain import is_harmless
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, none left to this user, a limit
 _NOT_ASCII = re.compile(r"[^\n -~]")

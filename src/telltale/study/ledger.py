@@ -18,8 +18,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from telltale.files import sha256_of
-from telltale.home import data_dir
+from telltale.support.files import sha256_of
+from telltale.support.home import data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from telltale.cautions import advice, cautions, remedies_for
-from telltale.elsewhere import Page, built_in_page, perplexities, windows_of
+from telltale.engine.perplexity import Page, built_in_page, perplexities, windows_of
 from telltale.engine.selftest import slowed, told, unable
+from telltale.engine.speed import tokens_per_second
 from telltale.errors import InputError
-from telltale.evidence import compare, generation_counts
-from telltale.files import sha256_of, sha256_of_json, write_json
-from telltale.ledger import Looks, Seen, note_look, note_searched, seen_before
+from telltale.evidence.cautions import advice, cautions, remedies_for
+from telltale.evidence.comparison import compare, generation_counts
+from telltale.evidence.result import VERSION, Findings, PathModel, findings, round_document, verdict
+from telltale.evidence.selection import Level, claims
 from telltale.paths import LayerPath, check_layers
-from telltale.plan import Plan
-from telltale.question import differences
-from telltale.records import (
+from telltale.study.ledger import Looks, Seen, note_look, note_searched, seen_before
+from telltale.study.plan import Plan
+from telltale.study.question import differences
+from telltale.study.records import (
     FINAL,
     HELD_OUT,
     SEARCH,
@@ -31,10 +33,8 @@ from telltale.records import (
     open_records,
     removed_text,
 )
-from telltale.remembering import with_halves
-from telltale.result import VERSION, Findings, PathModel, findings, round_document, verdict
-from telltale.selection import Level, claims
-from telltale.throughput import tokens_per_second
+from telltale.study.remembering import with_halves
+from telltale.support.files import sha256_of, sha256_of_json, write_json
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.engine.shared import SharedEngine
-    from telltale.evidence import Comparison
+    from telltale.evidence.comparison import Comparison
     from telltale.measure import Outcome
-    from telltale.question import Question
     from telltale.searches import Removal
-    from telltale.settings import Settings
+    from telltale.study.question import Question
+    from telltale.study.settings import Settings
     from telltale.tasks import Example, Task
 
 RESULT_FILE = "result.json"
@@ -87,7 +87,7 @@ def run_study(
         watcher: is told how it goes on.
         page: the text on which to see how much the models are hurt elsewhere.
         resume_anyway: go on although a library has another version than when the study began.
-        is_taken: the folder is taken already, by `telltale.records.only_writer`.
+        is_taken: the folder is taken already, by `telltale.study.records.only_writer`.
 
     Raises:
         InputError: the folder holds something else, a library's version has changed, or examples of

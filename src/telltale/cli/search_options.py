@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from telltale.cli.options import DataDirOption, SeedOption  # noqa: TC001 - typer reads them
 from telltale.errors import InputError
-from telltale.options import DataDirOption, SeedOption  # noqa: TC001 - typer reads them
 from telltale.tasks.loading import load_task
 
 if TYPE_CHECKING:

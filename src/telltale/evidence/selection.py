@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from telltale.evidence import Comparison
+    from telltale.evidence.comparison import Comparison
     from telltale.paths import LayerPath
     from telltale.searches import Kept, Removal
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from telltale.words import layers_named, points
+from telltale.support.words import layers_named, points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from telltale.evidence import Comparison
+    from telltale.evidence.comparison import Comparison
+    from telltale.evidence.selection import Claims, Level
     from telltale.paths import LayerPath
     from telltale.searches import Kept, Removal, Round
-    from telltale.selection import Claims, Level
 
 VERSION = 2
 # The models that a result names beside the whole one.

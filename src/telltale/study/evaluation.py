@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from telltale.cautions import evaluation_cautions, remedies_for
-from telltale.elsewhere import Page, built_in_page, perplexities
+from telltale.engine.perplexity import Page, built_in_page, perplexities
 from telltale.engine.selftest import told, unable
-from telltale.evidence import generation_counts
+from telltale.engine.workbench import Workbench
+from telltale.evidence.cautions import evaluation_cautions, remedies_for
+from telltale.evidence.comparison import generation_counts
+from telltale.evidence.stats import clustering, wilson
 from telltale.measure import in_halves, outcomes_by_path
 from telltale.paths import LayerPath
-from telltale.stats import clustering, wilson
 from telltale.tasks.split import clusters_of, first_examples
 from telltale.watcher import Watcher
-from telltale.workbench import Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from telltale.columns import Column, print_table
-from telltale.plain import printable
+from telltale.cli.columns import Column, print_table
+from telltale.support.plain import printable
 from telltale.tasks.sources import wheel
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from telltale.previews import Line, Preview
+    from telltale.engine.previews import Line, Preview
     from telltale.tasks import Task
     from telltale.tasks.known import NamedTask
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from telltale.stats import (
+from telltale.evidence.stats import (
     CONFIDENCE,
     Interval,
     Pairs,

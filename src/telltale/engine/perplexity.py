@@ -16,8 +16,8 @@ from telltale.engine.choosing import Choosing
 from telltale.engine.encode import encode_text
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.errors import InputError
-from telltale.files import read_text, sha256_of
 from telltale.measure import Batch, in_halves, outcomes_by_path
+from telltale.support.files import read_text, sha256_of
 from telltale.tasks import Scoring
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.engine.encode import EncodedExample
+    from telltale.engine.workbench import Workbench
     from telltale.paths import LayerPath
-    from telltale.workbench import Workbench
 
 LOG = logging.getLogger(__name__)
 WINDOW = 512  # tokens read together, each predicted from those before it in its window
@@ -49,7 +49,7 @@ class Page:
 
 def built_in_page() -> Page:
     """The page that comes with telltale: prose, a letter, a recipe, some Python."""
-    text = resources.files("telltale").joinpath("page.txt").read_text(encoding="utf-8")
+    text = resources.files("telltale.engine").joinpath("page.txt").read_text(encoding="utf-8")
     return Page("built-in page", text)
 
 

@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from telltale import api
-from telltale.errors import InputError, TelltaleError
-from telltale.files import is_full_disk
-from telltale.options import (
+from telltale.cli.options import (
     DeviceOption,
     LoadTask,
     ModelArgument,
@@ -29,9 +27,11 @@ from telltale.options import (
     TrustOption,
     takes_groups,
 )
-from telltale.plain import PlainFormatter, printable
-from telltale.search_options import SIZES, SearchSettings, numbers_of
-from telltale.waiting import shown_by
+from telltale.cli.search_options import SIZES, SearchSettings, numbers_of
+from telltale.errors import InputError, TelltaleError
+from telltale.support.files import is_full_disk
+from telltale.support.plain import PlainFormatter, printable
+from telltale.support.waiting import shown_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +89,7 @@ def search(
     gains, and the shallowest model that is certified to lose no more than --max-loss. Writes
     DIR/result.json and DIR/report.html.
     """
-    from telltale.screen import ScreenWatcher
+    from telltale.cli.screen import ScreenWatcher
 
     with ScreenWatcher(asked.keywords["max_removed"]) as watcher:
         result = api.search(
@@ -135,7 +135,7 @@ def stability(
     gains on the examples that its part did not have. Give a search's own options; what its study
     has measured is used and added to. Writes DIR/stability.json.
     """
-    from telltale.screen import ScreenWatcher, console, stability_summary
+    from telltale.cli.screen import ScreenWatcher, console, stability_summary
 
     with ScreenWatcher() as watcher:
         document = api.stability(
@@ -173,8 +173,8 @@ def evaluate(
     settings: ModelSettings,
 ) -> None:
     """Measure a model on a task, whole or with layers left out."""
-    from telltale.files import write_json
-    from telltale.screen import ScreenWatcher, console, evaluation
+    from telltale.cli.screen import ScreenWatcher, console, evaluation
+    from telltale.support.files import write_json
 
     if out is not None:
         _check_can_write(out)
@@ -216,7 +216,7 @@ def export(
     device: DeviceOption = "auto",
 ) -> None:
     """Write a shallower checkpoint, reload it in a fresh process and compare its logits."""
-    from telltale.screen import console
+    from telltale.cli.screen import console
 
     done = api.export(study, pick=pick, to=to, dtype=dtype, device=device)
     seen = done.verification
@@ -248,8 +248,8 @@ def tasks(
     task: LoadTask,
 ) -> None:
     """List the tasks known by name; with TASK describe one, or show its questions."""
-    from telltale.screen import console
-    from telltale.showing import questions, task_summary, task_table
+    from telltale.cli.screen import console
+    from telltale.cli.showing import questions, task_summary, task_table
     from telltale.tasks.named import NAMED, named_task
 
     given = task.keywords
@@ -274,8 +274,8 @@ def show(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A search's --out folder.")],
 ) -> None:
     """Print what a study has found, or how far it has come."""
-    from telltale.reading import read_study
-    from telltale.screen import console, unfinished
+    from telltale.cli.screen import console, unfinished
+    from telltale.study.reading import read_study
 
     found = read_study(study)
     if found.document is None:
@@ -300,8 +300,8 @@ def report(
     ] = None,
 ) -> None:
     """Write one page on studies, finished or not, to read, to print and to send."""
+    from telltale.cli.screen import console
     from telltale.report import figure_folders, write_figures, write_report
-    from telltale.screen import console
 
     screen = console()
     if figures is not None:
@@ -325,8 +325,8 @@ def _check_can_write(file: Path) -> None:
 
 def _show_finished(document: Mapping[str, Any], held_out_looks: int | None, study: Path) -> None:
     """Print what a finished study has found, where it is written, and what to do next."""
-    from telltale.cautions import is_success
-    from telltale.screen import console, summary
+    from telltale.cli.screen import console, summary
+    from telltale.evidence.cautions import is_success
 
     screen = console()
     summary(document, held_out_looks, screen)
@@ -389,7 +389,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _shown_waiting(
     text: str, share: Callable[[], float | None]
 ) -> AbstractContextManager[object] | None:
-    from telltale.screen import shown_waiting
+    from telltale.cli.screen import shown_waiting
 
     return shown_waiting(text, share)
 

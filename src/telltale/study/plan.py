@@ -11,24 +11,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.engine.selftest import Absence
-from telltale.files import sha256_of_json
 from telltale.measure import Batch, Shifted, outcomes_by_path
 from telltale.objectives import values_by
 from telltale.paths import LayerPath
-from telltale.records import ALONE, FINAL, HELD_OUT, SEARCH, StoredExample, guard_role
-from telltale.remembering import RememberingMeasure, with_halves
-from telltale.settings import admits_by
+from telltale.study.records import ALONE, FINAL, HELD_OUT, SEARCH, StoredExample, guard_role
+from telltale.study.remembering import RememberingMeasure, with_halves
+from telltale.study.settings import admits_by
+from telltale.support.files import sha256_of_json
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from telltale.engine.workbench import Workbench
     from telltale.measure import Measurement, Outcome
-    from telltale.question import Question
-    from telltale.records import Records
     from telltale.searches import GreedyRemoval
-    from telltale.settings import Settings
-    from telltale.workbench import Workbench
+    from telltale.study.question import Question
+    from telltale.study.records import Records
+    from telltale.study.settings import Settings
 
 
 class Plan:

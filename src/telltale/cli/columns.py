@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from telltale.plain import printable
+from telltale.support.plain import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

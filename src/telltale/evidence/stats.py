@@ -2,8 +2,8 @@
 
 Which one is taken follows from the data:
 
-- Scores of 0 and 1, every example by itself: the exact test (`telltale.exact`), inverted.
-- Scores between 0 and 1: Gaffke's bound, on clusters (`telltale.bounded`).
+- Scores of 0 and 1, every example by itself: the exact test (`telltale.evidence.exact`), inverted.
+- Scores between 0 and 1: Gaffke's bound, on clusters (`telltale.evidence.bounded`).
 - Scores of 0 and 1, examples that share a passage: the same bound, or if it is wider that of the
   test's statistic, Tango's (1998), with examples counted for less by their design effect (Rao and
   Scott 1992), against Student's t with as many degrees of freedom as there are clusters of equal
@@ -188,14 +188,14 @@ def risk(found: Pairs, loss: float) -> float:
     if not found.shared.freedom:
         return 1.0
     if found.mended is not None and found.broken is not None and found.shared.freedom == ALONE:
-        from telltale import exact
+        from telltale.evidence import exact
 
         return exact.p_value(found.mended, found.broken, found.total, loss)
     return max(_risk_of_marks(found, loss), _risk_by_effect(found, loss))
 
 
 def _risk_of_marks(found: Pairs, loss: float) -> float:
-    from telltale import bounded
+    from telltale.evidence import bounded
 
     if not found.differences:
         return 0.0
@@ -223,12 +223,12 @@ def _loses_at_most(found: Pairs, alpha: float) -> float:
     if not found.shared.freedom:
         return 1.0
     if found.mended is not None and found.broken is not None and found.shared.freedom == ALONE:
-        from telltale import exact
+        from telltale.evidence import exact
 
         return exact.loses_at_most(found.mended, found.broken, found.total, alpha)
     bounds = []
     if found.differences:
-        from telltale import bounded
+        from telltale.evidence import bounded
 
         bounds.append(-bounded.lower_bound(*_columns(found), -1.0, alpha))
     if found.mended is not None:
@@ -248,7 +248,7 @@ def _columns(found: Pairs) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _tango(found: Pairs, difference: float) -> float:
     """How many standard errors the gain is above a true difference."""
-    from telltale.exact import statistic
+    from telltale.evidence.exact import statistic
 
     assert found.mended is not None
     assert found.broken is not None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from telltale.measure import Batch, Measurement, outcomes_by_path
 from telltale.objectives import values_by
 from telltale.paths import LayerPath
-from telltale.records import SEARCH, Records, guard_role, is_at_work, open_records
 from telltale.searches import Removal, Round
-from telltale.settings import admits_by, settings_from
+from telltale.study.records import SEARCH, Records, guard_role, is_at_work, open_records
+from telltale.study.settings import admits_by, settings_from
 from telltale.tasks import Scoring
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.measure import Outcome
-    from telltale.records import Cost, StoredExample
+    from telltale.study.records import Cost, StoredExample
 
 
 @dataclass(frozen=True, slots=True)

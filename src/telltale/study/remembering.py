@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from telltale.measure import Measure
     from telltale.paths import LayerPath
-    from telltale.records import Records
+    from telltale.study.records import Records
     from telltale.watcher import Watcher
 
 Found = TypeVar("Found")

@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
 from telltale.measure import accuracy, outcomes_by_path
-from telltale.records import SEARCH
-from telltale.remembering import with_halves
+from telltale.study.records import SEARCH
+from telltale.study.remembering import with_halves
+from telltale.support.words import layers_named, points
 from telltale.tasks.split import SMALLEST_SET
-from telltale.words import layers_named, points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from telltale.measure import Batch, Measure, Measurement, Outcome
     from telltale.paths import LayerPath
-    from telltale.plan import Plan
-    from telltale.records import Records
     from telltale.searches import GreedyRemoval
-    from telltale.settings import Settings
+    from telltale.study.plan import Plan
+    from telltale.study.records import Records
+    from telltale.study.settings import Settings
     from telltale.watcher import Watcher
 
 LOG = logging.getLogger(__name__)

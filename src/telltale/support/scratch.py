@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from telltale.home import cache_dir
+from telltale.support.home import cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from telltale.errors import InputError, TelltaleError
-from telltale.files import is_full_disk
 from telltale.measure import Batch, Measurement, pack_outcomes, unpack_outcomes
+from telltale.support.files import is_full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
+from telltale.evidence.stats import CONFIDENCE
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.objectives import OBJECTIVES, Objective
 from telltale.searches import GreedyRemoval
 from telltale.searches.greedy import ROUNDING, admit_all
-from telltale.stats import CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

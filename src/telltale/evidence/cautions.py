@@ -9,17 +9,17 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from telltale.stats import clustering, one_sided, two_sided, wilson
+from telltale.evidence.stats import clustering, one_sided, two_sided, wilson
+from telltale.support.words import loss, percent, points
 from telltale.tasks.loading import HARNESS
 from telltale.tasks.split import clusters_of
-from telltale.words import loss, percent, points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from telltale.evidence.result import PathModel
     from telltale.measure import Outcome
     from telltale.paths import LayerPath
-    from telltale.result import PathModel
     from telltale.tasks import Example, Task
 
 WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere

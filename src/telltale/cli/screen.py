@@ -10,11 +10,10 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from telltale.columns import Column, print_table
-from telltale.plain import printable
+from telltale.cli.columns import Column, print_table
 from telltale.report.facts import NAMES, fate, finished, so_far
-from telltale.watcher import Watcher
-from telltale.words import (
+from telltale.support.plain import printable
+from telltale.support.words import (
     between,
     counted,
     duration,
@@ -26,15 +25,16 @@ from telltale.words import (
     points,
     points_between,
 )
+from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from telltale.measure import Measurement
-    from telltale.reading import StoredStudy
     from telltale.report.facts import Facts, Model
     from telltale.searches import Round
+    from telltale.study.reading import StoredStudy
 
 LOG_WIDTH = 100  # of output that goes to a file or a pipe
 MOST_ROWS = 14  # of the table of a path

@@ -1,0 +1,1 @@
+"""The command line: arguments, options and the screen; what is done is `telltale.api`'s."""

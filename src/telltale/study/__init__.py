@@ -1,0 +1,1 @@
+"""A study: one search from start to end, on disk."""

@@ -1,0 +1,1 @@
+"""What any module may need and that knows nothing of models: files, words, waiting, wheels."""
