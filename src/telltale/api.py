@@ -260,8 +260,8 @@ def stability(
         TelltaleError: as in `search`.
     """
     from telltale.engine.perplexity import built_in_page
+    from telltale.study.opening import open_study
     from telltale.study.resampling import measure_stability, sizes_for
-    from telltale.study.run import open_study
     from telltale.support.files import write_json
 
     if resamples < 2:
@@ -272,7 +272,7 @@ def stability(
         question, settings, page = stack.enter_context(begun)
         sizes = sizes_for(sizes, len(question.split.search))
         page = page or built_in_page()
-        plan, records = stack.enter_context(
+        opened = stack.enter_context(
             open_study(
                 question,
                 settings,
@@ -284,9 +284,7 @@ def stability(
             )
         )
         document = measure_stability(
-            plan,
-            records,
-            settings,
+            opened,
             sizes=sizes,
             resamples=resamples,
             watcher=watcher,

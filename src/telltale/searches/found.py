@@ -24,7 +24,7 @@ class Candidate:
     """A path that was measured on the search set.
 
     ``parent`` is the path that it was made from; None for the path that a search starts from.
-    ``accuracy`` and ``value``, by which candidates are ranked, are means over ``examples`` examples:
+    ``accuracy`` and ``value``, by which candidates are ranked, are means over so many ``examples``:
     fewer than the search set has where measuring the candidate ended early.
     """
 

@@ -84,13 +84,13 @@ class Search(ABC):
         start: LayerPath,
         watch: Callable[[Round], None] = ignore,
     ) -> Found:
-        """Search from ``start`` on the examples of ``batches``; ``watch`` is told of every round."""
+        """Search from ``start`` on the batches' examples; ``watch`` is told of every round."""
 
     @property
     def needs(self) -> tuple[Any, ...]:
         """The scores of layers it goes by.
 
-        Each is a name of `telltale.engine.layer_scores.LAYER_SCORES` or a `LayerScore` of one's own.
+        Each is a name of `telltale.engine.layer_scores.LAYER_SCORES`, or a `LayerScore` itself.
         """
         return ()
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.engine.workbench import Workbench
 from telltale.errors import InputError
-from telltale.study.records import FINAL, HELD_OUT, SEARCH, guard_role
 from telltale.support.files import sha256_of
+from telltale.tasks.sets import HELD_OUT, SEARCH, Part, Role
 from telltale.tasks.shots import without_shown
 from telltale.tasks.split import SMALLEST_SET, clusters_of, split_examples, texts_of
 
@@ -40,8 +40,14 @@ SPOKEN = {
 SETS = {
     "search_sha256": ("the search set", "search_examples", "--limit"),
     "held_out_sha256": ("the held-out set", "held_out_examples", "--held-out"),
-    "final_sha256": ("the final set", "final_examples", "--final"),
+    **{
+        f"{part}_sha256": (f"the {part} set", f"{part}_examples", f"--{part}")
+        for part in (Part.FINAL, Part.TRAIN, Part.DEVELOPMENT)
+    },
 }
+# Of a set, how the identity and what is asked name its part.
+FIELD = {part: part.replace("-", "_") for part in Part}
+GUARDED = (Part.SEARCH, Part.HELD_OUT)  # the sets of a guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +81,23 @@ class Question:
     reads_references: bool = False
 
     @cached_property
-    def sets(self) -> dict[str, tuple[Example, ...]]:
-        """Every set of examples by its role; a study counts them through, in this order."""
-        sets = {
-            SEARCH: _chosen(self.task, self.split.search),
-            HELD_OUT: _chosen(self.task, self.split.held_out),
+    def sets(self) -> dict[Role, tuple[Example, ...]]:
+        """Every set of examples by its role; a study gives them sequential indices, in this order.
+
+        The sets of the task searched come first.
+        """
+        own = {Role(part): _chosen(self.task, self.split[part]) for part in self.split.sets}
+        of_guards = {
+            Role(part, guard.task.name): _chosen(guard.task, guard.split[part])
+            for guard in self.guards
+            for part in GUARDED
         }
-        if self.split.final:
-            sets[FINAL] = _chosen(self.task, self.split.final)
-        for guard in self.guards:
-            sets[guard_role(guard.task.name)] = _chosen(guard.task, guard.split.search)
-            sets[guard_role(guard.task.name, HELD_OUT)] = _chosen(guard.task, guard.split.held_out)
-        return sets
+        return own | of_guards
 
     @cached_property
-    def positions(self) -> dict[str, range]:
+    def positions(self) -> dict[Role, range]:
         """Where each set is among the study's examples."""
-        found: dict[str, range] = {}
+        found: dict[Role, range] = {}
         start = 0
         for role, examples in self.sets.items():
             found[role] = range(start, start + len(examples))
@@ -133,18 +139,15 @@ class Question:
             reads_references=self.reads_references,
         )
 
-    def _own_roles(self) -> list[str]:
-        return [role for role in (SEARCH, HELD_OUT, FINAL) if role in self.sets]
+    def _own_roles(self) -> list[Role]:
+        return [role for role in self.sets if not role.guard]
 
     def guard_workbench(
         self, guard: Guard, beside: Workbench, known_capabilities: list[bool] | None = None
     ) -> Workbench:
         """What measures a guard, with the model of another workbench."""
-        examples = (
-            *self.sets[guard_role(guard.task.name)],
-            *self.sets[guard_role(guard.task.name, HELD_OUT)],
-        )
-        return beside.with_task(guard.task, examples, known_capabilities)
+        examples = [one for part in GUARDED for one in self.sets[Role(part, guard.task.name)]]
+        return beside.with_task(guard.task, tuple(examples), known_capabilities)
 
     def asked(self) -> dict[str, Any]:
         """What is asked, as JSON values, for whoever reads or exports the study later."""
@@ -165,16 +168,16 @@ class Question:
                 **task.settings(),
                 "truncate": "left" if self.cuts else "no",
                 "seed": self.seed,
-                "search_examples": sizes[SEARCH],
-                "held_out_examples": sizes[HELD_OUT],
-                **({"final_examples": sizes[FINAL]} if FINAL in sizes else {}),
+                **{f"{FIELD[role.part]}_examples": sizes[role] for role in self._own_roles()},
             },
             "guards": [
                 {
                     "task": guard.task.name,
                     "most_loss": guard.most_loss,
-                    "search_examples": sizes[guard_role(guard.task.name)],
-                    "held_out_examples": sizes[guard_role(guard.task.name, HELD_OUT)],
+                    **{
+                        f"{FIELD[part]}_examples": sizes[Role(part, guard.task.name)]
+                        for part in GUARDED
+                    },
                 }
                 for guard in self.guards
             ],
@@ -197,8 +200,9 @@ class Question:
             "batches": bench.batch_settings,
             "references": self.reads_references,
         }
-        if FINAL in self.sets:
-            identity["final_sha256"] = _digest(self.sets[FINAL])
+        for role in self._own_roles():
+            if role not in (SEARCH, HELD_OUT):
+                identity[f"{FIELD[role.part]}_sha256"] = _digest(self.sets[role])
         if self.guards:
             identity["guards"] = [self._guard_identity(guard, bench) for guard in self.guards]
         return identity
