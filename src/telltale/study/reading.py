@@ -139,10 +139,12 @@ def _searched_so_far(records: Records) -> Found | None:
 def _outcomes(
     records: Records, kept: Sequence[tuple[int, ...]]
 ) -> dict[tuple[Role, tuple[int, ...]], Mapping[int, Outcome]]:
-    frozen = records.fact("plan")
-    plan = None if frozen is None else plan_from(frozen)
     found: dict[tuple[Role, tuple[int, ...]], Mapping[int, Outcome]] = {}
-    for role, batches in plan.batches.items() if plan else ():
+    frozen = records.fact("plan")
+    if frozen is None:
+        return found
+    plan = plan_from(frozen)
+    for role, batches in plan.batches.items():
         for removed in kept:
             path = LayerPath.from_removed(removed, plan.layers)
             with suppress(_NotMeasuredError):

@@ -69,13 +69,13 @@ def checked(
         own = {name: checks[name] for name in defaults}
         PARAMETERS.update({name.replace("_", "-"): name for name in own})
 
-        def taken(given: Mapping[str, Any]) -> dict[str, Any]:
+        def all_taken(given: Mapping[str, Any]) -> dict[str, Any]:
             for name in given:
                 if name not in own:
                     said = f"{function.__name__}() got an unexpected keyword argument {name!r}"
                     raise TypeError(said)
             return {
-                name: value if value is defaults[name] else _taken(name, own[name], value)
+                name: value if value is defaults[name] else taken(name, own[name], value)
                 for name, value in given.items()
             }
 
@@ -90,9 +90,9 @@ def checked(
             try:
                 given = dict(bound.arguments)
                 more = given.pop(rest, {}) if rest else {}
-                bound.arguments.update(taken(given))
+                bound.arguments.update(all_taken(given))
                 if rest and more:
-                    bound.arguments[rest] = taken(more)
+                    bound.arguments[rest] = all_taken(more)
                 return function(*bound.args, **bound.kwargs)
             except TelltaleError as problem:
                 problem.in_python = in_python(problem.message)
@@ -114,7 +114,12 @@ def in_python(message: str) -> str:
     return OPTION.sub(named, message)
 
 
-def _taken(name: str, check: Check, value: Any) -> Any:
+def taken(name: str, check: Check, value: Any) -> Any:
+    """What a check makes of a value.
+
+    Raises:
+        InputError: it is something else; the parameter is named.
+    """
     try:
         return check.take(value)
     except (TypeError, ValueError):
