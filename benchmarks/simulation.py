@@ -29,8 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from telltale.evidence import exact
-from telltale.evidence.comparison import Comparison
+from telltale.evidence import Comparison, exact
 from telltale.evidence.selection import Level, claims
 from telltale.evidence.stats import Interval, Pairs, loses_at_most, one_sided, pairs, risk
 from telltale.measure import Batch, ChoiceOutcome, Measurement, Outcome
