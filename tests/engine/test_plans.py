@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telltale.engine.batches import canonical_batches
+from telltale.engine.choosing import judge
 from telltale.engine.encode import (
     ChoiceSize,
     EncodedExample,
@@ -20,7 +21,6 @@ from telltale.engine.encode import (
 )
 from telltale.engine.layout import lay_out
 from telltale.engine.prefixes import prefixes, walks
-from telltale.engine.scoring import judge
 from telltale.engine.store import StateStore, default_budget_bytes
 from telltale.errors import DataError, InputError, MeasurementError
 from telltale.paths import LayerPath
