@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from telltale.errors import MeasurementError, TelltaleError
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Examples that go through the layers together, by their position among the study's."""
+    """Examples that go through the layers together, by their position among the study's.
+
+    ``block`` is the random block that they were dealt into (`telltale.engine.batches`), so that a
+    caller may measure few blocks first; it is no part of a batch's identity.
+    """
 
     examples: tuple[int, ...]
+    block: int = field(default=0, compare=False)
 
     @property
     def id(self) -> str:
@@ -33,12 +38,13 @@ class Batch:
 
     def shifted(self, by: int) -> Batch:
         """The batch of the examples that are so many positions further on."""
-        return Batch(tuple(position + by for position in self.examples))
+        return replace(self, examples=tuple(position + by for position in self.examples))
 
     def halves(self) -> tuple[Batch, Batch]:
         """The two batches that replace this one where it does not fit in memory."""
         middle = len(self.examples) // 2
-        return Batch(self.examples[:middle]), Batch(self.examples[middle:])
+        first, second = self.examples[:middle], self.examples[middle:]
+        return replace(self, examples=first), replace(self, examples=second)
 
 
 @dataclass(frozen=True, slots=True)
