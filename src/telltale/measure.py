@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -119,7 +120,7 @@ class Measure(Protocol):
     """Measures paths on batches.
 
     Yields each pair of batch and path once, in any order, as soon as it is ready. A caller may
-    stop at any time and ask again with fewer paths.
+    leave at any time, by closing what it was given, and ask again with other paths and batches.
 
     Raises:
         BatchTooLargeError: a batch does not fit in memory.
@@ -130,6 +131,17 @@ class Measure(Protocol):
     ) -> Iterator[Measurement]:
         """Measure every path on every batch."""
         ...
+
+
+@contextmanager
+def closing(measurements: Iterator[Measurement]) -> Iterator[Iterator[Measurement]]:
+    """Close, at the block's end, what gives measurements, so that it holds and does no more."""
+    try:
+        yield measurements
+    finally:
+        close = getattr(measurements, "close", None)  # only generators need to be closed
+        if close is not None:
+            close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +156,14 @@ class Shifted:
     ) -> Iterator[Measurement]:
         """See `Measure`."""
         try:
-            for found in self.measure(paths, [batch.shifted(-self.by) for batch in batches]):
-                outcomes = tuple(
-                    replace(outcome, example=outcome.example + self.by)
-                    for outcome in found.outcomes
-                )
-                yield replace(found, batch=found.batch.shifted(self.by), outcomes=outcomes)
+            own = [batch.shifted(-self.by) for batch in batches]
+            with closing(self.measure(paths, own)) as measurements:
+                for found in measurements:
+                    outcomes = tuple(
+                        replace(outcome, example=outcome.example + self.by)
+                        for outcome in found.outcomes
+                    )
+                    yield replace(found, batch=found.batch.shifted(self.by), outcomes=outcomes)
         except BatchTooLargeError as problem:
             raise BatchTooLargeError(problem.batch.shifted(self.by), problem.device) from problem
 
