@@ -25,7 +25,7 @@ from telltale.engine.layout import row_sizes, tokens_read
 from telltale.engine.references import WithReferences, encode_references
 from telltale.engine.selftest import Absence, find_capabilities
 from telltale.engine.shared import Capabilities, SharedEngine
-from telltale.measure import Batch, Measurement
+from telltale.measure import Batch, Measurement, closing
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
 from telltale.tasks import Protocol, Scoring
 
@@ -284,9 +284,10 @@ class Judged:
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
     ) -> Iterator[Measurement]:
         """See `telltale.measure.Measure`."""
-        for measured in self.measure(paths, batches):
-            outcomes = tuple(
-                self.scorer(self.examples[outcome.example], outcome)
-                for outcome in measured.outcomes
-            )
-            yield replace(measured, outcomes=outcomes)
+        with closing(self.measure(paths, batches)) as measurements:
+            for measured in measurements:
+                outcomes = tuple(
+                    self.scorer(self.examples[outcome.example], outcome)
+                    for outcome in measured.outcomes
+                )
+                yield replace(measured, outcomes=outcomes)
