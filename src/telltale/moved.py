@@ -36,7 +36,7 @@ MODULES = {
     "telltale.question": "telltale.study.question",
     "telltale.reading": "telltale.study.reading",
     "telltale.records": "telltale.study.records",
-    "telltale.remembering": "telltale.study.remembering",
+    "telltale.remembering": "telltale.study.measuring",
     "telltale.resampling": "telltale.study.resampling",
     "telltale.result": "telltale.evidence.result",
     "telltale.scratch": "telltale.support.scratch",
@@ -55,18 +55,14 @@ MODULES = {
 # Of modules whose old names are folders now: in which module each name is.
 NAMES = {
     "telltale.evidence": {"generation_counts": "telltale.evidence.comparison"},
-    "telltale.study": dict.fromkeys(
-        (
-            "COMPARING",
-            "LIBRARIES",
-            "RESULT_FILE",
-            "chosen_by",
-            "library_versions",
-            "open_study",
-            "search_name",
+    "telltale.study": {
+        "RESULT_FILE": "telltale.study.run",
+        **dict.fromkeys(
+            ("COMPARING", "LIBRARIES", "chosen_by", "library_versions", "open_study"),
+            "telltale.study.opening",
         ),
-        "telltale.study.run",
-    ),
+        "search_name": "telltale.study.opening",
+    },
 }
 
 

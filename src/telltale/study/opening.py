@@ -81,7 +81,7 @@ def open_study(
         if document is None:
             _check_sealed(question, name)
         _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
-        plan = None if document is None else plan_from(document)
+        plan = None if document is None else plan_from(document, records.fact("identity"))
         measuring = Measuring(question, plan, records)
         layers = measuring.bench.model.depth if plan is None else plan.layers
         check_layers(sorted(settings.protected), layers)

@@ -10,13 +10,14 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from telltale.engine.batches import blocks_of
 from telltale.measure import Batch
 from telltale.paths import LayerPath
 from telltale.support.files import sha256_of_json
 from telltale.tasks.sets import role_from
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from telltale.tasks.sets import Role
 
@@ -89,8 +90,13 @@ class Plan:
         }
 
 
-def plan_from(document: Mapping[str, Any]) -> Plan:
-    """The plan that a study's file has."""
+def plan_from(document: Mapping[str, Any], identity: Mapping[str, Any]) -> Plan:
+    """The plan that a study's file has.
+
+    Args:
+        document: what `Plan.document` gave.
+        identity: the study's, which says how examples were dealt into blocks.
+    """
     return Plan(
         layers=document["layers"],
         parameters=document["parameters"],
@@ -102,8 +108,29 @@ def plan_from(document: Mapping[str, Any]) -> Plan:
         token_prefix=document["token_prefix"],
         search_tokens=document["search_tokens"],
         truncated=document["truncated"],
-        batches={
-            role_from(role): tuple(Batch(tuple(examples)) for examples in of_role)
-            for role, of_role in document["batches"].items()
-        },
+        batches=_in_blocks(
+            {role_from(name): found for name, found in document["batches"].items()}, identity
+        ),
     )
+
+
+def _in_blocks(
+    batches: Mapping[Role, Sequence[Sequence[int]]], identity: Mapping[str, Any]
+) -> dict[Role, tuple[Batch, ...]]:
+    """Batches with their blocks, which a file does not hold, since the deal says them."""
+    deals = {"": identity["batches"]}
+    deals |= {guard["task"]: guard["batches"] for guard in identity.get("guards", ())}
+    starts = {"": 0}  # each task's examples are dealt as if it had no other task's before it
+    for role, of_role in batches.items():
+        starts.setdefault(role.guard, min(map(min, of_role)))
+        starts[role.guard] = min(starts[role.guard], *map(min, of_role))
+    found = {}
+    for role, of_role in batches.items():
+        start, deal = starts[role.guard], deals[role.guard]
+        blocks = blocks_of(
+            [position - start for one in of_role for position in one],
+            block_size=deal["block_size"],
+            seed=deal["seed"],
+        )
+        found[role] = tuple(Batch(tuple(one), blocks[one[0] - start]) for one in of_role)
+    return found

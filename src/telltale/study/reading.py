@@ -107,7 +107,7 @@ def _searched_so_far(records: Records) -> Found | None:
     settings = None if chosen_by is None else settings_from(chosen_by)
     if frozen is None or settings is None:
         return None
-    plan = plan_from(frozen)
+    plan = plan_from(frozen, records.fact("identity"))
     measure = partial(_measured, records)
     guards = [
         admits_by(
@@ -143,7 +143,7 @@ def _outcomes(
     frozen = records.fact("plan")
     if frozen is None:
         return found
-    plan = plan_from(frozen)
+    plan = plan_from(frozen, records.fact("identity"))
     for role, batches in plan.batches.items():
         for removed in kept:
             path = LayerPath.from_removed(removed, plan.layers)
