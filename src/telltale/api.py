@@ -265,7 +265,7 @@ def stability(
     from telltale.support.files import write_json
 
     if resamples < 2:
-        raise InputError(f"--resamples {resamples} shows no difference; give 2 or more")
+        raise InputError(f"`resamples` {resamples} shows no difference; give 2 or more")
     folder, watcher = Path(out), watcher or Watcher()
     with ExitStack() as stack:
         begun = _asked(model, task, out=out, **(_ASKED | asked))
@@ -339,7 +339,7 @@ def evaluate(
         TelltaleError: as in `search`.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"--limit {limit} leaves no examples; give 1 or more")
+        raise InputError(f"`limit` {limit} leaves no examples; give 1 or more")
     cuts = _cuts(truncate)
     chosen = load_task(task) if isinstance(task, str) else task
 
@@ -415,7 +415,7 @@ def preview(
         TelltaleError: the task or the model cannot be had, or they do not fit each other.
     """
     if count < 1:
-        raise InputError(f"--show {count} shows nothing; give 1 or more")
+        raise InputError(f"`count` {count} shows nothing; give 1 or more")
     chosen = load_task(task) if isinstance(task, str) else task
 
     from telltale.engine.previews import previews
@@ -476,8 +476,8 @@ def _asked(
     given = list(guards.items() if isinstance(guards, Mapping) else guards)
     if paper and (given or objective not in (None, "accuracy")):
         raise InputError(
-            "--paper is the published method: it ranks by accuracy and guards nothing; leave out "
-            "--objective and --guard"
+            "`paper` is the published method: it ranks by accuracy and guards nothing; leave out "
+            "`objective` and `guards`"
         )
     objective = "accuracy" if paper else objective
     if objective is None:
@@ -494,7 +494,7 @@ def _asked(
         name for name, count in Counter(one.name for one, _ in guarded).items() if count > 1
     ]
     if repeated:
-        raise InputError(f"--guard names {repeated[0]} twice; give it one share")
+        raise InputError(f"`guards` names {repeated[0]} twice; give it one share")
     settings = Settings(ranks, tolerance, max_removed, frozenset(protect), max_loss, confidence)
 
     from telltale.study.records import check_study_folder, only_writer
@@ -527,5 +527,5 @@ def _asked(
 
 def _cuts(truncate: str) -> bool:
     if truncate not in ("no", "left"):
-        raise InputError(f"no --truncate {truncate!r}; give left or no")
+        raise InputError(f"no `truncate` {truncate!r}; give left or no")
     return truncate == "left"

@@ -63,10 +63,10 @@ def test_a_rejected_round_is_told_of_and_not_kept() -> None:
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.1, float("nan")])
 def test_a_tolerance_that_makes_no_sense_is_refused(tolerance: float) -> None:
-    with pytest.raises(InputError, match="--tolerance"):
+    with pytest.raises(InputError, match="`tolerance`"):
         GreedyRemoval(tolerance=tolerance)
 
 
 def test_a_maximum_of_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="--max-removed"):
+    with pytest.raises(InputError, match="`max_removed`"):
         GreedyRemoval(max_removed=0)

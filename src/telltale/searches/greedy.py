@@ -63,11 +63,11 @@ class GreedyRemoval:
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance <= 1:
             raise InputError(
-                f"--tolerance {self.tolerance:g} makes no sense; give a share of the examples "
+                f"`tolerance` {self.tolerance:g} makes no sense; give a share of the examples "
                 "from 0 to 1, such as 0.08 for 8 points"
             )
         if self.max_removed is not None and self.max_removed < 1:
-            raise InputError(f"--max-removed {self.max_removed} removes nothing; give 1 or more")
+            raise InputError(f"`max_removed` {self.max_removed} removes nothing; give 1 or more")
 
     def __call__(
         self,

@@ -40,12 +40,12 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.max_loss < 1:
             raise InputError(
-                f"--max-loss {self.max_loss:g} makes no sense; give a share of the examples from "
+                f"`max_loss` {self.max_loss:g} makes no sense; give a share of the examples from "
                 "0 to below 1, such as 0.03 for 3 points"
             )
         if not 0.5 <= self.confidence < 1:
             raise InputError(
-                f"--confidence {self.confidence:g} makes no sense; give a number from 0.5 to "
+                f"`confidence` {self.confidence:g} makes no sense; give a number from 0.5 to "
                 "below 1, such as 0.95"
             )
         self.search(lambda outcome: outcome.score)  # refuses what it cannot search by

@@ -91,10 +91,10 @@ def split_examples(
             share of a set is no example, or all examples of the held-out or final set share a
             passage.
     """
-    for name, size in (("--limit", limit), ("--held-out", held_out), ("--final", final)):
+    for name, size in (("limit", limit), ("held_out", held_out), ("final", final)):
         if size is not None and size < SMALLEST_SET:
             raise InputError(
-                f"{name} {size} is too small to choose layers by; give at least {SMALLEST_SET}"
+                f"`{name}` {size} is too small to choose layers by; give at least {SMALLEST_SET}"
             )
     shares = shares or {"": 1.0}
     search_size = limit
@@ -264,7 +264,7 @@ def _too_few(
         )
     beside = [f"a search set of {search_size}"] if limit or not final else []
     beside += [f"a final set of {final}"] if final else []
-    given = [name for name, one in (("--limit", limit), ("--final", final)) if one]
+    given = [name for name, one in (("`limit`", limit), ("`final`", final)) if one]
     remedies = [
         f"lower {' or '.join(given)}" if given else "ask for a smaller search set",
         *([f"give {scarce} less weight"] if len(shares) > 1 else []),
