@@ -173,7 +173,7 @@ def test_the_published_method_is_by_accuracy_and_unguarded(
     assert result["search"] == published["search"]
     assert result["rounds"] == json.loads(json.dumps(published["rounds"]))
     for more in ({"objective": "margin"}, {"guards": {"boolean_expressions": 0.1}}):
-        with pytest.raises(InputError, match=r"^paper is the published method"):
+        with pytest.raises(InputError, match=r"^`paper` is the published method"):
             telltale.search(model, "capitals", out=out, paper=True, **SMALL, **more)
 
 
@@ -325,14 +325,14 @@ def test_the_final_set_stays_sealed_where_no_model_is_recommended(
 
 
 def test_a_final_set_is_no_other_sets(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a final set of 100; lower limit or final"):
+    with pytest.raises(InputError, match="a final set of 100; lower `limit` or `final`"):
         final_of(tiny_folder, tmp_path / "s", final=100, limit=80)
     final_of(tiny_folder, tmp_path / "s", max_removed=1)
     sets: dict[str, set[str]] = {}
     for one in read_study(tmp_path / "s").examples:
         sets.setdefault(one.role, set()).add(one.context)
     assert sets["final"].isdisjoint(sets["search"] | sets["held-out"])
-    with pytest.raises(InputError, match=r"begun with final 20, .* give final 20 again"):
+    with pytest.raises(InputError, match=r"begun with `final` 20, .* give `final` 20 again"):
         final_of(tiny_folder, tmp_path / "s", final=None)
 
 
@@ -426,7 +426,7 @@ def test_guards_and_a_task_of_one_file_name_are_kept_apart_in_a_study(
     names = [guard["task"] for guard in found["search"]["guards"]]
     assert len({found["task"]["name"], *names}) == 3
     assert all(set(model["guards"]) == set(names) for model in found["path"])
-    with pytest.raises(InputError, match=r"guards names data/validation\.jsonl \w+ twice"):
+    with pytest.raises(InputError, match=r"`guards` names data/validation\.jsonl \w+ twice"):
         telltale.search(
             str(tiny_folder),
             tasks[0],

@@ -104,7 +104,7 @@ def test_a_page_is_named_by_its_file_and_known_by_its_text(tmp_path: Path) -> No
     assert (one.name, one.text) == ("a.txt", "Some prose.\n")
     assert one.sha256 == other.sha256 != built_in_page().sha256
     (tmp_path / "c.txt").write_text(" \n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"--text c.txt is empty"):
+    with pytest.raises(InputError, match=r"`text` c.txt is empty"):
         page_from(tmp_path / "c.txt")
     with pytest.raises(InputError, match="cannot read"):
         page_from(tmp_path / "none.txt")

@@ -209,7 +209,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
         ({"extract": "regex:[0-9]"}, "how the task is asked and scored"),
         ({"stop": ["x"]}, "how the task is asked and scored"),
         ({"max_new_tokens": 5}, "how the task is asked and scored"),
-        ({"truncate": "left"}, "truncate"),
+        ({"truncate": "left"}, "`truncate`"),
     ],
 )
 def test_another_way_to_ask_is_another_study(
@@ -246,7 +246,7 @@ def test_prompts_that_lost_their_beginning_are_told(
     found = search(models, "numbers", tmp_path / "s", **changes).document
     told = f"{ROWS} prompts were longer than the model takes and lost their beginning"
     assert told in found["cautions"]
-    with pytest.raises(InputError, match=r"or cut long prompts with truncate left"):
+    with pytest.raises(InputError, match=r"or cut long prompts with `truncate` left"):
         search(models, "numbers", tmp_path / "t", **{**changes, "truncate": "no"})
 
 
@@ -282,6 +282,6 @@ def test_a_chat_that_names_another_day_is_another_study(
 def test_a_chat_model_that_is_none_is_refused_and_leaves_nothing_behind(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"no chat template.*give protocol text"):
+    with pytest.raises(InputError, match=r"no chat template.*give `protocol` text"):
         search({"numbers": tiny_folder}, "numbers", tmp_path / "s", protocol=None)
     assert not (tmp_path / "s").exists()

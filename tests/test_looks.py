@@ -114,11 +114,11 @@ def test_a_final_set_cannot_come_later_into_a_study(
     tiny_folder: Path, tmp_path: Path, sums: Path
 ) -> None:
     search(tiny_folder, sums, tmp_path / "without")
-    with pytest.raises(InputError, match=r"begun with no final, and .* sealed when a study beg"):
+    with pytest.raises(InputError, match=r"begun with no `final`, and .* sealed when a study beg"):
         search(tiny_folder, sums, tmp_path / "without", final=20)
     search(tiny_folder, sums, tmp_path / "with", final=20, tolerance=0.9)
-    for other, said in ((None, "no final"), (25, "final 25")):
-        with pytest.raises(InputError, match=rf"with final 20, and .* cannot go on with {said};"):
+    for other, said in ((None, "no `final`"), (25, "`final` 25")):
+        with pytest.raises(InputError, match=rf"with `final` 20, and .* cannot go on with {said};"):
             search(tiny_folder, sums, tmp_path / "with", final=other)
 
 

@@ -169,12 +169,12 @@ def test_only_what_has_changed_is_suspected(finished: Path, tiny_folder: Path) -
     with pytest.raises(InputError) as caught:
         search(tiny_folder, finished, held_out=31)
     said = str(caught.value).partition("differs in: ")[2]
-    assert said == "the held-out set (held_out was 30 and is 31); give another `out`"
+    assert said == "the held-out set (`held_out` was 30 and is 31); give another `out`"
     with pytest.raises(InputError) as caught:
         search(tiny_folder, finished, seed=1)
     said = str(caught.value).partition("differs in: ")[2]
-    assert said.startswith("the search set (seed was 0 and is 1); the held-out set (seed was")
-    assert "--shots" not in said
+    assert said.startswith("the search set (`seed` was 0 and is 1); the held-out set (`seed` was")
+    assert "`shots`" not in said
 
 
 def test_another_model_in_the_folder_is_refused(finished: Path, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_changed_libraries_are_refused_unless_told_otherwise_and_then_recorded(
     monkeypatch.setattr(
         study_module, "library_versions", lambda task: {**versions(task), "torch": "9.9"}
     )
-    with pytest.raises(InputError, match=r"torch .* to 9.9.*add resume_anyway"):
+    with pytest.raises(InputError, match=r"torch .* to 9.9.*add `resume_anyway`"):
         search(tiny_folder, tmp_path / "s", max_removed=1)
     search(tiny_folder, tmp_path / "s", max_removed=1, resume_anyway=True)
     with open_records(tmp_path / "s", write=False) as records:

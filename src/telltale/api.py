@@ -247,7 +247,7 @@ def evaluate(
         TelltaleError: as in `search`.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"--limit {limit} leaves no examples; give 1 or more")
+        raise InputError(f"`limit` {limit} leaves no examples; give 1 or more")
     cuts = cuts_by(truncate)
     chosen = load_task(task) if isinstance(task, str) else task
 
@@ -323,7 +323,7 @@ def preview(
         TelltaleError: the task or the model cannot be had, or they do not fit each other.
     """
     if count < 1:
-        raise InputError(f"--show {count} shows nothing; give 1 or more")
+        raise InputError(f"`count` {count} shows nothing; give 1 or more")
     chosen = load_task(task) if isinstance(task, str) else task
 
     from telltale.engine.previews import previews

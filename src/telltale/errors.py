@@ -6,8 +6,9 @@ TelltaleError             exit status 1
 ├── UnsupportedModelError exit status 2: this architecture cannot be driven or written
 └── MeasurementError      exit status 1: measuring failed; what was measured is kept
 
-A message is one line: what was given, what is allowed, and what to do. An error pickles as it is,
-so that it crosses from one process to another.
+A message is one line: what was given, what is allowed, and what to do. It names the parameters of
+the public functions in backticks, `held_out`; the command prints their options there, --held-out
+(`telltale.cli.naming`). An error pickles as it is, so that it crosses from one process to another.
 """
 
 import copyreg
@@ -15,22 +16,9 @@ from typing import Any
 
 
 class TelltaleError(Exception):
-    """Something went wrong that a person can read about in one line.
-
-    ``message`` speaks of the command's options; ``in_python`` is the same in terms of parameters,
-    where a public function was called (`telltale.support.arguments`).
-    """
+    """Something went wrong that a person can read about in one line."""
 
     exit_status = 1
-    in_python: str | None = None
-
-    @property
-    def message(self) -> str:
-        """The line, as the command prints it."""
-        return super().__str__()
-
-    def __str__(self) -> str:
-        return self.message if self.in_python is None else self.in_python
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as it is: ``__init__``, which may not take ``args``, is not called again."""

@@ -110,7 +110,7 @@ class BatchTooLargeError(MeasurementError):
     def __init__(self, batch: Batch, device: str) -> None:
         super().__init__(
             f"a batch of {len(batch.examples)} examples did not fit in the memory of {device}; "
-            "close other programs, use --dtype bfloat16 or shorten the examples"
+            "close other programs, use `dtype` bfloat16 or shorten the examples"
         )
         self.batch = batch
         self.device = device

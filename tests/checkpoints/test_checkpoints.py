@@ -244,7 +244,7 @@ def test_nothing_removed_is_refused_with_what_to_pick_instead(
     with pytest.raises(InputError, match=r"best is the whole model.*1-3"):
         _picked(result, "best")
     result["rounds"] = [{**result["rounds"][0], "accepted": False}]
-    with pytest.raises(InputError, match="larger --tolerance"):
+    with pytest.raises(InputError, match="larger `tolerance`"):
         _picked(result, "1")
 
 

@@ -246,7 +246,7 @@ def test_not_a_number_ends_in_a_measurement_error(monkeypatch: pytest.MonkeyPatc
         return logits(self, *args) * float("nan")
 
     monkeypatch.setattr(type(engine.model), "next_logits", broken)
-    with pytest.raises(MeasurementError, match="NaN while generating; try --dtype float32"):
+    with pytest.raises(MeasurementError, match="NaN while generating; try `dtype` float32"):
         list(engine([WHOLE], batches_of(encoded)))
 
 

@@ -99,9 +99,9 @@ def test_a_long_prompt_is_refused_or_cut_and_then_says_so() -> None:
     whole, cut = encoded(long, Room(enough, cuts=True)), encoded(long, Room(enough - 1, cuts=True))
     assert (whole.context, whole.is_cut) == (tuple(tokens), False)
     assert (cut.context, cut.is_cut) == (tuple(tokens[1:]), True)
-    with pytest.raises(DataError, match=r"example 'row 0': .*cut long prompts with --truncate"):
+    with pytest.raises(DataError, match=r"example 'row 0': .*cut long prompts with `truncate`"):
         encoded(long, Room(enough - 1))
-    with pytest.raises(DataError, match=r"or lower --max-new-tokens \(now 5\)$"):
+    with pytest.raises(DataError, match=r"or lower `max_new_tokens` \(now 5\)$"):
         encoded(long, Room(4, cuts=True))
 
 
@@ -149,7 +149,7 @@ def test_a_chats_prompt_is_a_users_turn_with_one_beginning(adds_bos: bool) -> No
 
 def test_a_tokenizer_without_a_template_is_no_chat_models() -> None:
     assert chat_prompts(CHAT, prompts("Is it?"), chatting())
-    with pytest.raises(InputError, match=r"no chat template.*give --protocol text"):
+    with pytest.raises(InputError, match=r"no chat template.*give `protocol` text"):
         chat_prompts(CHAT, prompts("Is it?"), tiny.tokenizer())
 
 
@@ -166,7 +166,7 @@ def test_a_template_that_fails_is_told_in_one_line(template: str, message: str) 
         "Is it?"
     ]
     with pytest.raises(
-        InputError, match=rf"chat template fails \(.*{message}.*--protocol text"
+        InputError, match=rf"chat template fails \(.*{message}.*`protocol` text"
     ) as e:
         chat_prompts(CHAT, prompts("Is it?"), chatting(template))
     assert "\n" not in str(e.value)

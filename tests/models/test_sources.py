@@ -94,7 +94,7 @@ def test_an_index_that_cannot_be_right_is_refused(
 
 
 def test_a_revision_is_for_hub_ids_only(tiny_folder: Path) -> None:
-    with pytest.raises(InputError, match="--revision is for hub ids only"):
+    with pytest.raises(InputError, match="`revision` is for hub ids only"):
         resolve_model(str(tiny_folder), revision="main")
 
 

@@ -134,5 +134,5 @@ def test_without_resvg_nothing_is_written_and_the_extra_is_named(
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     pytest.importorskip("resvg_py", reason="resvg-py is not installed")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="give another --figures"):
+    with pytest.raises(InputError, match="give another `figures`"):
         write_study_figures(Made().finished(), tmp_path / "file")

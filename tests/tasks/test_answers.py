@@ -216,7 +216,7 @@ def test_a_way_that_is_none_is_refused_with_those_there_are() -> None:
     for name in ("first", "", "regex", "regex:", "Exact", "letter "):
         with pytest.raises(
             InputError,
-            match=rf"no --extract {name!r}; give exact, letter, number.* or regex:PATTERN",
+            match=rf"no `extract` {name!r}; give exact, letter, number.* or regex:PATTERN",
         ):
             extraction(name, 2)
 
@@ -234,7 +234,7 @@ def test_a_pattern_that_is_none_is_refused_in_one_line(pattern: str) -> None:
 def test_letters_need_two_to_twenty_six_choices() -> None:
     assert extraction("letter", 2).find("B") == "B"
     assert extraction("letter", 26).find("Z") == "Z"
-    with pytest.raises(InputError, match="there are 1; give choices, or --extract exact"):
+    with pytest.raises(InputError, match="there are 1; give choices, or `extract` exact"):
         extraction("letter", 1)
-    with pytest.raises(InputError, match="there are 27; give --extract exact"):
+    with pytest.raises(InputError, match="there are 27; give `extract` exact"):
         extraction("letter", 27)

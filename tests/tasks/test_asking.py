@@ -138,10 +138,10 @@ def test_whatever_changes_an_outcome_changes_the_settings() -> None:
     [
         ({"protocol": "text"}, {"protocol": "talk"}, "'talk'; give loglik or chat or text"),
         ({"scoring": "loglik"}, {"scoring": "best"}, "'best'; give loglik or loglik-per-token"),
-        ({"extract": "letter"}, {"extract": "first"}, "no --extract 'first'"),
+        ({"extract": "letter"}, {"extract": "first"}, "no `extract` 'first'"),
         ({"extract": "regex:a"}, {"extract": "regex:("}, "not a regular expression"),
-        ({"max_new_tokens": 1}, {"max_new_tokens": 0}, "--max-new-tokens 0 leaves no room"),
-        ({"stop": ("a",)}, {"stop": ("a", "")}, "--stop '' would end every text"),
+        ({"max_new_tokens": 1}, {"max_new_tokens": 0}, "`max_new_tokens` 0 leaves no room"),
+        ({"stop": ("a",)}, {"stop": ("a", "")}, "`stop` '' would end every text"),
     ],
 )
 def test_nonsense_is_refused_before_any_row_is_read(
@@ -155,8 +155,8 @@ def test_nonsense_is_refused_before_any_row_is_read(
 @pytest.mark.parametrize(
     ("good", "bad", "message"),
     [
-        ({"protocol": "text"}, {}, "--extract is for generated text"),
-        ({"protocol": "chat"}, {"protocol": "loglik"}, "give --protocol chat or text"),
+        ({"protocol": "text"}, {}, "`extract` is for generated text"),
+        ({"protocol": "chat"}, {"protocol": "loglik"}, "give `protocol` chat or text"),
     ],
 )
 @pytest.mark.parametrize(
@@ -166,19 +166,18 @@ def test_options_of_generated_text_are_refused_for_log_likelihoods(
     good: dict[str, Any], bad: dict[str, Any], message: str, option: str, value: Any
 ) -> None:
     assert asked(**good, **{option: value})
-    named = message.replace("--extract", f"--{option.replace('_', '-')}")
-    with pytest.raises(InputError, match=named):
+    with pytest.raises(InputError, match=message.replace("extract", option)):
         asked(**bad, **{option: value})
 
 
 def test_what_does_not_fit_the_rows_is_refused() -> None:
     assert asked(scoring="loglik")
-    with pytest.raises(InputError, match="--scoring is for log-likelihoods, and t is answered"):
+    with pytest.raises(InputError, match="`scoring` is for log-likelihoods, and t is answered"):
         asked(protocol="text", scoring="loglik")
     assert asked(free_row("Paris"), protocol="text")
-    with pytest.raises(InputError, match="t offers no choices, so --protocol loglik has nothing"):
+    with pytest.raises(InputError, match="t offers no choices, so `protocol` loglik has nothing"):
         asked(free_row("Paris"), protocol="loglik")
-    with pytest.raises(InputError, match="there are 1; give choices, or --extract exact"):
+    with pytest.raises(InputError, match="there are 1; give choices, or `extract` exact"):
         asked(free_row("Paris"), extract="letter")
     many = [str(number) for number in range(27)]
     assert asked(choice_row(*many), protocol="text", extract="exact")
@@ -188,7 +187,7 @@ def test_what_does_not_fit_the_rows_is_refused() -> None:
 
 def test_an_answer_that_no_text_could_give_is_refused_by_line() -> None:
     assert asked(free_row("-1,234.5"), extract="number")
-    with pytest.raises(DataError, match=r"line 1: answer 'five' is not one number; give --extract"):
+    with pytest.raises(DataError, match=r"line 1: answer 'five' is not one number; give `extract`"):
         asked(free_row("five"), extract="number")
     assert asked(free_row("a."), extract="exact")
     with pytest.raises(DataError, match=r"line 1: answer ' . ' is nothing but white space"):

@@ -138,7 +138,9 @@ def test_answers_of_fewer_rows_or_said_to_be_free_are_free_text(
 def test_one_label_alone_leaves_nothing_to_choose(
     tmp_path_factory: pytest.TempPathFactory, count: int
 ) -> None:
-    with pytest.raises(DataError, match=r"nothing to choose; give choices.*--answer-form free"):
+    with pytest.raises(
+        DataError, match=r"nothing to choose; give choices.*`fields.answer_form` free"
+    ):
         read_data_file(labelled(tmp_path_factory, [3] * count))
 
 
@@ -221,8 +223,8 @@ def test_a_bad_row_is_refused_by_file_and_line_or_skipped(tmp_path: Path, name: 
         ("data.csv", "question,question\na,b\n", "names a column twice"),
         ("data.csv", "question,answer\n", "holds no rows"),
         ("data.jsonl", "", "holds no rows"),
-        ("data.jsonl", '{"a": 1}', "no field 'question', only 'a'; name it with --question-field"),
-        ("data.jsonl", '{"question": "a"}', "--answer-field"),
+        ("data.jsonl", '{"a": 1}', "no field 'question', only 'a'; name it with `fields.question`"),
+        ("data.jsonl", '{"question": "a"}', "`fields.answer`"),
         ("data.parquet", "PAR1", "of no known format"),
         ("data.csv", "text,label\n" + "a,same\n" * 30, "every answer in the file is 'same'"),
     ],
@@ -247,13 +249,14 @@ def test_an_absent_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_choices_field_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--choices-field"):
+    with pytest.raises(InputError, match=r"`fields\.choices`"):
         read_data_file(jsonl(tmp_path, GOOD), Fields(choices="options"))
 
 
 def test_answers_that_may_mean_two_things_are_asked_about(tmp_path: Path) -> None:
     file = jsonl(tmp_path, {**GOOD, "choices": ["1", "0"], "answer": "0"})
-    with pytest.raises(InputError, match="--answer-form index or --answer-form text"):
+    forms = r"`fields\.answer_form` index or `fields\.answer_form` text"
+    with pytest.raises(InputError, match=forms):
         read_data_file(file)
     by_text = read_data_file(file, Fields(answer_form=AnswerForm.TEXT))
     by_index = read_data_file(file, Fields(answer_form=AnswerForm.INDEX))
@@ -342,7 +345,8 @@ def test_numbers_that_fit_both_ways_of_counting_are_asked_about(tmp_path: Path) 
     with pytest.raises(
         InputError,
         match=r"line 2: answer '1' may be a choice's index \(counted from 0\) or its number "
-        r"\(counted from 1\); say which with --answer-form index or --answer-form number",
+        r"\(counted from 1\); say which with `fields\.answer_form` index or "
+        r"`fields\.answer_form` number",
     ):
         read_data_file(file)
     for form, right in ((AnswerForm.INDEX, [1, 2]), (AnswerForm.NUMBER, [0, 1])):
@@ -389,11 +393,11 @@ def test_an_empty_cell_among_choices_is_refused_since_what_follows_would_move(
     [
         (
             "question,target,gold,A,B",
-            "'target' and 'gold' may each be the answer; say which with --answer-field",
+            "'target' and 'gold' may each be the answer; say which with `fields.answer`",
         ),
         (
             "goal,query,label,A,B",
-            "'goal' and 'query' may each be the question; say which with --question-field",
+            "'goal' and 'query' may each be the question; say which with `fields.question`",
         ),
         (
             "question,answer,choice_1,choice_2,opa,opb",

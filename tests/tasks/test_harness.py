@@ -582,7 +582,7 @@ def test_shots_from_the_split_that_is_asked_are_refused(
 ) -> None:
     file = choice(tmp_path, **config).write()
     assert len(harness_task(file).examples) == 9
-    with pytest.raises(InputError, match="from 'test', the split that it asks; give --shots 0"):
+    with pytest.raises(InputError, match="from 'test', the split that it asks; give `shots` 0"):
         harness_task(file, shots=1)
 
 
@@ -590,14 +590,14 @@ def test_more_shots_than_there_are_are_refused(tmp_path: Path) -> None:
     file = choice(tmp_path).write()
     with pytest.raises(InputError, match="has 12 examples to show, and 13 are wanted"):
         harness_task(file, shots=13)
-    with pytest.raises(InputError, match=r"--shots -1 makes no sense"):
+    with pytest.raises(InputError, match=r"`shots` -1 makes no sense"):
         harness_task(file, shots=-1)
 
 
 def test_a_task_that_has_no_shots_says_so(tmp_path: Path) -> None:
     file = choice(tmp_path, num_fewshot=0).write()
     assert harness_task(file, shots=0).examples == harness_task(file).examples
-    with pytest.raises(InputError, match="the harness would ignore --shots 2; leave it out"):
+    with pytest.raises(InputError, match="the harness would ignore `shots` 2; leave it out"):
         harness_task(file, shots=2)
 
 

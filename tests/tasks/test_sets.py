@@ -132,7 +132,7 @@ def test_no_set_that_judges_is_of_one_passage() -> None:
 
 def test_a_guard_judged_by_one_passage_is_refused() -> None:
     searched = task_of("searched", [1] * 60)
-    with pytest.raises(InputError, match=r"--guard g: all .* share one passage"):
+    with pytest.raises(InputError, match=r"`guards` g: all .* share one passage"):
         guard_by(task_of("g", [60, 60]), 0.01, searched, seed=0)
     assert guard_by(task_of("g", [60, 30, 30, 20]), 0.01, searched, seed=0).split.held_out
 
@@ -141,9 +141,9 @@ def test_a_guard_judged_by_one_passage_is_refused() -> None:
     ("sizes", "asked", "message"),
     [
         # Of what was given, only what is too large is named.
-        ([1] * 50, {"held_out": 31, "final": 25}, r"a final set of 25; lower --final or give"),
-        ([1] * 50, {"held_out": 31, "limit": 40}, r"a search set of 40; lower --limit or give"),
-        ([1] * 45 + [50], {"held_out": 31, "limit": 80}, r"a search set of 80; lower --limit or"),
+        ([1] * 50, {"held_out": 31, "final": 25}, r"a final set of 25; lower `final` or give"),
+        ([1] * 50, {"held_out": 31, "limit": 40}, r"a search set of 40; lower `limit` or give"),
+        ([1] * 45 + [50], {"held_out": 31, "limit": 80}, r"a search set of 80; lower `limit` or"),
         (
             [90, 15, 15],
             {"held_out": 31, "limit": 110},
@@ -157,7 +157,7 @@ def test_a_refusal_names_what_is_too_large(
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
         split_examples(on_passages(sizes), **asked)
-    assert "--held-out" not in str(caught.value)
+    assert "`held_out`" not in str(caught.value)
 
 
 def test_the_task_that_has_too_few_examples_is_named() -> None:

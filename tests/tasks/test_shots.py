@@ -170,7 +170,7 @@ def test_what_comes_after_the_choice_is_scored() -> None:
 def test_a_choice_that_ends_the_prompt_leaves_nothing_to_score() -> None:
     with pytest.raises(DataError, match=r"nothing comes after the \{choice\}"):
         ask([blank("It was ", "", "Ann", "Bob")], template=BLANK)
-    with pytest.raises(InputError, match="or give --protocol loglik"):
+    with pytest.raises(InputError, match="or give `protocol` loglik"):
         ask([blank("It was ", "so.", "Ann", "Bob")], template=BLANK, protocol="text")
 
 

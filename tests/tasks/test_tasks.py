@@ -66,7 +66,7 @@ def test_built_in_tasks_are_the_same_each_time_and_render(task: ModuleType) -> N
 
 
 def test_an_unknown_task_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(InputError, match=r"arc_easy, .*capitals and mmlu_SUBJECT, and --data"):
+    with pytest.raises(InputError, match=r"arc_easy, .*capitals and mmlu_SUBJECT, and `data`"):
         named_task("capital")
 
 
@@ -146,10 +146,10 @@ def test_the_split_is_fixed_by_the_seed_and_not_by_the_order_of_the_file() -> No
     [
         (39, None, None, "39 examples are too few.*give 40 or more"),
         (100, 90, None, "leave fewer than 20 to hold out beside a search set of 90"),
-        (100, 500, None, "lower --limit"),
-        (100, 5, None, "--limit 5 is too small"),
-        (100, 0, None, "--limit 0"),
-        (100, None, 3, "--held-out 3 is too small"),
+        (100, 500, None, "lower `limit`"),
+        (100, 5, None, "`limit` 5 is too small"),
+        (100, 0, None, "`limit` 0"),
+        (100, None, 3, "`held_out` 3 is too small"),
     ],
 )
 def test_too_few_examples_are_refused(

@@ -182,7 +182,7 @@ def test_mlflow_is_told_names_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("tensorboard", "give trackio, wandb, mlflow"),
         ("", "give trackio, wandb, mlflow"),
-        ("WANDB\x1b", r"no --track 'WANDB\x1b'"),
+        ("WANDB\x1b", r"no `track` 'WANDB\x1b'"),
         ("trackio:", "names no project"),
         ("wandb: ", "names no project"),
     ],

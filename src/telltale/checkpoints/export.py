@@ -85,7 +85,7 @@ def _picked(result: dict[str, Any], pick: str) -> tuple[int, ...]:
     if not path:
         raise InputError(
             "the search removed nothing: no shallower model stayed within the tolerance; search "
-            "again with a larger --tolerance"
+            "again with a larger `tolerance`"
         )
     counts = f"1-{len(path)}" if len(path) > 1 else "1"
     if pick in NAMED:
@@ -98,12 +98,12 @@ def _picked(result: dict[str, Any], pick: str) -> tuple[int, ...]:
         if not removed:
             raise InputError(
                 f"{pick} is the whole model, with nothing removed; pick the number of "
-                f"layers to remove instead, {counts}, with --pick"
+                f"layers to remove instead, {counts}, with `pick`"
             )
         return removed
     if not pick.isdecimal() or not 1 <= int(pick) <= len(path):
         raise InputError(
-            f"--pick {pick} names no model of this study; give {', '.join(NAMED)} or a number of "
+            f"`pick` {pick} names no model of this study; give {', '.join(NAMED)} or a number of "
             f"removed layers, {counts}"
         )
     return tuple(path[: int(pick)])
@@ -111,7 +111,7 @@ def _picked(result: dict[str, Any], pick: str) -> tuple[int, ...]:
 
 def _check_target(to: Path) -> None:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise InputError(f"{to} is there already and not an empty folder; give another --to")
+        raise InputError(f"{to} is there already and not an empty folder; give another `to`")
 
 
 def _precision(source: ModelSource) -> str:
@@ -119,7 +119,7 @@ def _precision(source: ModelSource) -> str:
     precision = config.get("dtype") or config.get("torch_dtype") or "float32"
     if precision not in DTYPES:
         raise TelltaleError(
-            f"the weights are in {precision!r}, which cannot be verified; add --dtype float32"
+            f"the weights are in {precision!r}, which cannot be verified; add `dtype` float32"
         )
     return str(precision)
 

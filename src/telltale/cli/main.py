@@ -20,6 +20,7 @@ import typer
 
 from telltale import api
 from telltale.cli.help import InSections
+from telltale.cli.naming import OptionsFormatter, with_options
 from telltale.cli.options import (  # noqa: TC001 - typer reads them
     DeviceOption,
     LoadTask,
@@ -32,7 +33,7 @@ from telltale.cli.options import (  # noqa: TC001 - typer reads them
 from telltale.cli.search_options import SIZES, SearchSettings, numbers_of
 from telltale.errors import InputError, TelltaleError
 from telltale.support.files import is_full_disk
-from telltale.support.plain import PlainFormatter, printable
+from telltale.support.plain import printable
 from telltale.support.waiting import shown_by
 
 if TYPE_CHECKING:
@@ -403,7 +404,7 @@ def main(arguments: list[str] | None = None) -> None:
     except _Terminated:
         status = TERMINATED
     except TelltaleError as problem:
-        _fail(problem.message, problem.exit_status)
+        _fail(with_options(str(problem)), problem.exit_status)
     except UsageError as problem:
         _fail(f"{_usage_message(problem)} (see telltale --help)", InputError.exit_status)
     except BrokenPipeError:
@@ -463,9 +464,9 @@ def _usage_message(problem: Any) -> str:
 
 
 def _set_up_output() -> None:
-    """Log lines without what a terminal would obey; letters that it lacks as escapes."""
+    """Log lines that name options, without what a terminal would obey; letters it lacks escaped."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PlainFormatter("%(message)s"))
+    handler.setFormatter(OptionsFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("telltale").setLevel(logging.INFO)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -117,7 +117,7 @@ def judge(
     """
     if any(loglik != loglik for loglik in logliks):
         raise MeasurementError(
-            f"the model gave NaN for example {position}; try --dtype float32, since float16 and "
+            f"the model gave NaN for example {position}; try `dtype` float32, since float16 and "
             "bfloat16 can overflow"
         )
     choices = tuple(

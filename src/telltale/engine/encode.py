@@ -104,7 +104,7 @@ class Room:
             raise DataError(
                 where,
                 f"{length} tokens are more than the {self.longest} that this model takes; "
-                + (remedy if self.cuts else f"{remedy}, or cut long prompts with --truncate left"),
+                + (remedy if self.cuts else f"{remedy}, or cut long prompts with `truncate` left"),
             )
         return (*kept, *context[-space:])
 
@@ -219,7 +219,7 @@ def encode_prompts(
             raise DataError(where, "the prompt has no tokens; change it")
         # The last token written is never read.
         after = task.generation.max_new_tokens - 1
-        remedy = f"shorten it, leave it out, or lower --max-new-tokens (now {after + 1})"
+        remedy = f"shorten it, leave it out, or lower `max_new_tokens` (now {after + 1})"
         fitting = room.fit(where, context_ids, after, tokenizer.bos_token_id, remedy)
         is_cut = len(fitting) < len(context_ids)
         encoded.append(EncodedExample(fitting, (), (), example.answer, is_cut))
@@ -235,7 +235,7 @@ def chat_prompts(task: Task, examples: Sequence[Example], tokenizer: Any) -> lis
     if not tokenizer.chat_template:
         raise InputError(
             "this model's tokenizer has no chat template, so it is no chat model; give "
-            "--protocol text"
+            "`protocol` text"
         )
     try:
         return [
@@ -249,7 +249,7 @@ def chat_prompts(task: Task, examples: Sequence[Example], tokenizer: Any) -> lis
     except Exception as problem:  # a template may raise whatever it likes
         reason = " ".join(str(problem).split())
         raise InputError(
-            f"the model's chat template fails ({reason}); give --protocol text"
+            f"the model's chat template fails ({reason}); give `protocol` text"
         ) from problem
 
 

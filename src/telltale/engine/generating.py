@@ -211,7 +211,7 @@ class Generating:
         while True:
             if bool(logits.isnan().any()):
                 raise MeasurementError(
-                    "the model gave NaN while generating; try --dtype float32, since float16 and "
+                    "the model gave NaN while generating; try `dtype` float32, since float16 and "
                     "bfloat16 can overflow"
                 )
             tokens = logits.argmax(dim=-1)

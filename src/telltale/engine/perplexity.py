@@ -61,7 +61,7 @@ def page_from(file: Path) -> Page:
     """
     text = read_text(file)
     if not text.strip():
-        raise InputError(f"--text {file.name} is empty; give a page of plain text")
+        raise InputError(f"`text` {file.name} is empty; give a page of plain text")
     return Page(file.name, text)
 
 

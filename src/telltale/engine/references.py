@@ -92,13 +92,13 @@ def encode_references(
         )
         if not tokens:
             raise DataError(
-                where, "the right answer has no tokens; change it, or give --objective accuracy"
+                where, "the right answer has no tokens; change it, or give `objective` accuracy"
             )
         if longest is not None and len(prompt.context) + len(tokens) - 1 > longest:
             raise DataError(
                 where,
                 f"the prompt and its right answer are longer than the {longest} tokens that this "
-                "model takes; leave it out, or give --objective accuracy",
+                "model takes; leave it out, or give `objective` accuracy",
             )
         size = ChoiceSize(len(tokens), len(text), len(text.encode()))
         found.append(replace(prompt, choices=(tokens,), sizes=(size,), answer=0))

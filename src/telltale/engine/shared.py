@@ -291,7 +291,7 @@ class SharedEngine:
             if batch is None:
                 raise MeasurementError(
                     f"the {len(self.token_prefix)} tokens that all prompts begin with do not fit "
-                    f"in the memory of {self.model.device}; close other programs or use --dtype "
+                    f"in the memory of {self.model.device}; close other programs or use `dtype` "
                     "bfloat16"
                 ) from problem
             raise BatchTooLargeError(batch, str(self.model.device)) from problem

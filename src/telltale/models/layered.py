@@ -340,7 +340,7 @@ class LayeredModel:
         if bool(expected.isnan().any()):
             raise MeasurementError(
                 f"{name} gives NaN on plain text in {str(self.dtype).removeprefix('torch.')}; try "
-                "--dtype float32, or get the model again: its weights may be damaged"
+                "`dtype` float32, or get the model again: its weights may be damaged"
             )
         try:
             prepared = self.prepare(tokens)

@@ -38,7 +38,7 @@ def choose_device(wanted: str) -> torch.device:
     if kind not in here:
         raise InputError(f"no device {wanted!r}; give auto, cpu, cuda, cuda:N or mps")
     if not here[kind]:
-        raise InputError(f"there is no device {wanted!r} on this machine; try --device auto")
+        raise InputError(f"there is no device {wanted!r} on this machine; try `device` auto")
     return torch.device(wanted)
 
 
@@ -116,8 +116,8 @@ def load_model(source: ModelSource, device: torch.device, dtype: torch.dtype) ->
 
 def _no_memory(source: ModelSource, device: torch.device) -> MeasurementError:
     return MeasurementError(
-        f"{source.name} does not fit in the memory of {device}; close other programs, use --dtype "
-        "bfloat16 or another --device"
+        f"{source.name} does not fit in the memory of {device}; close other programs, use `dtype` "
+        "bfloat16 or another `device`"
     )
 
 

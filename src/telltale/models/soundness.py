@@ -169,7 +169,7 @@ def _check_code(file: str, found: dict[str, Any], name: str, *, trusts_code: boo
     if trusts_code and any("--" in text for text in _texts(found.get("auto_map"))):
         raise InputError(
             f"{file} of {name} takes code from another model ({_shown(found['auto_map'])}), and "
-            "--trust-remote-code is for what the model brings itself; put the Python files into "
+            "`trust_remote_code` is for what the model brings itself; put the Python files into "
             "the model's folder and remove all up to -- in 'auto_map'"
         )
 

@@ -73,7 +73,7 @@ def _resolve(given: str, revision: str | None, *, trust_remote_code: bool) -> Mo
     commit: str | None = None
     from_gguf = False
     if revision is not None and (given.startswith("pypi:") or place.exists()):
-        raise InputError(f"--revision is for hub ids only, and {given!r} is not one; leave it out")
+        raise InputError(f"`revision` is for hub ids only, and {given!r} is not one; leave it out")
     if given.startswith("pypi:"):
         from telltale.models.gguf import convert_gguf
         from telltale.models.pypi import gguf_from_pypi

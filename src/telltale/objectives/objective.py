@@ -59,7 +59,7 @@ def objective_named(name: str) -> Objective:
     """
     if name not in OBJECTIVES:
         raise InputError(
-            f"no --objective {name!r}; give {', '.join(OBJECTIVES)}: an objective must be a mean "
+            f"no `objective` {name!r}; give {', '.join(OBJECTIVES)}: an objective must be a mean "
             "over examples, which scores of a whole set, such as F1 or perplexity, are not"
         )
     return OBJECTIVES[name]
@@ -85,7 +85,7 @@ def check_objective(objective: Objective, task: Task) -> None:
     offered = 1 if task.generation else min(len(example.choices) for example in task.examples)
     if offered < objective.fewest_choices:
         raise InputError(
-            f"--objective {objective.name} compares the right answer with wrong ones, and "
+            f"`objective` {objective.name} compares the right answer with wrong ones, and "
             f"{task.name} offers none; give likelihood or accuracy"
         )
 

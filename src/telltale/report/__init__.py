@@ -35,7 +35,7 @@ def write_report(studies: Sequence[Path], to: Path) -> None:
     from telltale.support.files import write_text
 
     if not studies:
-        raise InputError("no study to report on; give a search's --out")
+        raise InputError("no study to report on; give a search's `out`")
     if to.is_dir():
         raise InputError(f"cannot write {to}: it is a folder; give a file's name")
     if not to.absolute().parent.is_dir():

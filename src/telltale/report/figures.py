@@ -68,7 +68,7 @@ def write_study_figures(study: StoredStudy, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise InputError(
-            f"cannot make the folder {folder}: {problem.strerror}; give another --figures"
+            f"cannot make the folder {folder}: {problem.strerror}; give another `figures`"
         ) from None
     facts = facts_of(study)
     written = []

@@ -141,8 +141,8 @@ def _check_sealed(question: Question, search: str) -> None:
         raise InputError(
             f"{seen.examples} of the {len(examples)} final examples were searched or held out "
             f"before, by {by} of this model on this machine, and "
-            "a final set is of examples never looked at; give more examples or a smaller --final "
-            "(with the --seed of those searches it takes what they come to last)"
+            "a final set is of examples never looked at; give more examples or a smaller `final` "
+            "(with the `seed` of those searches it takes what they come to last)"
         )
 
 
@@ -162,15 +162,15 @@ def _check_same_question(
     before, now = records.fact("asked")["task"], question.asked()["task"]
     sizes = [task.get("final_examples") for task in (before, now)]
     if sizes[0] != sizes[1]:
-        had, given = (f"--final {size}" if size else "no --final" for size in sizes)
+        had, given = (f"`final` {size}" if size else "no `final`" for size in sizes)
         again = f"give {had} again" if sizes[0] else "leave it out"
         raise InputError(
             f"{folder} was begun with {had}, and a final set is sealed when a study begins, so it "
-            f"cannot go on with {given}; {again}, or another --out"
+            f"cannot go on with {given}; {again}, or another `out`"
         )
     raise InputError(
         f"{folder} holds another study, which differs in: "
-        f"{'; '.join(differences(known, identity, before, now))}; give another --out"
+        f"{'; '.join(differences(known, identity, before, now))}; give another `out`"
     )
 
 
@@ -185,6 +185,6 @@ def _check_versions(records: Records, task: Task, folder: Path, *, resume_anyway
         )
         raise InputError(
             f"since {folder} was begun, libraries have changed ({changed}), which can change "
-            "outcomes; install the old ones, give another --out, or add --resume-anyway"
+            "outcomes; install the old ones, give another `out`, or add `resume_anyway`"
         )
     records.start_run(now)

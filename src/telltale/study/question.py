@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 SPOKEN = {
     "model_sha256": "the model's bytes",
     "tokenizer_sha256": "the tokenizer's bytes",
-    "guards": "--guard",
-    "references": "whether reference answers are read (--objective)",
+    "guards": "`guards`",
+    "references": "whether reference answers are read (`objective`)",
     "device": "the kind of device",
     "asking": "how the task is asked and scored",
     "prompts_sha256": "the prompts as the model reads them (has the chat template named the date, "
-    "or has --shots changed?)",
-    "truncate": "--truncate",
+    "or has `shots` changed?)",
+    "truncate": "`truncate`",
 }
 # A set by its part of the identity: what it is called, its size in what is asked, its option.
 SETS = {
-    "search_sha256": ("the search set", "search_examples", "--limit"),
-    "held_out_sha256": ("the held-out set", "held_out_examples", "--held-out"),
+    "search_sha256": ("the search set", "search_examples", "`limit`"),
+    "held_out_sha256": ("the held-out set", "held_out_examples", "`held_out`"),
     **{
-        f"{part}_sha256": (f"the {part} set", f"{part}_examples", f"--{part}")
+        f"{part}_sha256": (f"the {part} set", f"{part}_examples", f"`{part}`")
         for part in (Part.FINAL, Part.TRAIN, Part.DEVELOPMENT)
     },
 }
@@ -230,8 +230,8 @@ def guard_by(task: Task, most_loss: float, searched: Task, seed: int) -> Guard:
     """
     if not 0 <= most_loss < 1:
         raise InputError(
-            f"--guard {task.name}:{most_loss:g} makes no sense; give a share of the examples from "
-            f"0 to below 1, such as {task.name}:0.01 for one point"
+            f"the share of `guards` {task.name} must be in [0, 1), got {most_loss:g}; it is a share of "
+            f"the examples, such as {task.name}:0.01 for one point"
         )
     taken = {text for example in searched.examples for text in texts_of(example)}
     own = [
@@ -239,7 +239,7 @@ def guard_by(task: Task, most_loss: float, searched: Task, seed: int) -> Guard:
     ]
     if len(own) < 2 * SMALLEST_SET:
         raise InputError(
-            f"--guard {task.name} has {len(own)} examples that the search does not have; give "
+            f"`guards` {task.name} has {len(own)} examples that the search does not have; give "
             f"another task, or one with at least {2 * SMALLEST_SET}"
         )
     task = replace(task, examples=tuple(own))
@@ -252,7 +252,7 @@ def guard_by(task: Task, most_loss: float, searched: Task, seed: int) -> Guard:
             default_limit=GUARD_SIZE,
         )
     except InputError as problem:
-        raise InputError(f"--guard {task.name}: {problem}") from None
+        raise InputError(f"`guards` {task.name}: {problem}") from None
     return Guard(task, split, most_loss)
 
 
@@ -283,7 +283,7 @@ def differences(
 def _of_set(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """A set that differs, and by which of the options that may be."""
     called, size, option = SETS[name]
-    options = {"--seed": "seed", "--prompt": "prompt", "--limit": "search_examples", option: size}
+    options = {"`seed`": "seed", "`prompt`": "prompt", "`limit`": "search_examples", option: size}
     changed = [
         f"{one} was {old.get(key)!r} and is {new.get(key)!r}"
         for one, key in options.items()

@@ -312,7 +312,7 @@ def open_records(folder: Path, *, write: bool, is_taken: bool = False) -> Iterat
     elif not _exists(folder / FILE):
         if is_at_work(folder):
             raise InputError(f"a run is at work in {folder} and has measured nothing yet; wait")
-        raise InputError(f"{folder} is not a study: it holds no {FILE}; give a search's --out")
+        raise InputError(f"{folder} is not a study: it holds no {FILE}; give a search's `out`")
     else:
         _check_permissions(folder, write=False)
     with guards, _told_in_one_line(folder / FILE):
@@ -481,7 +481,7 @@ def _check_format(connection: sqlite3.Connection, folder: Path, *, write: bool) 
     if write and known in map(str, OLDER):
         raise InputError(
             f"{folder} is a study of an older telltale (format {known}), whose sets were drawn "
-            "otherwise, so it is only read now, by show, report and export; give another --out"
+            "otherwise, so it is only read now, by show, report and export; give another `out`"
         )
     if known not in map(str, (FORMAT, *OLDER)):
         raise InputError(

@@ -89,12 +89,12 @@ def sizes_for(given: Sequence[int] | None, examples: int) -> list[int]:
     for size in sizes:
         if not SMALLEST_SET <= size <= examples - SMALLEST_SET:
             raise InputError(
-                f"--sizes {size} makes no sense with a search set of {examples}: a part needs at "
+                f"`sizes` {size} makes no sense with a search set of {examples}: a part needs at "
                 f"least {SMALLEST_SET} examples, and as many must be left to judge it by"
             )
     if not sizes:
         raise InputError(
-            f"a search set of {examples} is too small to search parts of it; give a --limit of at "
+            f"a search set of {examples} is too small to search parts of it; give a `limit` of at "
             f"least {2 * SMALLEST_SET}"
         )
     return sorted(set(sizes))
@@ -128,7 +128,7 @@ def parts_of(
         if not rest:
             raise InputError(
                 f"parts of {size} examples leave none that shares no passage with them; give "
-                "smaller --sizes"
+                "smaller `sizes`"
             )
         found.append((sorted(part), rest))
     return found

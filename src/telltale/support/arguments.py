@@ -1,9 +1,4 @@
-"""What the public functions are given: each argument is checked, and named in Python's terms.
-
-A message names a thing as the command's option has it, ``--held-out``: no other word of a sentence
-can be taken for that. Where a function was called from Python, its error says ``held_out``; the
-command prints the message as it is. So there is one text, and one translation.
-"""
+"""What the public functions are given: each argument is checked, and errors name its parameter."""
 
 from __future__ import annotations
 
@@ -12,12 +7,11 @@ import inspect
 import numbers
 import operator
 import os
-import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
-from telltale.errors import InputError, TelltaleError
+from telltale.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,14 +19,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OPTION = re.compile(r"(?<![\w/-])--([a-z]+(?:-[a-z]+)*)(?![\w-])")
-# Options that are not called as their parameter is.
-PARAMETERS = {
-    "guard": "guards",
-    "show": "count",
-    **{f"{part}-field": f"fields.{part}" for part in ("question", "choices", "answer", "passage")},
-    "answer-form": "fields.answer_form",
-}
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
 
@@ -47,37 +33,18 @@ class Check(NamedTuple):
     take: Callable[[Any], Any]
 
 
-def checked(
-    checks: Mapping[str, Check], others: Mapping[str, Any] | None = None
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """For a public function: its arguments are checked, and its errors speak of parameters.
+def checked(checks: Mapping[str, Check]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """For a public function: its arguments are checked.
 
     A parameter's default is not checked, so that None is taken where it is the default.
 
     Args:
         checks: by the name of a parameter; each must have one.
-        others: what a function with ``**asked`` takes there, with the defaults.
     """
 
     def of(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
-        parameters = signature.parameters
-        kinds = {parameter.kind: name for name, parameter in parameters.items()}
-        rest = kinds.get(inspect.Parameter.VAR_KEYWORD)
-        defaults = {name: one.default for name, one in parameters.items() if name != rest}
-        defaults |= others or {}
-        own = {name: checks[name] for name in defaults}
-        PARAMETERS.update({name.replace("_", "-"): name for name in own})
-
-        def all_taken(given: Mapping[str, Any]) -> dict[str, Any]:
-            for name in given:
-                if name not in own:
-                    said = f"{function.__name__}() got an unexpected keyword argument {name!r}"
-                    raise TypeError(said)
-            return {
-                name: value if value is defaults[name] else taken(name, own[name], value)
-                for name, value in given.items()
-            }
+        own = {name: (one.default, checks[name]) for name, one in signature.parameters.items()}
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -87,31 +54,15 @@ def checked(
                 bound = None
             if bound is None:
                 return function(*args, **kwargs)  # Python says what it lacks
-            try:
-                given = dict(bound.arguments)
-                more = given.pop(rest, {}) if rest else {}
-                bound.arguments.update(all_taken(given))
-                if rest and more:
-                    bound.arguments[rest] = all_taken(more)
-                return function(*bound.args, **bound.kwargs)
-            except TelltaleError as problem:
-                problem.in_python = in_python(problem.message)
-                raise
+            for name, value in bound.arguments.items():
+                default, check = own[name]
+                if value is not default:
+                    bound.arguments[name] = taken(name, check, value)
+            return function(*bound.args, **bound.kwargs)
 
         return run
 
     return of
-
-
-def in_python(message: str) -> str:
-    """A message with the functions' parameters in place of the command's options."""
-
-    def named(match: re.Match[str]) -> str:
-        name = PARAMETERS.get(match[1], match[0])
-        # "another out" would be read as words of the sentence.
-        return f"`{name}`" if message[: match.start()].endswith("another ") else name
-
-    return OPTION.sub(named, message)
 
 
 def taken(name: str, check: Check, value: Any) -> Any:
@@ -123,9 +74,7 @@ def taken(name: str, check: Check, value: Any) -> Any:
     try:
         return check.take(value)
     except (TypeError, ValueError):
-        raise InputError(
-            f"--{name.replace('_', '-')} must be {check.wanted}, got {_REPR.repr(value)}"
-        ) from None
+        raise InputError(f"`{name}` must be {check.wanted}, got {_REPR.repr(value)}") from None
 
 
 def an(*kinds: type) -> Callable[[Any], Any]:

@@ -61,24 +61,24 @@ class Asking:
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before any file is read."""
         self.known_protocol()
-        _named(Scoring, self.scoring, "--scoring")
+        _named(Scoring, self.scoring, "scoring")
         if self.extract is not None:
             extraction(self.extract, choices=2)
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise InputError(
-                f"--max-new-tokens {self.max_new_tokens} leaves no room for an answer; give 1 or "
+                f"`max_new_tokens` {self.max_new_tokens} leaves no room for an answer; give 1 or "
                 "more"
             )
         if "" in (self.stop or ()):
-            raise InputError("--stop '' would end every text before it begins; give some text")
+            raise InputError("`stop` '' would end every text before it begins; give some text")
         if self.shots is not None and self.shots < 0:
-            raise InputError(f"--shots {self.shots} is not a number of examples; give 0 or more")
+            raise InputError(f"`shots` {self.shots} is not a number of examples; give 0 or more")
         if self.extract is not None and self.scorer is not None:
-            raise InputError("--extract and --scorer both say how an answer is read; give one")
+            raise InputError("`extract` and `scorer` both say how an answer is read; give one")
 
     def known_protocol(self) -> Protocol | None:
         """The protocol, if one was named."""
-        return _named(Protocol, self.protocol, "--protocol")
+        return _named(Protocol, self.protocol, "protocol")
 
     def filled(self, known: NamedTask, protocol: Protocol) -> Asking:
         """With what a named task says where the user says nothing."""
@@ -190,19 +190,19 @@ def _as_shot(example: Example, delimiter: str, answer: str | None) -> Shot:
 def _by_loglik(name: str, rows: Sequence[Row], asking: Asking, *, offers_none: bool) -> _Way:
     if offers_none:
         raise InputError(
-            f"{name} offers no choices, so --protocol loglik has nothing to compare; give each row "
-            "its choices, or --protocol chat or text"
+            f"{name} offers no choices, so `protocol` loglik has nothing to compare; give each row "
+            "its choices, or `protocol` chat or text"
         )
-    for option, value in (
-        ("--extract", asking.extract),
-        ("--scorer", asking.scorer),
-        ("--stop", asking.stop),
-        ("--max-new-tokens", asking.max_new_tokens),
+    for parameter, value in (
+        ("extract", asking.extract),
+        ("scorer", asking.scorer),
+        ("stop", asking.stop),
+        ("max_new_tokens", asking.max_new_tokens),
     ):
         if value is not None:
             raise InputError(
-                f"{option} is for generated text, and {name} is scored by log-likelihood; leave it "
-                "out, or give --protocol chat or text"
+                f"`{parameter}` is for generated text, and {name} is scored by log-likelihood; "
+                "leave it out, or give `protocol` chat or text"
             )
     template = asking.template
     if template is None:
@@ -216,14 +216,14 @@ def _by_generation(
 ) -> _Way:
     if asking.scoring is not None:
         raise InputError(
-            f"--scoring is for log-likelihoods, and {name} is answered by generated text; leave it "
-            "out, or give --protocol loglik"
+            f"`scoring` is for log-likelihoods, and {name} is answered by generated text; leave it "
+            "out, or give `protocol` loglik"
         )
     template = asking.template
     if CHOICE in (template or ""):
         raise InputError(
             "a prompt with {choice} compares what comes after each choice; leave it out, or give "
-            "--protocol loglik"
+            "`protocol` loglik"
         )
     free = offers_none or asking.scorer is not None
     extract = asking.extract or (_fitting(rows) if free else "letter")
@@ -263,13 +263,13 @@ def _free(row: Row, extract: str) -> Row:
     """
     right = row.choices[row.answer]
     if extract == "number" and not is_number(right):
-        raise DataError(row.where, f"answer {right!r} is not one number; give --extract exact")
+        raise DataError(row.where, f"answer {right!r} is not one number; give `extract` exact")
     if exact(right) is None:
         raise DataError(row.where, f"answer {right!r} is nothing but white space and full stops")
     return replace(row, choices=(right,), answer=0)
 
 
-def _named(names: type[Name], given: str | None, option: str) -> Name | None:
+def _named(names: type[Name], given: str | None, what: str) -> Name | None:
     if given is not None and given not in list(names):
-        raise InputError(f"no {option.lstrip('-')} {given!r}; give {' or '.join(names)}")
+        raise InputError(f"no {what} {given!r}; give {' or '.join(names)}")
     return None if given is None else names(given)

@@ -144,7 +144,7 @@ def rows_from_records(
     *,
     skip_bad_rows: bool = False,
     allow_equal_choices: bool = False,
-    remedy: str = "mend the row or use --skip-bad-rows",
+    remedy: str = "mend the row or use `skip_bad_rows`",
 ) -> DataFile:
     """Understand records as rows.
 
@@ -279,7 +279,7 @@ def _find(
             if len(found) > 1:
                 raise InputError(
                     f"{file}: {' and '.join(map(repr, found))} may each be the {part}; say which "
-                    f"with --{part}-field"
+                    f"with `fields.{part}`"
                 )
             if found:
                 return found[0]
@@ -288,7 +288,7 @@ def _find(
     semicolons = any(";" in name for name in present)
     hint = "; its header has semicolons: separate by commas, or save as .tsv" if semicolons else ""
     raise InputError(
-        f"{file} has no field {wanted!r}, only {listed}; name it with --{part}-field{hint}"
+        f"{file} has no field {wanted!r}, only {listed}; name it with `fields.{part}`{hint}"
     )
 
 
@@ -405,7 +405,7 @@ def _row(
             raise DataError(
                 record.where,
                 f"every answer in the file is {labels[0]!r}, so there is nothing to choose; "
-                "give choices, rows of at least two kinds, or --answer-form free",
+                "give choices, rows of at least two kinds, or `fields.answer_form` free",
             )
         choices, answer = labels, labels.index(record.answer)
     else:
@@ -434,7 +434,7 @@ def _check_one_is_right(row: Row) -> None:
         raise DataError(
             row.where,
             f"two choices are {right!r} and one of them is the answer; make them differ, or leave "
-            "such rows out with --skip-bad-rows",
+            "such rows out with `skip_bad_rows`",
         )
 
 
@@ -491,7 +491,7 @@ def _answer_form(
     if fits[AnswerForm.NUMBER] > fits[best]:
         LOG.warning(
             "%s: more answers fit if they are counted from 1 than as they are read; "
-            "--answer-form number counts from 1",
+            "`fields.answer_form` number counts from 1",
             source,
         )
     rivals = [form for form in forms if form is not best and fits[form] == fits[best] > 0]
@@ -511,7 +511,8 @@ def _check_they_agree(
         if first != second:
             raise InputError(
                 f"{record.where}: answer {record.answer!r} may be a choice's {SPOKEN[one]} or its "
-                f"{SPOKEN[two]}; say which with --answer-form {one} or --answer-form {two}"
+                f"{SPOKEN[two]}; say which with `fields.answer_form` {one} or "
+                f"`fields.answer_form` {two}"
             )
 
 

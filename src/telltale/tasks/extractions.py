@@ -39,7 +39,7 @@ def _regex(pattern: str) -> Extraction:
             compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as problem:
         raise InputError(
-            f"--extract regex:{pattern} is not a regular expression ({problem}); mend it, or quote "
+            f"`extract` regex:{pattern} is not a regular expression ({problem}); mend it, or quote "
             "it for the shell"
         ) from None
 
@@ -80,12 +80,12 @@ def extraction(name: str, choices: int = 0) -> Extraction:
     if name == "letter":
         if not 2 <= choices <= len(LETTERS):
             raise InputError(
-                f"--extract letter needs 2 to {len(LETTERS)} choices a question, and there are "
-                f"{choices}; give {'choices, or ' if choices < 2 else ''}--extract exact"
+                f"`extract` letter needs 2 to {len(LETTERS)} choices a question, and there are "
+                f"{choices}; give {'choices, or ' if choices < 2 else ''}`extract` exact"
             )
         return _letter(choices)
     if name == "math":
         return math()
     if name not in EXTRACTIONS:
-        raise InputError(f"no --extract {name!r}; give {WAYS}")
+        raise InputError(f"no `extract` {name!r}; give {WAYS}")
     return EXTRACTIONS[name]

@@ -89,8 +89,8 @@ def group(tasks: Sequence[Task], weights: Sequence[float], name: str | None = No
         if _way(other) != _way(first):
             raise InputError(
                 f"{first.name} and {other.name} are not asked in the same way ({_way(first)} and "
-                f"{_way(other)}), so they cannot be one objective; give the same --protocol, "
-                "--scoring, --extract, --stop and --max-new-tokens for both"
+                f"{_way(other)}), so they cannot be one objective; give the same `protocol`, "
+                "`scoring`, `extract`, `stop` and `max_new_tokens` for both"
             )
     scorers = {name: one for task in tasks for name, one in _scorers(task).items()}
     # What one task shows, another may ask.

@@ -64,9 +64,9 @@ def harness_task(
         InputError: there is no such task, its data cannot be had, it cannot be asked this way, its
             metric cannot be a score, or the tasks of a group are not asked in the same way.
     """
-    for option, value, least in (("--shots", shots, 0), ("--limit", limit, 1)):
+    for parameter, value, least in (("shots", shots, 0), ("limit", limit, 1)):
         if value is not None and value < least:
-            raise InputError(f"{option} {value} makes no sense; give {least} or more")
+            raise InputError(f"`{parameter}` {value} makes no sense; give {least} or more")
     source = find(name)
     with quietly(source.templates), blaming(source.label, reads_data=True):
         made = source.make()
@@ -128,7 +128,7 @@ def _set_shots(label: str, task: Any, shots: int | None) -> None:
     own = task.config.num_fewshot
     if own == 0 and shots:
         raise InputError(
-            f"{label} says itself that it has no shots, and the harness would ignore --shots "
+            f"{label} says itself that it has no shots, and the harness would ignore `shots` "
             f"{shots}; leave it out"
         )
     count = (own or 0) if shots is None else shots
@@ -136,7 +136,7 @@ def _set_shots(label: str, task: Any, shots: int | None) -> None:
     if not count:
         return
     remedy = (
-        "give --shots 0, or a YAML file with another fewshot_split or with fewshot_config: samples"
+        "give `shots` 0, or a YAML file with another fewshot_split or with fewshot_config: samples"
     )
     shown_split = _split_of_shots(task)
     asked_split = task.config.test_split or task.config.validation_split
@@ -299,7 +299,7 @@ def _check_sizes(label: str, examples: Iterable[Example], metric: str) -> None:
         if metric in ("acc_norm", "acc_bytes") and "" in example.choices:
             raise InputError(
                 f"{label}: example {example.id} has an empty choice, which has no length for "
-                f"{metric} to divide by; give --metric acc"
+                f"{metric} to divide by; give `metric` acc"
             )
 
 

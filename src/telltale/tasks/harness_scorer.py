@@ -144,14 +144,14 @@ class HarnessScorer:
             filtered, metrics = self.judge(self.docs[example.id], responses)
         except (Exception, SystemExit) as problem:
             raise MeasurementError(
-                f"{what} failed on {where} ({reason(problem)}); give another --metric, or mend the "
+                f"{what} failed on {where} ({reason(problem)}); give another `metric`, or mend the "
                 "task"
             ) from problem
         score = as_score(metrics.get(self.metric))
         if score is None:
             raise MeasurementError(
                 f"{what} is {shown(metrics.get(self.metric))} for {where}, not a number from 0 to "
-                "1; give another --metric, or mend the task"
+                "1; give another `metric`, or mend the task"
             )
         answer = self._chosen(outcome) if outcome.generated is None else self._read(filtered[0])
         return replace(outcome, score=score, answer=answer)
@@ -220,7 +220,7 @@ def make_scorer(
         why = judge.why_not(wanted, doc, requests)
         if why is not None:
             usable = [one for one in names if judge.why_not(one, *first) is None and one != wanted]
-            remedy = f"give --metric {' or '.join(usable)}" if usable else "give another task"
+            remedy = f"give `metric` {' or '.join(usable)}" if usable else "give another task"
             raise InputError(
                 f"{label}: {wanted} {why} (example {id_}), so it is no score; {remedy}"
             )

@@ -130,7 +130,7 @@ def load_task(
     """
     if (task is None) == (data is None):
         raise InputError(
-            "give either a task's name or --data FILE; `telltale tasks` lists the names"
+            "give either a task's name or `data` FILE; `telltale tasks` lists the names"
         )
     asking = Asking(
         protocol,
@@ -144,7 +144,7 @@ def load_task(
         None if scorer is None else _scorer(scorer),
     )
     if data is not None:
-        _refuse("--data", data_dir=data_dir, split=split, metric=metric)
+        _refuse("`data`", data_dir=data_dir, split=split, metric=metric)
         file = Path(data)
         found = read_data_file(file, fields, skip_bad_rows=skip_bad_rows)
         return _of_rows(_name_of(file), found, asking)
@@ -156,8 +156,8 @@ def load_task(
     for name, _ in named:
         if not name.startswith(HUB) and (fields != DEFAULT_FIELDS or skip_bad_rows):
             raise InputError(
-                f"names of fields, --answer-form and --skip-bad-rows are for --data and hf:, and "
-                f"{name} knows its own; leave them out"
+                "names of fields, `fields.answer_form` and `skip_bad_rows` are for `data` and hf:, "
+                f"and {name} knows its own; leave them out"
             )
         if name.startswith(HARNESS):
             _refuse(name, asking, data_dir=data_dir, split=split)
@@ -201,14 +201,14 @@ def _named(name: str, data_dir: Path | None, split: str | None, asking: Asking) 
                 raise
             except InputError as problem:
                 raise InputError(
-                    f"--shots {asking.shots} shows examples of {origin}: {problem}"
+                    f"`shots` {asking.shots} shows examples of {origin}: {problem}"
                 ) from None
             pool = Pool(shown, origin, known.shots_by)
     return make_task(name, rows, asking, known=known, pool=pool)
 
 
 def _refuse(task: str, asking: Asking | None = None, **given: object) -> None:
-    """Refuse options that mean nothing for a task.
+    """Refuse parameters that mean nothing for a task.
 
     Raises:
         InputError: one is given.
@@ -225,9 +225,8 @@ def _refuse(task: str, asking: Asking | None = None, **given: object) -> None:
         }
     for name, value in given.items():
         if value is not None:
-            option = f"--{name.replace('_', '-')}"
             raise InputError(
-                f"{option} means nothing for {task}, which says so itself; leave it out"
+                f"`{name}` means nothing for {task}, which says so itself; leave it out"
             )
 
 

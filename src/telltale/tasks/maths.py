@@ -115,7 +115,7 @@ def math() -> Extraction:
     """
     if find_spec("math_verify") is None:
         raise InputError(
-            "--extract math compares answers with math-verify, which is not here; install it with: "
+            "`extract` math compares answers with math-verify, which is not here; install it with: "
             "pip install 'telltale-llm[math]'"
         )
     return Extraction("math", find, 512, ("\nQuestion:",), same=same)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 LONGEST_REASON = 200  # characters of someone else's message in ours
 ONLY_FOR_TEXT = (
-    "a scorer judges generated text, and this task is scored by log-likelihood; leave --scorer "
-    "out, or give --protocol chat or text"
+    "a scorer judges generated text, and this task is scored by log-likelihood; leave `scorer` "
+    "out, or give `protocol` chat or text"
 )
 
 
@@ -103,7 +103,7 @@ def python_scorer(given: str | Callable[..., Any]) -> PythonScorer:
     place, separator, name = given.rpartition(":")
     if not (place and separator and name):
         raise InputError(
-            f"--scorer {printable(given)} names no function; give FILE.py:NAME or MODULE:NAME"
+            f"`scorer` {printable(given)} names no function; give FILE.py:NAME or MODULE:NAME"
         )
     is_file = place.endswith(".py") or Path(place).is_file()
     module, digest = _from_file(Path(place)) if is_file else _from_module(place)

@@ -126,7 +126,7 @@ def _chosen(
             chosen.append(candidate)
     if len(chosen) < count:
         raise InputError(
-            f"--shots {count} needs {count} examples to show that are not among those asked, and "
+            f"`shots` {count} needs {count} examples to show that are not among those asked, and "
             f"{origin} has {len(chosen)}; give fewer"
         )
     return chosen

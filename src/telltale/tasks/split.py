@@ -116,16 +116,16 @@ def split_examples(
             passage.
     """
     sizes = {
-        "--limit": limit,
-        "--held-out": held_out,
-        "--final": final,
-        "--train": train,
-        "--development": development,
+        "limit": limit,
+        "held_out": held_out,
+        "final": final,
+        "train": train,
+        "development": development,
     }
     for name, size in sizes.items():
         if size is not None and size < SMALLEST_SET:
             raise InputError(
-                f"{name} {size} is too small to choose layers by; give at least {SMALLEST_SET}"
+                f"`{name}` {size} is too small to choose layers by; give at least {SMALLEST_SET}"
             )
     shares = shares or {"": 1.0}
     asked = {Part.FINAL: final or 0, Part.TRAIN: train or 0, Part.DEVELOPMENT: development or 0}
@@ -306,7 +306,7 @@ def _too_few(
     others = {part: size for part, size in asked.items() if size}
     beside = [f"a search set of {search_size}"] if limit or not others else []
     beside += [f"a {part} set of {size}" for part, size in others.items()]
-    given = [*(["--limit"] if limit else []), *(f"--{part}" for part in others)]
+    given = [*(["`limit`"] if limit else []), *(f"`{part}`" for part in others)]
     remedies = [
         f"lower {' or '.join(given)}" if given else "ask for a smaller search set",
         *([f"give {scarce} less weight"] if len(shares) > 1 else []),

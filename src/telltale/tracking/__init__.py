@@ -46,14 +46,14 @@ def tracker_named(given: str, report: Path | None = None) -> Tracker:
     name, colon, project = given.partition(":")
     if name not in TOOLS:
         raise InputError(
-            f"no --track '{printable(given)}'; give {', '.join(TOOLS)}, or one of them with a "
+            f"no `track` '{printable(given)}'; give {', '.join(TOOLS)}, or one of them with a "
             "project, such as trackio:my-project"
         )
     if colon and not project.strip():
-        raise InputError(f"--track {name}: names no project; leave out the colon, or name one")
+        raise InputError(f"`track` {name}: names no project; leave out the colon, or name one")
     if not _is_installed(name):
         raise InputError(
-            f"--track {name} needs its library; install it with: pip install 'telltale-llm[{name}]'"
+            f"`track` {name} needs its library; install it with: pip install 'telltale-llm[{name}]'"
         )
     return Tracker(TOOLS[name](project or PROJECT), report)
 

@@ -62,7 +62,7 @@ def named_task(name: str) -> NamedTask:
         return _mmlu_of(name.removeprefix(_ONE_SUBJECT))
     raise InputError(
         f"no task is named {name!r}; the tasks are {', '.join(NAMED)} and {_ONE_SUBJECT}SUBJECT, "
-        "and --data FILE takes your own"
+        "and `data` FILE takes your own"
     )
 
 

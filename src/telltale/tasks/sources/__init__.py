@@ -55,7 +55,7 @@ def read_split(task: NamedTask, split: str, data_dir: Path | None = None) -> lis
     if task.built_in is not None and split == task.split:
         return _made(task, split, task.built_in())
     raise InputError(
-        f"cannot get the split {split} of {task.name}. Tried {'; '.join(tried)}. Give --data-dir "
+        f"cannot get the split {split} of {task.name}. Tried {'; '.join(tried)}. Give `data_dir` "
         f"DIR with {task.folder}/{split}{folder.SUFFIX} in it"
     )
 

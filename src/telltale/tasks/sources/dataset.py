@@ -68,7 +68,7 @@ def read_dataset(
         f"hf:{name}",
         fields,
         skip_bad_rows=skip_bad_rows,
-        remedy="name the right fields, or use --skip-bad-rows",
+        remedy="name the right fields, or use `skip_bad_rows`",
     )
 
 

