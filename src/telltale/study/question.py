@@ -230,8 +230,8 @@ def guard_by(task: Task, most_loss: float, searched: Task, seed: int) -> Guard:
     """
     if not 0 <= most_loss < 1:
         raise InputError(
-            f"the share of `guards` {task.name} must be in [0, 1), got {most_loss:g}; it is a share of "
-            f"the examples, such as {task.name}:0.01 for one point"
+            f"the share of `guards` {task.name} must be in [0, 1), got {most_loss:g}; it is a part "
+            f"of the examples, such as {task.name}:0.01 for one point"
         )
     taken = {text for example in searched.examples for text in texts_of(example)}
     own = [

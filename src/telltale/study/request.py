@@ -157,7 +157,9 @@ class Asked(TypedDict, total=False):
     watcher: Watcher | None
 
 
-DEFAULTS = {one.name: one.default for one in fields(SearchRequest) if one.default is not MISSING}
+DEFAULTS: dict[str, Any] = {
+    one.name: one.default for one in fields(SearchRequest) if one.default is not MISSING
+}
 
 
 def takes_request(function: Function) -> Function:
