@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 from telltale.engine.selftest import Absence
 from telltale.measure import BatchTooLargeError, Measurement, Shifted, outcomes_by_path
 from telltale.objectives import values_by
-from telltale.paths import LayerPath
 from telltale.study.plan import Plan
 from telltale.study.records import ALONE, StoredExample
 from telltale.study.settings import admits_by
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from telltale.engine.workbench import Workbench
     from telltale.measure import Batch, Measure, Outcome
+    from telltale.paths import LayerPath
     from telltale.searches import Search
     from telltale.study.question import Question
     from telltale.study.records import Records
@@ -136,20 +136,16 @@ class Measuring:
         """
         bench, question, guards = self.bench, self.question, self._guard_benches.values()
         capabilities = bench.capabilities  # also refuses a model whose layers cannot be left out
-        model = bench.model
-        whole = LayerPath.whole(model.depth)
+        facts = bench.facts
         plan = Plan(
-            layers=model.depth,
-            parameters=model.parameters_on(whole),
-            layer_parameters=tuple(
-                model.parameters_on(whole) - model.parameters_on(whole.without(layer))
-                for layer in whole.kept
-            ),
-            attention=model.attention,
+            layers=facts.depth,
+            parameters=facts.parameters,
+            layer_parameters=facts.layer_parameters,
+            attention=facts.attention,
             capabilities=tuple(capabilities),
             absences=tuple(tuple(absence) for one in (bench, *guards) for absence in one.absences),
             guard_capabilities=tuple(tuple(one.capabilities) for one in guards),
-            token_prefix=len(bench.engine.token_prefix),
+            token_prefix=len(bench.token_prefix),
             search_tokens=sum(bench.encoded[i].tokens for i in question.positions[SEARCH]),
             truncated=sum(example.is_cut for example in bench.encoded),
             batches={role: self._canonical(role) for role in question.positions},

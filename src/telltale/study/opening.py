@@ -83,7 +83,7 @@ def open_study(
         _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
         plan = None if document is None else plan_from(document, records.fact("identity"))
         measuring = Measuring(question, plan, records)
-        layers = measuring.bench.model.depth if plan is None else plan.layers
+        layers = measuring.bench.depth if plan is None else plan.layers
         check_layers(sorted(settings.protected), layers)
         if plan is None:
             windows_of(measuring.bench, page)  # refused where it says nothing

@@ -320,12 +320,10 @@ class _Run:
         known = {path: self.records.speed(path) for path in paths}
         found = {path: speed for path, speed in known.items() if speed is not None}
         if len(found) < len(paths):
-            engine = self.measuring.bench.engine
+            bench = self.measuring.bench
             batches = self.plan.batches[SEARCH]
-            batch = self.measuring.bench.timed_part(
-                self.records.halves(batches[len(batches) // 2])[0]
-            )
-            found = tokens_per_second(engine, paths, batch)
+            batch = bench.timed_part(self.records.halves(batches[len(batches) // 2])[0])
+            found = tokens_per_second(bench, paths, batch)
             self.records.set_speeds(found)
         return found
 
