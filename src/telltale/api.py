@@ -106,6 +106,8 @@ def search(
             a page that comes with telltale.
         resume_anyway: go on although libraries have changed since the study began.
         watcher: is told how the search goes on.
+        runner: makes what has the model, by its source, device and dtype (a
+            `telltale.engine.runner.ModelRunner`); by default the model is in this process.
         track: trackers to keep the search with: ``trackio``, ``wandb``, ``mlflow``, or one of them
             with a project, such as ``trackio:mine``.
 

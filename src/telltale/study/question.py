@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from telltale.engine.runner import LocalRunner
 from telltale.engine.workbench import Workbench
 from telltale.errors import InputError
 from telltale.support.files import sha256_of
@@ -18,8 +19,9 @@ from telltale.tasks.shots import without_shown
 from telltale.tasks.split import SMALLEST_SET, clusters_of, split_examples, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from telltale.engine.runner import ModelRunner
     from telltale.models.source import ModelSource
     from telltale.tasks import Example, Task
     from telltale.tasks.split import Split
@@ -67,7 +69,8 @@ class Question:
     """A model, a task's sets of examples, and how they are measured.
 
     ``reads_references`` says that where text is generated, the log-likelihood of the reference
-    answer is read too.
+    answer is read too. ``make_runner`` gives what has the model, by its source, device and dtype;
+    by default it is in this process.
     """
 
     source: ModelSource
@@ -79,6 +82,12 @@ class Question:
     cuts: bool = False
     guards: tuple[Guard, ...] = ()
     reads_references: bool = False
+    make_runner: Callable[[ModelSource, str, str], ModelRunner] = LocalRunner
+
+    @cached_property
+    def runner(self) -> ModelRunner:
+        """What has the model; it is loaded when something is first measured."""
+        return self.make_runner(self.source, self.device, self.dtype)
 
     @cached_property
     def sets(self) -> dict[Role, tuple[Example, ...]]:
@@ -137,6 +146,7 @@ class Question:
             cuts=self.cuts,
             known_capabilities=known_capabilities,
             reads_references=self.reads_references,
+            runner=self.runner,
         )
 
     def _own_roles(self) -> list[Role]:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from telltale.engine.perplexity import Page
+    from telltale.engine.runner import ModelRunner
+    from telltale.models.source import ModelSource
     from telltale.objectives import Objective
     from telltale.study.question import Question
 
@@ -50,6 +52,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def _objective(value: Any) -> Any:
     if not (callable(value) and hasattr(value, "name") and hasattr(value, "fewest_choices")):
+        raise TypeError
+    return value
+
+
+def _callable(value: Any) -> Any:
+    if not callable(value):
         raise TypeError
     return value
 
@@ -88,6 +96,7 @@ CHECKS = {
     "text": Check("the path of a file", PATH.take),
     "resume_anyway": SWITCH,
     "watcher": Check("a telltale.watcher.Watcher", an(Watcher)),
+    "runner": Check("what makes a telltale.engine.runner.ModelRunner", _callable),
 }
 
 
@@ -123,6 +132,7 @@ class SearchRequest:
     text: str | Path | None = None
     resume_anyway: bool = False
     watcher: Watcher | None = None
+    runner: Callable[[ModelSource, str, str], ModelRunner] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -155,6 +165,7 @@ class Asked(TypedDict, total=False):
     text: str | Path | None
     resume_anyway: bool
     watcher: Watcher | None
+    runner: Callable[[ModelSource, str, str], ModelRunner] | None
 
 
 DEFAULTS: dict[str, Any] = {
@@ -220,6 +231,7 @@ def opened(request: SearchRequest) -> Iterator[tuple[Question, Settings, Page | 
     check_study_folder(Path(request.out))
 
     from telltale.engine.perplexity import page_from
+    from telltale.engine.runner import LocalRunner
     from telltale.models.load import choose_device, choose_dtype
     from telltale.models.source import resolve_model
     from telltale.study.question import Question, guard_by
@@ -243,6 +255,7 @@ def opened(request: SearchRequest) -> Iterator[tuple[Question, Settings, Page | 
             cuts=cuts,
             guards=guards,
             reads_references=task.generation is not None and settings.objective.fewest_choices > 0,
+            make_runner=request.runner or LocalRunner,
         )
         yield question, settings, page
 
