@@ -1,4 +1,4 @@
-"""The way of the data: through few modules from the command to an outcome, and hardly ever back up."""
+"""The way of the data, from the command to an outcome: few modules, and hardly ever back up."""
 
 from __future__ import annotations
 

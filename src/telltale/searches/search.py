@@ -118,7 +118,7 @@ class Search(ABC):
             batches: the search set.
             parents: for each path, the one that it is made from.
         """
-        found = outcomes_by_path(measure(list(parents), batches))
+        found = outcomes_by_path(list(measure(list(parents), batches)))
         candidates = {}
         for path, parent in parents.items():
             if path not in found:
