@@ -1,1 +1,1 @@
-"""Writing the shallower model: a checkpoint that loads everywhere, verified by reloading it."""
+"""Writing a shallower model as a checkpoint, verified by reloading it."""

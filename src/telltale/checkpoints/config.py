@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How a model type's files name its layers, and what they say about single ones.
+    """How a model type's files name its layers, and the settings they have for single layers.
 
     ``layer_key`` matches a weight's name, with the layer's index as its second group.
     ``prefix_counts`` say how many first layers are of some kind, each with the count that

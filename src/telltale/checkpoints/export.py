@@ -1,4 +1,4 @@
-"""From a study to a verified checkpoint with its recipe.
+"""Exporting a study's model as a verified checkpoint with its recipe.
 
 Written beside its place, verified, and only then moved there: a checkpoint that is there is right.
 """

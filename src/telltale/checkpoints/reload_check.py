@@ -1,4 +1,4 @@
-"""Reload a checkpoint with plain transformers, compare logits and generate: a program of its own.
+"""A program that reloads a checkpoint with plain transformers, compares logits and generates.
 
 Run in a fresh process as ``python reload_check.py CHECKPOINT PROBE DEVICE``. Imports torch and
 transformers and never telltale, as whoever uses the checkpoint would. PROBE is a safetensors file

@@ -1,4 +1,4 @@
-"""Verifying a checkpoint: its logits against the measured path's, in a fresh process.
+"""Verifying a checkpoint: its logits in a new process against those of the measured path.
 
 The path is driven on the whole model in the checkpoint's precision, on text longer than any sliding
 window; the checkpoint is then reloaded by `reload_check`, which knows nothing of telltale.
@@ -34,7 +34,7 @@ CACHE_TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1, "float16": 2e-2}
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What reloading showed: the largest differences in logits, over so many tokens."""
+    """The largest differences in logits after reloading, over a number of tokens."""
 
     dtype: str
     tokens: int

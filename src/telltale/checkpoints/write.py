@@ -1,4 +1,4 @@
-"""Writing a smaller checkpoint from the raw files of the whole one, a file at a time.
+"""Writing a smaller checkpoint from the whole model's files, one file at a time.
 
 Weights are renamed and left out, never passed through a model: what the original files say (rotary
 settings above all) stays as every other program reads it.
@@ -76,7 +76,7 @@ def read_config(source: ModelSource) -> dict[str, Any]:
 def save_tensors(
     tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file that others may read.
+    """Write a safetensors file with the user's default permissions.
 
     Raises:
         OSError: there is no room for it.

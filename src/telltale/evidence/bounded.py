@@ -1,4 +1,4 @@
-"""A bound of the mean of scores that lie between known limits, whatever their distribution.
+"""Bounds of the mean of scores between known limits, for any distribution.
 
 A scorer's marks may be anything from 0 to 1. Where few examples lose all, so that a small set may
 show none of them, an interval from the sample's variance misses the true loss far too often.
@@ -22,7 +22,7 @@ BISECTIONS = 45
 
 
 def p_value(sums: NDArray[Any], sizes: NDArray[Any], mean: float, low: float) -> float:
-    """How likely it is that a mean of ``mean`` or less gives as much.
+    """The p-value of the hypothesis that the true mean is ``mean`` or less.
 
     Args:
         sums: of each cluster's values, (clusters,); a value alone is a cluster of its own.
@@ -36,7 +36,7 @@ def p_value(sums: NDArray[Any], sizes: NDArray[Any], mean: float, low: float) ->
 
 
 def lower_bound(values: NDArray[Any], clusters: NDArray[Any], low: float, alpha: float) -> float:
-    """What the true mean is no less than, but for one set in ``1 / alpha``.
+    """The lower confidence bound of the true mean at level ``alpha``.
 
     Args:
         values: (examples,), none of them less than ``low``.

@@ -1,4 +1,4 @@
-"""The exact test of a loss: two models' right and wrong answers on examples that stand alone.
+"""The exact test of a loss from two models' right and wrong answers on independent examples.
 
 Of each example it is only counted whether it is mended (right after and not before), broken (right
 before and not after) or neither. How often a test on such counts errs depends on how many answers
@@ -28,7 +28,7 @@ TIE = 1e-9  # statistics closer than this are equal
 
 @lru_cache(maxsize=65536)
 def p_value(mended: int, broken: int, total: int, loss: float) -> float:
-    """How likely as good a result is, at the most, for a model that loses ``loss`` or more.
+    """The exact p-value of the hypothesis that the model loses ``loss`` or more.
 
     Args:
         mended: examples that are right only after.
@@ -48,7 +48,7 @@ def p_value(mended: int, broken: int, total: int, loss: float) -> float:
 
 @lru_cache(maxsize=65536)
 def loses_at_most(mended: int, broken: int, total: int, alpha: float) -> float:
-    """The least loss that the test refuses at level ``alpha``: an upper bound of the loss."""
+    """The upper bound of the loss: the least loss that the test rejects at level ``alpha``."""
     # The p-value falls as the loss grows, and its quantile nearly in a line.
     low, high = max((broken - mended) / total, -1.0), 1.0
     at_low, at_high = _above(mended, broken, total, low, alpha), -5.0
@@ -87,7 +87,7 @@ def _chances(least: NDArray[Any], total: int, loss: float, shares: NDArray[Any])
 
 
 def statistic(mended: Any, broken: Any, total: float, difference: float) -> NDArray[Any]:
-    """Tango's (1998): (mended - broken - n d) over its standard deviation if d is true."""
+    """Tango's statistic (1998): (mended - broken - n d) over its standard deviation under d."""
     mended, broken = np.asarray(mended, float), np.asarray(broken, float)
     # The maximum-likelihood share of broken examples, given the difference (section 3).
     a = 2.0 * total

@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 
 class Clustering(NamedTuple):
-    """What examples that share passages do to the mean of some values.
+    """The effect on a mean of examples that share passages.
 
     ``effect`` is by how much they enlarge its variance, never less than 1. ``freedom`` is on how
     many independent differences that rests: clusters less one, those of unequal sizes counted as
@@ -53,17 +53,17 @@ APART = Clustering(1.0, ALONE)  # nothing is shared
 
 
 def two_sided(confidence: float, freedom: float = ALONE) -> float:
-    """How many standard errors an interval goes to each side."""
+    """The half-width of a two-sided interval in standard errors."""
     return quantile((1 + confidence) / 2, freedom)
 
 
 def one_sided(confidence: float, freedom: float = ALONE) -> float:
-    """How many standard errors a bound is away on its one side."""
+    """The distance of a one-sided bound in standard errors."""
     return quantile(confidence, freedom)
 
 
 def quantile(share: float, freedom: float = ALONE) -> float:
-    """Below what that share of Student's t lies; of the normal distribution where all is known."""
+    """The quantile of Student's t; of the normal distribution with infinite degrees of freedom."""
     if freedom == ALONE:
         return NormalDist().inv_cdf(share)
     from scipy.special import stdtrit
@@ -72,7 +72,7 @@ def quantile(share: float, freedom: float = ALONE) -> float:
 
 
 def clustering(values: Sequence[float], clusters: Sequence[int] | None) -> Clustering:
-    """What clusters do to the mean of these values.
+    """The effect of clusters on the mean of these values.
 
     The variance is the jackknife's, which leaves out one cluster after the other (CR3; Bell and
     McCaffrey 2002), and clusters of unequal sizes count as fewer, (sum of sizes)^2 / sum of their
@@ -133,7 +133,7 @@ def wilson(
 
 
 class Pairs(NamedTuple):
-    """Two models' scores on the same examples, as far as intervals and tests go by them.
+    """Two models' scores on the same examples, summarized for intervals and tests.
 
     ``mended`` and ``broken`` are how many examples are right only after or only before, of
     ``total``; None where scores lie between 0 and 1. There, and where examples share passages,
@@ -151,7 +151,7 @@ class Pairs(NamedTuple):
 def pairs(
     before: Sequence[float], after: Sequence[float], clusters: Sequence[int] | None = None
 ) -> Pairs:
-    """Sum up two models' scores on the same examples.
+    """Summarize two models' scores on the same examples.
 
     Args:
         before: each example's score in [0, 1] on the model compared with.
@@ -184,7 +184,7 @@ def loses_at_most(found: Pairs, confidence: float = CONFIDENCE) -> float:
 
 
 def risk(found: Pairs, loss: float) -> float:
-    """The p-value of a model that loses ``loss`` or more: small where it is shown to lose less."""
+    """The p-value of the hypothesis that the model loses ``loss`` or more."""
     if not found.shared.freedom:
         return 1.0
     if found.mended is not None and found.broken is not None and found.shared.freedom == ALONE:

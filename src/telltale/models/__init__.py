@@ -1,1 +1,1 @@
-"""Models: where weights come from, and driving a model's layers one by one."""
+"""Models: finding and loading them, and running their layers one by one."""

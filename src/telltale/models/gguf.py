@@ -30,7 +30,7 @@ _PERCENT = re.compile(r"(\d+)%\|")  # in a progress bar of tqdm
 
 
 def convert_gguf(file: Path) -> Path:
-    """The folder that holds a GGUF file's model, converting it if it is not in the cache.
+    """The folder of a GGUF file's model, converted unless it is in the cache.
 
     Raises:
         InputError: a package is missing, or transformers cannot read the file.

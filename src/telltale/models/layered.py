@@ -1,4 +1,4 @@
-"""Driving a model's layers one by one, whatever its architecture.
+"""Running a model's layers one by one, whatever its architecture.
 
 The one place that knows Hugging Face models. Nothing here is written for an architecture: the
 model's own forward is called with its layers replaced, for the length of that call, by functions
@@ -35,7 +35,7 @@ LENGTH_NAMES = re.compile("(window|window_size|chunk_size|original_max_position_
 
 @dataclass(frozen=True, slots=True)
 class LayerCall:
-    """What the model passes to one layer beside the hidden state."""
+    """A layer's arguments other than the hidden state."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -43,7 +43,7 @@ class LayerCall:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An input on its way to the first layer, with everything that the layers will be given."""
+    """An embedded input with the arguments of every layer."""
 
     hidden: Tensor  # (rows, tokens, width)
     calls: tuple[LayerCall, ...]  # one a layer
@@ -51,7 +51,7 @@ class Prepared:
 
 
 class LayerCache(Cache):  # type: ignore[misc]  # transformers is untyped
-    """Stands in for a key-value cache: what each layer has seen, by its index in the whole model.
+    """A key-value cache, by the layers' indices in the whole model, in place of transformers' own.
 
     Whoever runs a layer sets ``layer`` first, so that no layer's own idea of its place matters, the
     same layer may be run on different paths, and a layer that is left out leaves no gap. ``length``
@@ -74,7 +74,7 @@ class LayerCache(Cache):  # type: ignore[misc]  # transformers is untyped
         *_: object,
         **__: object,
     ) -> KeyValue:
-        """Append to the keys and values of the layer that is run, and give all of them.
+        """Append to the running layer's keys and values, and return all of them.
 
         Each (rows, heads, tokens, head width); what is held for one row stands for every row.
         """
@@ -143,12 +143,12 @@ class LayeredModel:
 
     @property
     def longest_input(self) -> int | None:
-        """The most tokens the model was made for, where its configuration says."""
+        """The most tokens the model takes, if its configuration gives it."""
         length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return int(length) if length is not None else None
 
     def minds_length(self, length: int) -> bool:
-        """Whether the configuration says that so many tokens are read otherwise than a few are.
+        """Whether by its configuration the model treats an input of that length differently.
 
         That is: attention over windows or chunks that are shorter, layers of another kind than
         attention, biases by distance, or rotary embeddings that are stretched from some length on.
@@ -177,7 +177,7 @@ class LayeredModel:
 
     @property
     def end_tokens(self) -> frozenset[int]:
-        """The tokens at which the model's own generation ends."""
+        """The tokens that end the model's own generation."""
         generation = getattr(self.model, "generation_config", None)
         ends = getattr(generation, "eos_token_id", None)
         if ends is None:
@@ -195,7 +195,7 @@ class LayeredModel:
         return tuple(sum(p.numel() for p in layer.parameters()) for layer in self.layers)
 
     def parameters_on(self, path: LayerPath) -> int:
-        """The number of parameters of the model that has this path's layers only."""
+        """The number of parameters of the model with only this path's layers."""
         gone = {id(p) for layer in path.removed for p in self.layers[layer].parameters()}
         return sum(p.numel() for p in self.model.parameters() if id(p) not in gone)
 
@@ -265,7 +265,7 @@ class LayeredModel:
     def next_logits(
         self, path: LayerPath, tokens: Tensor, seen: Tensor, position_ids: Tensor, cache: LayerCache
     ) -> Tensor:
-        """The logits, (rows, vocabulary), that a path gives after one more token a row.
+        """The logits, (rows, vocabulary), of a path after one more token in each row.
 
         The model's own forward, with the layers left out passing their input on: one call a token,
         where preparing, running and reading out would be two and a loop.
@@ -303,7 +303,7 @@ class LayeredModel:
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        """The logits, (positions, vocabulary), that the model's own end gives.
+        """The logits, (positions, vocabulary), by the model's final norm and head.
 
         Args:
             hidden: the state after the last layer at any positions, (positions, width). A model's
@@ -406,7 +406,7 @@ class LayeredModel:
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens the model knows."""
+        """The size of the model's vocabulary."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
 
@@ -465,7 +465,7 @@ def _are_alike(one: dict[str, Any], index: int, other: dict[str, Any], other_ind
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether an error says that memory ran out; a CPU's allocator raises a plain RuntimeError."""
+    """Whether an error means out of memory; a CPU's allocator raises a plain RuntimeError."""
     text = str(problem).lower()
     return isinstance(problem, torch.OutOfMemoryError | MemoryError) or any(
         sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory")
@@ -476,7 +476,7 @@ def is_out_of_memory(problem: BaseException) -> bool:
 def replaced_forwards(
     layers: Sequence[nn.Module], functions: Sequence[Callable[..., Any]]
 ) -> Iterator[None]:
-    """Call ``functions`` in place of the layers' forwards, for as long as the block lasts."""
+    """Call ``functions`` in place of the layers' forwards within a block."""
     # A layer may have a forward of its own instance (accelerate sets one), which comes back after.
     own = [layer.__dict__.get("forward") for layer in layers]
     try:

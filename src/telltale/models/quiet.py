@@ -1,4 +1,4 @@
-"""Keeping transformers' own progress bars and notices away, so that ours can be read."""
+"""Turning off transformers' progress bars and log messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers below errors for a block, and give back what was set before."""
+    """Let transformers log only errors within a block, then restore its settings."""
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

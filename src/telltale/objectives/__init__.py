@@ -1,4 +1,4 @@
-"""What a search prefers, computed from what was measured: one small file each.
+"""Objectives: what a search maximizes, computed from outcomes. One file each.
 
 An objective gives each example's outcome a value, and a path is worth the mean of its examples'.
 So whatever holds of a mean over examples holds of it, and nothing that is not such a mean, like an

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """1 where the answer is right and 0 where it is wrong, or what a scorer gives between."""
+    """The score: 1 for a right answer, 0 for a wrong one, or a scorer's value between."""
 
     name: str = "accuracy"
     fewest_choices: int = 0

@@ -1,4 +1,4 @@
-"""Likelihood: the mean log-probability of the right answer, in nats; of one example, bounded.
+"""Likelihood: the mean log-probability of the right answer, in nats, bounded for each example.
 
 It sees by how much an answer is right or wrong, where accuracy sees only whether it is: more is
 learned from as many examples.
@@ -46,5 +46,5 @@ class Likelihood:
 
 
 def bounded(nats: float) -> float:
-    """What one example may say, within ``FAINTEST`` of 0; NaN stays NaN, for it is refused."""
+    """A value in nats, clipped to [``FAINTEST``, -``FAINTEST``]; NaN stays NaN, and is refused."""
     return nats if math.isnan(nats) else max(FAINTEST, min(-FAINTEST, nats))

@@ -1,4 +1,4 @@
-"""Margin: how far the right choice is ahead of the best wrong one, in nats."""
+"""Margin: the log-likelihood of the right choice over the best wrong one, in nats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """The right choice's log-likelihood less that of the best wrong one.
+    """The right choice's log-likelihood minus that of the best wrong one.
 
     Both in total, per token or per character, as the task's scoring has it. Negative where the
     answer is wrong. Bounded on both sides as a likelihood is on its one.

@@ -1,4 +1,4 @@
-"""What an objective is, and how one is given the right answers."""
+"""The protocol of an objective, and objectives by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGEST = 1e9  # of any objective's value: what is infinite must not make a mean
 
 
 class Objective(Protocol):
-    """The worth of one example's outcome; more is better.
+    """The value of one example's outcome; higher is better.
 
     ``fewest_choices`` is how many scored texts an outcome must hold: 0 where its score is enough,
     1 where a right answer's log-likelihood is, 2 where it is compared with another's.
@@ -27,12 +27,12 @@ class Objective(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called on the command line and in results."""
+        """Its name on the command line and in results."""
         ...
 
     @property
     def fewest_choices(self) -> int:
-        """How many scored texts an outcome must hold."""
+        """The least number of scored choices that an outcome must hold."""
         ...
 
     def __call__(self, outcome: Outcome, right: int, scoring: Scoring) -> float:
@@ -66,7 +66,7 @@ def objective_named(name: str) -> Objective:
 
 
 def default_objective(task: Task) -> Objective:
-    """What candidates are ranked by where nothing is said.
+    """The default objective for a task.
 
     By likelihood where choices are compared: on real tasks the models it finds cannot be told apart
     from accuracy's, and where the truth is known, it finds more of the gain with as many examples
@@ -77,7 +77,7 @@ def default_objective(task: Task) -> Objective:
 
 
 def check_objective(objective: Objective, task: Task) -> None:
-    """Refuse an objective that a task's outcomes do not hold enough for.
+    """Refuse an objective that cannot be computed from a task's outcomes.
 
     Raises:
         InputError: they do not.
@@ -93,7 +93,7 @@ def check_objective(objective: Objective, task: Task) -> None:
 def values_by(
     objective: Objective, scoring: Scoring, right: Mapping[int, int]
 ) -> Callable[[Outcome], float]:
-    """The objective as a function of an outcome alone.
+    """The objective as a function of outcomes, with the right answers filled in.
 
     Args:
         objective: gives each outcome its worth.

@@ -1,1 +1,1 @@
-"""What any module may need and that knows nothing of models: files, words, waiting, wheels."""
+"""Support for all modules: files, formatted numbers, waiting, wheels. Knows nothing of models."""

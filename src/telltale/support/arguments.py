@@ -24,7 +24,7 @@ _REPR.maxstring = _REPR.maxother = 60
 
 
 class Check(NamedTuple):
-    """What an argument must be, in words, and what makes of it the value that is used.
+    """What an argument must be, in words, and the function that converts it.
 
     ``take`` raises TypeError or ValueError where it is something else.
     """
@@ -78,7 +78,7 @@ def taken(name: str, check: Check, value: Any) -> Any:
 
 
 def an(*kinds: type) -> Callable[[Any], Any]:
-    """Takes what is an instance of some type."""
+    """A converter that takes instances of some types."""
 
     def take(value: Any) -> Any:
         if not isinstance(value, kinds):
@@ -89,21 +89,21 @@ def an(*kinds: type) -> Callable[[Any], Any]:
 
 
 def whole(value: Any) -> int:
-    """A whole number, also one of numpy's; True and False are none."""
+    """A whole number, also of numpy; not True or False."""
     if isinstance(value, bool):
         raise TypeError
     return operator.index(value)
 
 
 def real(value: Any) -> float:
-    """A number, also one of numpy's; a text is none."""
+    """A real number, also of numpy; not a text."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError
     return float(value)
 
 
 def several(take: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    """Takes some of a kind; a text is not as many as it has letters."""
+    """A converter of an iterable's items; a text is no iterable of letters here."""
 
     def take_all(value: Any) -> tuple[Any, ...]:
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
@@ -114,12 +114,12 @@ def several(take: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """A text alone, or several."""
+    """One text, or several."""
     return (value,) if isinstance(value, str) else several(an(str))(value)
 
 
 def either(*takes: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Takes what one of several takes, the first that does."""
+    """A converter that takes what the first fitting of several takes."""
 
     def take(value: Any) -> Any:
         for one in takes:
@@ -133,7 +133,7 @@ def either(*takes: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def text_or(wanted: str) -> Check:
-    """A text, of which more can be said."""
+    """A check for a text."""
     return Check(wanted, an(str))
 
 
@@ -143,15 +143,15 @@ SEED = Check("a whole number", whole)
 
 
 def count_of(what: str) -> Check:
-    """How many."""
+    """A check for a number of things."""
     return Check(f"a whole number of {what}", whole)
 
 
 def share_of(what: str, such_as: str) -> Check:
-    """A part of a whole."""
+    """A check for a share."""
     return Check(f"a share of {what}, such as {such_as}", real)
 
 
 def layers(such_as: str) -> Check:
-    """Layers by their numbers."""
+    """A check for indices of layers."""
     return Check(f"layers counted from 0, such as {such_as}", several(whole))

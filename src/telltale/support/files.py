@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and hashing them."""
+"""Writing files atomically, and hashing them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_ASCII = re.compile(r"[^\n -~]")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in one step: the old content, or all of the new.
+    """Write ``text`` to ``path`` atomically.
 
     Raises:
         OSError: it cannot be written; names ``path``.
@@ -64,12 +64,12 @@ def read_text(path: Path) -> str:
 
 
 def is_full_disk(problem: OSError) -> bool:
-    """Whether a file could not be written because there is no room for it."""
+    """Whether an error means that the disk, a quota or a size limit is reached."""
     return problem.errno in FULL_DISK
 
 
 def full_disk(problem: Exception, path: Path) -> OSError | None:
-    """The error that says that there was no room for ``path``, if that is what happened.
+    """The error of a full disk while writing ``path``, or None if it is another error.
 
     safetensors tells it in words only, with the system's number at the end.
     """
@@ -84,19 +84,19 @@ def full_disk(problem: Exception, path: Path) -> OSError | None:
 
 
 def make_readable(path: Path) -> None:
-    """Give a file that was made private the permissions of the user's other files."""
+    """Give a private file the user's default permissions."""
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as `json_text`, in one step."""
+    """Write ``value`` as `json_text`, atomically."""
     write_text(path, json_text(value) + "\n")
 
 
 def json_text(value: Any) -> str:
-    """Readable JSON: letters of all scripts as they are, what a terminal would obey escaped.
+    """Readable JSON: letters of all scripts unescaped, control characters escaped.
 
     Raises:
         ValueError: a number is not finite, which JSON cannot say.
@@ -111,7 +111,7 @@ def _as_json_escape(match: re.Match[str]) -> str:
 
 
 def sha256_of(*parts: str | bytes) -> str:
-    """The SHA-256 of ``parts``, each counted with its length, so that borders matter."""
+    """The SHA-256 of ``parts``, each hashed with its length, so that boundaries matter."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part

@@ -1,4 +1,4 @@
-"""Text from elsewhere made plain: nothing in it that a terminal or a reader's eye would obey.
+"""Making text from outside printable, without terminal controls or invisible characters.
 
 File names, data and models hold any characters. Escape sequences can rewrite a terminal,
 right-to-left marks can make a line read as another, line breaks can forge a second message.
@@ -16,7 +16,7 @@ _ODD = re.compile(r"[^ -~]")
 
 
 def printable(text: str) -> str:
-    r"""``text`` on one line, with what is not printable as ``\x1b``, ``\u202e`` or ``\U000e0001``.
+    r"""``text`` with characters not printable escaped: ``\x1b``, ``\u202e``, ``\U000e0001``.
 
     Letters of all scripts stay as they are; controls, line breaks, marks of direction, format
     characters, lone surrogates and characters without a meaning do not.
@@ -25,7 +25,7 @@ def printable(text: str) -> str:
 
 
 def is_harmless(character: str) -> bool:
-    """Whether a character shows itself and does nothing else."""
+    """Whether a character is printable and has no effect on a terminal."""
     return character.isprintable() or unicodedata.category(character) == SPACES
 
 
@@ -43,5 +43,5 @@ class PlainFormatter(logging.Formatter):
     """Formats a record as one printable line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's line."""
+        """The record as one line."""
         return printable(" ".join(super().format(record).split()))

@@ -1,4 +1,4 @@
-"""Folders in the cache for work that takes minutes, and an end to those that killed runs left."""
+"""Temporary folders in the cache; those that killed runs left are removed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ABANDONED_S = 24 * 60 * 60  # no fetching or converting takes a day
 
 @contextmanager
 def scratch_folder(kind: str) -> Iterator[Path]:
-    """A fresh folder in the cache, which is removed when the block ends.
+    """A new folder in the cache, removed at the end of the block.
 
     A run that is killed leaves its folder, a gigabyte or so, behind. Those of the same kind that
     are older than a day are removed first; a younger one may be in use by another run.

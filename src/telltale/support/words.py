@@ -1,4 +1,4 @@
-"""Numbers as people read them, on the page and in the terminal alike. Knows nothing else."""
+"""Formatting numbers for the report and the terminal. Knows nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def points_between(interval: Sequence[float]) -> str:
 
 
 def loss(share: float) -> str:
-    """The most that is lost, in points without a sign; ``nothing`` where a gain is certain."""
+    """An upper bound of a loss, in points without a sign; ``nothing`` where it is not positive."""
     return "nothing" if share <= 0 else f"{100 * share:.1f}"
 
 
@@ -47,12 +47,12 @@ def millions(count: int) -> str:
 
 
 def number(value: float) -> str:
-    """A number with three or so digits that count: ``1,045``, ``44.6``, ``-2.17``."""
+    """A number with about three significant digits: ``1,045``, ``44.6``, ``-2.17``."""
     return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
 
 
 def duration(seconds: float) -> str:
-    """A time in its two largest units: ``1 min 05 s``."""
+    """A duration in its two largest units: ``1 min 05 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -71,10 +71,10 @@ def listed(layers: Sequence[int]) -> str:
 
 
 def layers_named(layers: Sequence[int]) -> str:
-    """Layers that are left out, counted upwards: ``layers 3, 17``."""
+    """Removed layers in ascending order: ``layers 3, 17``."""
     return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, sorted(layers)))}"
 
 
 def typeset(text: str) -> str:
-    """Numbers with the signs of print: a minus before one, a dash between two."""
+    """Numbers with a typographic minus sign, and an en dash in ranges."""
     return _MINUS.sub("−", _RANGE.sub("–", text))

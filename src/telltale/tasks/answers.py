@@ -1,4 +1,4 @@
-"""What an answer in generated text is: exact text, a number; how two answers are compared.
+"""Reading exact texts and numbers from generated text, and comparing them with right answers.
 
 Text that holds no answer gives None, which is wrong and counted. The ways to read one have names in
 `telltale.tasks.extractions`. Plain text functions; knows no model.
@@ -43,7 +43,7 @@ class Extraction:
     same: Callable[[str, str], bool] | None = None
 
     def score(self, answer: str | None, right: str) -> float:
-        """1 for the right answer, 0 for another or none."""
+        """1 for the right answer, 0 for a wrong one or none."""
         if self.same is not None:
             return float(answer is not None and self.same(answer, right))
         expected = self.find(right) or exact(right)
@@ -51,7 +51,7 @@ class Extraction:
 
 
 def exact(text: str) -> str | None:
-    """The whole text, but for case, white space around words and a full stop at its end."""
+    """The whole text without regard to case, white space around words and a final full stop."""
     return " ".join(text.split()).removesuffix(".").rstrip().casefold() or None
 
 
@@ -75,7 +75,7 @@ def number(text: str) -> str | None:
 
 
 def marked(text: str) -> re.Match[str] | None:
-    """The number that four marks announce; what is written after it is no answer."""
+    """The number after ``####``, where the answer ends."""
     place = text.find(MARK)
     return None if place < 0 else _NUMBER.search(text, place + len(MARK))
 

@@ -41,7 +41,7 @@ Name = TypeVar("Name", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What a user may say of how a task is asked; None leaves it to the task and the rows.
+    """How a task is asked, as far as the user sets it; None takes the default of task and rows.
 
     ``template`` is the prompt. ``scoring`` is for log-likelihoods; ``scorer`` and the rest are for
     generated text: see `telltale.tasks.task.Generation`. ``shots`` is how many examples are shown
@@ -59,7 +59,7 @@ class Asking:
     scorer: Scorer | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, before any file is read."""
+        """Refuse invalid settings, before any file is read."""
         self.known_protocol()
         _named(Scoring, self.scoring, "scoring")
         if self.extract is not None:
@@ -77,11 +77,11 @@ class Asking:
             raise InputError("`extract` and `scorer` both say how an answer is read; give one")
 
     def known_protocol(self) -> Protocol | None:
-        """The protocol, if one was named."""
+        """The protocol given, or None."""
         return _named(Protocol, self.protocol, "protocol")
 
     def filled(self, known: NamedTask, protocol: Protocol) -> Asking:
-        """With what a named task says where the user says nothing."""
+        """The same with a named task's settings in place of None."""
         written = protocol is not Protocol.LOGLIK
         own = self.extract is not None or self.scorer is not None or not written
         return replace(

@@ -90,7 +90,7 @@ def capitals_by_region() -> dict[str, dict[str, str]]:
 
 
 def rows() -> list[Row]:
-    """One row a country, the same on every machine."""
+    """One row for each country, the same on every machine."""
     return [
         _row(country, capital, list(capitals.values()))
         for capitals in capitals_by_region().values()

@@ -1,4 +1,4 @@
-"""One's own data: JSON lines, or CSV and TSV with a header, as rows.
+"""Rows from a user's own data: JSON lines, or CSV and TSV with a header.
 
 A record has a question, its choices and its answer. What files usually call them is in three
 tables: `NAMES`, `STEMS` and `SPOKEN`. Choices are a list (in CSV a JSON list), a list of texts
@@ -96,7 +96,7 @@ DEFAULT_FIELDS = Fields()
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """The rows of a file, what was wrong with those that were skipped, and columns not used.
+    """A file's rows, the problems of skipped rows, and the columns not used.
 
     A prompt may still use the columns in ``unused``.
     """
@@ -146,7 +146,7 @@ def rows_from_records(
     allow_equal_choices: bool = False,
     remedy: str = "mend the row or use `skip_bad_rows`",
 ) -> DataFile:
-    """Understand records as rows.
+    """Rows from records.
 
     Args:
         raw: each record, and where it is for a person.

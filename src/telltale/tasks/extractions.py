@@ -1,4 +1,4 @@
-"""The ways to read an answer from generated text, by name. Plain text functions; knows no model."""
+"""The extractions, which read an answer from generated text, by name. Knows no model."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ WAYS = "exact, letter, number, math or regex:PATTERN"
 
 
 def extraction(name: str, choices: int = 0) -> Extraction:
-    """The way of a name.
+    """The extraction of that name.
 
     Args:
         name: ``exact``, ``letter``, ``number``, ``math`` or ``regex:PATTERN``.

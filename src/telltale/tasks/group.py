@@ -24,13 +24,13 @@ SEPARATOR = "/"  # between a task's name and its example's id
 
 @dataclass(frozen=True, slots=True)
 class GroupScorer:
-    """Judges each example as its own task does; a task without a scorer keeps what was measured."""
+    """Scores each example by its own task's scorer; without one, the measured score stays."""
 
     scorers: Mapping[str, Scorer | None]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Every task's own."""
+        """The identities of the tasks' scorers."""
         return {name: one.identity if one else None for name, one in self.scorers.items()}
 
     def __call__(self, example: Example, outcome: Outcome) -> Outcome:
@@ -66,7 +66,7 @@ def members(given: str) -> list[tuple[str, float]]:
 
 
 def group(tasks: Sequence[Task], weights: Sequence[float], name: str | None = None) -> Task:
-    """One task of several.
+    """One task that combines several.
 
     Args:
         tasks: they are asked in the same way. One that is several already stays so, its weight

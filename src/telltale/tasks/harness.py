@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness, and its groups: its prompts, its shots, its metrics, our engine.
+"""Tasks and groups of lm-evaluation-harness: its prompts, shots and metrics with telltale's engine.
 
 The harness builds every request itself, with its own default seeds, so that a model reads exactly
 what ``lm-eval run --num_fewshot K`` would send it. Where it shows what it also asks, as some data

@@ -1,4 +1,4 @@
-"""The harness's own filters and metrics as a scorer: one of its metrics, one example at a time.
+"""The harness's own filters and one of its metrics as a scorer of single examples.
 
 Only a metric that is a mean over examples, of which more is better, can be a search's objective,
 and only one that needs no more than log-likelihoods or the text. Whether a metric is such a one is
@@ -33,7 +33,7 @@ _NO_MATTER = ("dataset_path", "dataset_name", "dataset_kwargs", "metadata", "tag
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """How the harness makes metrics of what a model did.
+    """Computes the harness's metrics from a model's responses.
 
     Attributes:
         task: the harness's task.
@@ -67,14 +67,14 @@ class Judge:
             return filtered, dict(self.task.process_results(doc, filtered))
 
     def tried(self, doc: Any, requests: int) -> list[dict[str, Any]]:
-        """A document's metrics for made-up responses, which differ in what is not measured."""
+        """A document's metrics for made-up responses, varied in what telltale does not measure."""
         if self.task.OUTPUT_TYPE != CHOICES:
             return [self(doc, [""])[1]]
         logliks = [-1.0 - index for index in range(requests)]
         return [self(doc, [(one, greedy) for one in logliks])[1] for greedy in (False, True)]
 
     def why_not(self, metric: str, doc: Any, requests: int) -> str | None:
-        """What keeps a metric from being a score of a document, if something does."""
+        """Why a metric cannot be the score of a document, or None."""
         from lm_eval.api.metrics import mean
 
         if self.task.aggregation().get(metric, mean) is not mean:
@@ -94,7 +94,7 @@ class Judge:
         return None
 
     def nothing(self) -> frozenset[str]:
-        """What the filters give where they find nothing."""
+        """The filters' result where they find no answer."""
         given = [getattr(make(), "fallback", INVALID) for make in self.filters.filters]
         return frozenset({INVALID, "", *(one for one in given if isinstance(one, str))})
 

@@ -1,4 +1,4 @@
-"""Finding a task or a group of lm-evaluation-harness, by name or in a YAML file; having it made.
+"""Finding a task or group of lm-evaluation-harness, by name or YAML file, and building it.
 
 The harness makes its own task objects; here they are made quietly, with its own default seeds, and
 only after what telltale cannot ask was refused, so that nothing is downloaded in vain. A YAML file
@@ -76,13 +76,13 @@ class Source:
         return tasks
 
     def label_of(self, task: Any) -> str:
-        """What a task of it is called in messages."""
+        """A task's name in messages."""
         if self.group is None:
             return self.label
         return f"{self.label}, task {printable(str(task.config.task))}"
 
     def aggregated(self, metric: str | None) -> tuple[str | None, bool]:
-        """The metric that is a group's score, and whether tasks count by their numbers of examples.
+        """A group's metric, and whether its tasks are weighted by their numbers of examples.
 
         Args:
             metric: the one that is asked for; by default the first that the group says.
@@ -103,7 +103,7 @@ class Source:
 
 
 def find(name: str) -> Source:
-    """What a user's name of a task or a group stands for.
+    """The task or group that a user names.
 
     Args:
         name: its name, or a YAML file's path: one that ends in .yaml or .yml. A group's file may
@@ -139,7 +139,7 @@ def find(name: str) -> Source:
 
 
 def check_installed() -> None:
-    """Refuse to go on without a harness that behaves as this one is known to.
+    """Check that a supported release of the harness is installed.
 
     Raises:
         InputError: there is none, or its version is another.
@@ -158,7 +158,7 @@ def check_installed() -> None:
 
 @contextmanager
 def quietly(templates: Any = None) -> Iterator[None]:
-    """For a block that runs the harness: its own seeds, and nothing of it on the screen.
+    """Run a block with the harness's seeds and without its output.
 
     Afterwards logging, warnings and the state of random numbers are as they were.
 
@@ -193,7 +193,7 @@ def quietly(templates: Any = None) -> Iterator[None]:
 
 @contextmanager
 def rendering(templates: Any) -> Iterator[None]:
-    """For a block, have the harness render its templates in another environment."""
+    """Have the harness render templates in another Jinja environment within a block."""
     if templates is None:
         yield
         return
@@ -209,7 +209,7 @@ def rendering(templates: Any) -> Iterator[None]:
 
 @contextmanager
 def blaming(label: str, *, reads_data: bool) -> Iterator[None]:
-    """Turn whatever the harness, or a user's Python within it, raises into one line.
+    """Turn exceptions of the harness, or of a user's Python in it, into InputError.
 
     Args:
         label: what a person typed.

@@ -1,4 +1,4 @@
-"""What a task known by name is: where its questions are, and how it is asked.
+"""Named tasks: where their questions come from, and how they are asked.
 
 Each file of `telltale.tasks.named` holds one. A record is a question as a data file would have it:
 ``id``, ``question``, ``choices`` (a list, or none), ``answer`` (a 0-based index, or text where
@@ -101,5 +101,5 @@ class NamedTask:
 
     @property
     def needs_no_data(self) -> bool:
-        """Whether telltale alone has its rows."""
+        """Whether telltale itself makes all its rows."""
         return self.hub is None and self.wheel is None

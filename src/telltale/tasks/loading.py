@@ -1,4 +1,4 @@
-"""From what a user names to a task: a name, a file, a data set of the hub, a harness's task."""
+"""Loading a task from a name, a file, a data set of the hub or a task of the harness."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def load_task(
     fields: Fields = DEFAULT_FIELDS,
     skip_bad_rows: bool = False,
 ) -> Task:
-    """A task, ready to be searched or evaluated by.
+    """Load a task for a search or an evaluation.
 
     Args:
         task: a name that ``telltale tasks`` lists; ``harness:NAME`` or ``harness:FILE.yaml`` for a
@@ -237,7 +237,7 @@ def _name_of(file: Path) -> str:
 
 
 def names_apart(tasks: Sequence[Task]) -> list[str]:
-    """The tasks' names; files of one name in folders of one name have a hash of what they hold."""
+    """Distinct names of tasks: files of equal names and folders get a hash of their examples."""
     digests = [sha256_of(*(example.digest for example in task.examples)) for task in tasks]
     kinds = Counter(name for name, _ in {(t.name, d) for t, d in zip(tasks, digests, strict=True)})
     return [

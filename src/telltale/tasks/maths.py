@@ -108,7 +108,7 @@ _lock = Lock()
 
 
 def math() -> Extraction:
-    """The way to read and compare maths answers.
+    """The extraction that reads and compares maths answers.
 
     Raises:
         InputError: what compares them is not installed.
@@ -122,7 +122,7 @@ def math() -> Extraction:
 
 
 def find(text: str) -> str | None:
-    """The answer in a text, as it is written there, or None."""
+    """The answer as written in a text, or None."""
     text = text[-LONGEST_TEXT:]
     box = _boxed(text)
     if box is not None:
@@ -132,7 +132,7 @@ def find(text: str) -> str | None:
 
 
 def same(answer: str, right: str) -> bool:
-    """Whether an answer means the same as the right one. Never raises for what they hold."""
+    """Whether an answer is mathematically equal to the right one. No content makes it raise."""
     if max(len(answer), len(right)) > LONGEST_SETTING:
         return exact(answer) == exact(right)
     tidy, expected = _unnamed(_tidy(answer), _tidy(right))

@@ -1,4 +1,4 @@
-"""The process that compares maths answers: plain math-verify, no telltale.
+"""The worker process that compares maths answers by math-verify. Imports no telltale.
 
 Reads a line ``[right, answer]`` of JSON, each LaTeX, and writes ``same`` or ``other``. It is a
 process because sympy gives no bound on time: one that takes longer than its limit ends itself, by a
@@ -40,14 +40,14 @@ def parsed(latex: str) -> Any:
 
 
 def at(expression: Expr, point: int) -> Any:
-    """The value where letters have some values, the same ones for a point in every process."""
+    """An expression's value at a point, whose coordinates are the same in every process."""
     letters = sorted(expression.free_symbols, key=str)
     values = {letter: Rational(1009 + 31 * n, 701 + point) for n, letter in enumerate(letters)}
     return expression.subs(values).evalf(DIGITS)
 
 
 def differ(left: Expr, right: Expr) -> bool:
-    """Whether two expressions differ at a point, which settles most without algebra."""
+    """Whether two expressions differ at a point, which decides most cases without algebra."""
     gap = abs(at(left - right, 0))
     return bool(gap.is_Float and gap > 10 ** (1 - DECIMALS))
 
@@ -62,7 +62,7 @@ def are_multiples(left: Expr, right: Expr) -> bool:
 
 
 def parts_are_same(right: Any, answer: Any) -> bool | None:
-    """Whether what has parts has the same ones; None for what has none, or is of two kinds."""
+    """Whether two tuples, sets or the like have equal parts; None unless both are of one kind."""
     match right, answer:
         case (Tuple(), Tuple()):
             return len(right) == len(answer) and all(map(same, right, answer))
@@ -79,7 +79,7 @@ def parts_are_same(right: Any, answer: Any) -> bool | None:
 
 
 def same(right: Any, answer: Any) -> bool:
-    """Whether two parsed answers mean the same.
+    """Whether two parsed answers are mathematically equal.
 
     math-verify has the last word on what is equal at a point. It is not asked about equations:
     it calls "x + y = 0" equal to 0, and any two without real solutions equal. Nor is it about sets:
@@ -107,7 +107,7 @@ def same(right: Any, answer: Any) -> bool:
 
 
 def main(limit_s: float) -> None:
-    """Answer until there are no more questions."""
+    """Answer requests until the input ends."""
     print("ready", flush=True)
     for line in sys.stdin:
         faulthandler.dump_traceback_later(limit_s, exit=True)

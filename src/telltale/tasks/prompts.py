@@ -35,13 +35,13 @@ TEMPLATES = {  # by protocol, and by whether choices are offered as lettered lin
 
 
 def default_template(rows: Sequence[Row], protocol: Protocol, *, lettered: bool) -> str:
-    """The template used where none is given: with the passage if the rows have one."""
+    """The default template, with the passage if the rows have one."""
     passage = PASSAGE if all(row.fields.get("passage") for row in rows) else ""
     return passage + TEMPLATES[protocol, lettered]
 
 
 def fields_of(template: str) -> set[str]:
-    """The names that a template has in braces.
+    """The names of the fields in a template.
 
     Raises:
         InputError: it is malformed.
@@ -50,7 +50,7 @@ def fields_of(template: str) -> set[str]:
 
 
 def with_options(row: Row) -> Row:
-    """The row with its choices as lettered lines in the field ``options``, and letters for choices.
+    """The row with lettered choices in the field ``options``, and the letters as its choices.
 
     A field of that name that the row has already is kept.
     """

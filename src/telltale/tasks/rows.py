@@ -31,7 +31,7 @@ class Row:
 
     @property
     def content(self) -> str:
-        """A hash of what is asked, equal however it is asked and wherever it stands in a file.
+        """A hash of the question's content, whatever its prompt and its place in a file.
 
         Neither white space, nor the names of fields, nor the order of choices is part of it.
         """

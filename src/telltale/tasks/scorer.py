@@ -1,4 +1,4 @@
-"""A Python function as the judge of generated text. Knows no model.
+"""A Python function as the scorer of generated text. Knows no model.
 
 The function is given the text that was written and the right answer, and after them the question
 where it takes a third argument; it gives a number from 0 to 1, or True or False::
@@ -53,7 +53,7 @@ class PythonScorer:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Its own name and the hash of its source, wherever that lies."""
+        """The function's name and the hash of its source, whatever its file."""
         own = self.name.rpartition(":")[2]
         return {"function": own, "source": self.digest, "question": self.takes_question}
 
@@ -86,7 +86,7 @@ class PythonScorer:
 
 
 def python_scorer(given: str | Callable[..., Any]) -> PythonScorer:
-    """A scorer from a function, or from where it is.
+    """A scorer from a function or its location, ``FILE.py:NAME`` or ``MODULE:NAME``.
 
     Args:
         given: ``FILE.py:NAME``, ``MODULE:NAME``, or the function itself, whose source must be in a
@@ -118,7 +118,7 @@ def python_scorer(given: str | Callable[..., Any]) -> PythonScorer:
 
 
 def as_score(value: object) -> float | None:
-    """A score, if that is what a value is: a number from 0 to 1, also one of numpy's or torch's."""
+    """A value as a score in [0, 1], also of numpy or torch; None if it is none."""
     if not isinstance(value, bool | int | float) and hasattr(value, "item"):
         try:
             value = value.item()
@@ -130,7 +130,7 @@ def as_score(value: object) -> float | None:
 
 
 def reason(problem: BaseException) -> str:
-    """Another library's or a user's error in one short line."""
+    """An error of another library or of a user's code, in one short line."""
     # A missing key's text is put in quotes as if it were code.
     said = problem.args[0] if isinstance(problem, KeyError) and problem.args else problem
     text = " ".join(str(said).split())
@@ -155,7 +155,7 @@ def _short(text: str) -> str:
 
 @contextmanager
 def no_bytecode() -> Iterator[None]:
-    """For a block, leave no ``__pycache__`` beside what is imported."""
+    """Write no ``__pycache__`` beside modules that a block imports."""
     before = sys.dont_write_bytecode
     sys.dont_write_bytecode = True
     try:

@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Pool(NamedTuple):
-    """Rows to take shots from; ``origin`` names them for a person.
+    """Rows to take shots from; ``origin`` names them in messages.
 
     ``by`` is a field in which a shot must be like the question. Such sets are made to be shown, so
     shots are then taken in their order.
@@ -38,7 +38,7 @@ class Pool(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """An example, what it is as a shot, and the value of the field that shots go by."""
+    """An example, its shot, and the value of the field by which shots are matched."""
 
     example: Example
     shot: Shot
@@ -48,7 +48,7 @@ class Candidate(NamedTuple):
 def give_shots(
     asked: Sequence[Candidate], pool: Sequence[Candidate], count: int, seed: int, origin: str
 ) -> tuple[Example, ...]:
-    """The examples, each with shots that have no text in common with any of them.
+    """The examples with shots, none of which shares a text with any of them.
 
     Raises:
         InputError: there are not so many to show.
@@ -61,7 +61,7 @@ def give_shots(
 def give_shots_by_value(
     asked: Sequence[Candidate], pool: Sequence[Candidate], count: int, origin: str
 ) -> tuple[Example, ...]:
-    """The examples, each with the first of the shots whose value is its own.
+    """The examples, each with the first shots of the same field value.
 
     A set that was made to be shown has none to spare, so that what has a text in common with any of
     these shots is marked instead.
@@ -85,7 +85,7 @@ def give_shots_by_value(
 
 
 def without_shown(task: Task) -> Task:
-    """The task without the questions that are also shown before others."""
+    """The task without the examples that are shown as shots."""
     asked = tuple(example for example in task.examples if not example.is_shown)
     if len(asked) < len(task.examples):
         LOG.info(
@@ -98,7 +98,7 @@ def without_shown(task: Task) -> Task:
 
 
 def give_own_shots(asked: Sequence[Candidate], count: int, seed: int) -> tuple[Example, ...]:
-    """The examples with some of their own as shots, and without all that share a text with those.
+    """The examples with some of them as shots, and without those that share a text with a shot.
 
     Raises:
         InputError: there are not so many to show.

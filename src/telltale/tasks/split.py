@@ -1,4 +1,4 @@
-"""The search set and the held-out set: disjoint by what the model reads, fixed by a seed.
+"""Search, held-out and final sets: drawn by a seed, with no text in common.
 
 Two examples belong together when their rendered contexts are equal or they share a passage;
 together means on the same side, or unused. Order comes from hashes of content, so neither the
@@ -55,7 +55,7 @@ class Split:
 
 
 def texts_of(example: Example) -> list[tuple[str, str]]:
-    """What two examples have in common if they belong together, without regard to white space."""
+    """The texts by which examples belong together, without regard to white space."""
     texts = {"context": example.context, "passage": example.passage}
     return [(kind, folded(text)) for kind, text in texts.items() if text]
 
@@ -189,7 +189,7 @@ def _check_set(part: Part, examples: Sequence[Example], shares: Mapping[str, flo
 
 
 def first_examples(task: Task, limit: int | None) -> tuple[Example, ...]:
-    """The first so many; of several tasks together, of each its share."""
+    """The first ``size`` examples; of several tasks, each task's share of them."""
     if not task.shares:
         return task.examples[:limit]
     shares = dict(task.shares)
@@ -260,7 +260,7 @@ def _fill(
 
 
 def most_of(examples: Sequence[Example], shares: Mapping[str, float]) -> int:
-    """How many examples there can be of which each part is its share."""
+    """The largest number of examples in which each part has its share."""
     there = Counter(example.part for example in examples)
     most = min(int(there[part] / share) for part, share in shares.items())
     # Counts are rounded, so that one more may have too many of some part.
@@ -270,7 +270,7 @@ def most_of(examples: Sequence[Example], shares: Mapping[str, float]) -> int:
 
 
 def counts_of(size: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """How many examples of each part there are among so many, by largest remainders."""
+    """The number of examples of each part in a set, by largest remainders."""
     counts = {part: int(size * share) for part, share in shares.items()}
     remainders = sorted(shares, key=lambda part: counts[part] - size * shares[part])
     for part in remainders[: size - sum(counts.values())]:

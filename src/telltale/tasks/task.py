@@ -1,4 +1,4 @@
-"""What a task is: examples, and the way an answer is scored. Knows no model and no tokens.
+"""The type of a task: examples, and how answers are scored. Knows no model and no tokens.
 
 Two ways to answer. By log-likelihood, each choice is scored as what comes after the prompt. By
 generation, the model writes, and an answer is read from its text.
@@ -29,7 +29,7 @@ class Shot(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is read, and what after it is scored; nothing after it where text is generated."""
+    """A context and the continuation that is scored, which is empty where text is generated."""
 
     context: str
     continuation: str
@@ -63,29 +63,29 @@ class Example:
 
     @property
     def digest(self) -> str:
-        """Identity by what is read: equal for the same prompt, wherever it came from."""
+        """A hash of what the model reads: equal for equal prompts, whatever their origin."""
         return sha256_of(self.context, str(self.answer), *self.choices)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it is known by beyond one study: by what is read, and by what is asked."""
+        """Hashes that identify it across studies: of what is read, and of what is asked."""
         return (self.digest, self.content) if self.content else (self.digest,)
 
 
 class Scoring(StrEnum):
-    """How a choice is taken from the log-likelihoods of all."""
+    """How the answer is chosen from the choices' log-likelihoods."""
 
     LOGLIK = "loglik"
     LOGLIK_PER_TOKEN = "loglik-per-token"
     LOGLIK_PER_CHARACTER = "loglik-per-character"
 
     def choose(self, choices: Sequence[ChoiceOutcome]) -> int:
-        """The index of the winning choice; the first of equals."""
+        """The index of the highest choice, the lowest index if several are equal."""
         merits = self.merits(choices)
         return max(range(len(merits)), key=merits.__getitem__)
 
     def merits(self, choices: Sequence[ChoiceOutcome]) -> list[float]:
-        """What the choices are compared by, in nats: in total, per token or per character."""
+        """The values by which choices are compared, in nats: total, per token or per character."""
         return [choice.loglik / self._size(choice) for choice in choices]
 
     def _size(self, choice: ChoiceOutcome) -> int:
@@ -117,7 +117,7 @@ class Generation:
 
 
 class Scorer(Interface):
-    """Another judge of what a model did than `Scoring` and `Generation.extract`.
+    """Scores outcomes in place of `Scoring` and `Generation.extract`.
 
     A call gives the outcome with its own ``answer`` and ``score``, the latter in [0, 1]; it must
     depend on nothing but the example and what was measured. ``identity`` holds all that decides
@@ -126,7 +126,7 @@ class Scorer(Interface):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides what it says."""
+        """Everything that determines its scores."""
         ...
 
     def __call__(self, example: Example, outcome: Outcome) -> Outcome:
@@ -154,7 +154,7 @@ class Task:
     shares: tuple[tuple[str, float], ...] = ()
 
     def requests(self, example: Example) -> tuple[Request, ...]:
-        """What is read and scored: one request for each choice, or one that text goes on from."""
+        """What is read and scored: a request for each choice, or one whose context is continued."""
         before = example.description + "".join(
             shot.question + self.delimiter + shot.answer + SEPARATOR for shot in example.shots
         )
@@ -167,7 +167,7 @@ class Task:
         )
 
     def turns(self, example: Example) -> list[dict[str, str]]:
-        """A chat's turns: those of the shots, then the question; the first has the description."""
+        """A chat's turns: the shots, then the question; the first begins with the description."""
         turns = [
             {"role": role, "content": content}
             for shot in example.shots
@@ -185,7 +185,7 @@ class Task:
         return Protocol.CHAT if self.generation.chat else Protocol.TEXT
 
     def settings(self) -> dict[str, Any]:
-        """All that decides how an example is asked and scored, as JSON values."""
+        """Every setting by which an example is asked and scored, as JSON values."""
         settings: dict[str, Any] = {
             "protocol": self.protocol.value,
             "shots": self.shots,

@@ -1,4 +1,4 @@
-"""From a file's bytes to records: JSON lines, or CSV and TSV with a header.
+"""Reading records of text files: JSON lines, or CSV and TSV with a header.
 
 What a record means is not known here. Reads text and nothing else: no value of a file is ever
 executed.
@@ -26,7 +26,7 @@ LONGEST_FIELD = 2**31 - 1  # the csv module's own bound, 128 KiB, is less than a
 def read_records(
     path: Path, name: str, *, skip_bad_rows: bool = False
 ) -> tuple[list[tuple[str, Mapping[str, Any]]], list[str]]:
-    """Every record of a file with the place where it is, and what was wrong with those left out.
+    """A file's records with their places, and the problems of those that cannot be read.
 
     Args:
         path: a file ending in .jsonl, .ndjson, .json (one object a line), .csv or .tsv.
@@ -63,7 +63,7 @@ def read_records(
 
 
 def json_lines(text: str, name: str) -> list[tuple[str, dict[str, Any]] | DataError]:
-    """The object of each line with its place, or what is wrong with the line."""
+    """Each line's object with its place, or the line's problem."""
     items: list[tuple[str, dict[str, Any]] | DataError] = []
     # Only "\n" ends a line: str.splitlines would also cut at characters that JSON text may hold.
     for number, line in enumerate(text.split("\n"), start=1):

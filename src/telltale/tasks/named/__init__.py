@@ -51,7 +51,7 @@ _SHOWN = 5  # subjects that an error names
 
 
 def named_task(name: str) -> NamedTask:
-    """The task of a name; ``mmlu_anatomy`` and the like are one subject of mmlu.
+    """The task of that name; ``mmlu_anatomy`` and the like are one subject of mmlu.
 
     Raises:
         InputError: there is no such task, or mmlu has no such subject.

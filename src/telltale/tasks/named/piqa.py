@@ -1,4 +1,4 @@
-"""PIQA: which of two ways reaches a goal of everyday life."""
+"""PIQA: which of two solutions achieves an everyday goal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WinoGrande: which of two names fills the blank of a sentence, the ``_`` in it.
+"""WinoGrande: which of two names fills the blank ``_`` of a sentence.
 
 By log-likelihood the sentence goes on after the blank, and what comes after it is scored: which
 name makes the rest likelier (partial evaluation).

