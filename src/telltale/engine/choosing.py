@@ -50,10 +50,6 @@ class Choosing:
         )
         return outcomes, 0
 
-    def for_timing(self) -> Choosing:
-        """Itself: what it does depends on no answer."""
-        return self
-
 
 def read_logliks(model: LayeredModel, layout: Layout, hidden: Tensor) -> list[list[float]]:
     """For each example, the total log-likelihood of each of its choices.

@@ -86,10 +86,6 @@ class Reader(Protocol):
         """Read one batch."""
         ...
 
-    def for_timing(self) -> Reader:
-        """A reader that does the same work whatever the model says."""
-        ...
-
 
 class SharedEngine:
     """Measures paths on encoded examples, which batches name by position.

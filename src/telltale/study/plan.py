@@ -66,22 +66,18 @@ class Plan:
         """
         bench, question = self.workbench, self.question
         capabilities = bench.capabilities  # also refuses a model whose layers cannot be left out
-        model = bench.model
-        whole = LayerPath.whole(model.depth)
+        facts = bench.facts
         frozen = {
-            "layers": model.depth,
-            "parameters": model.parameters_on(whole),
-            "layer_parameters": [
-                model.parameters_on(whole) - model.parameters_on(whole.without(layer))
-                for layer in whole.kept
-            ],
-            "attention": model.attention,
+            "layers": facts.depth,
+            "parameters": facts.parameters,
+            "layer_parameters": list(facts.layer_parameters),
+            "attention": facts.attention,
             "capabilities": list(capabilities),
             "absences": [
                 list(absence) for one in (bench, *self._guard_benches) for absence in one.absences
             ],
             "guard_capabilities": [list(one.capabilities) for one in self._guard_benches],
-            "token_prefix": len(bench.engine.token_prefix),
+            "token_prefix": len(bench.token_prefix),
             "search_tokens": sum(bench.encoded[i].tokens for i in question.positions[SEARCH]),
             "truncated": sum(example.is_cut for example in bench.encoded),
             "batches": {

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from telltale.engine.shared import SharedEngine
     from telltale.evidence.comparison import Comparison
     from telltale.measure import Outcome
     from telltale.searches import Removal
@@ -128,7 +127,7 @@ def open_study(
             _check_sealed(question, name)
         _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
         plan = Plan(question, records)
-        layers = plan["layers"] if plan.is_frozen else plan.workbench.model.depth
+        layers = plan["layers"] if plan.is_frozen else plan.workbench.depth
         check_layers(sorted(settings.protected), layers)
         if not plan.is_frozen:
             windows_of(plan.workbench, page)  # refused where it says nothing
@@ -451,12 +450,11 @@ class _Run:
         known = {path: self.records.speed(path) for path in paths}
         found = {path: speed for path, speed in known.items() if speed is not None}
         if len(found) < len(paths):
-            engine: SharedEngine = self.plan.workbench.engine
             batches = self.plan.batches(SEARCH)
             batch = self.plan.workbench.timed_part(
                 self.records.halves(batches[len(batches) // 2])[0]
             )
-            found = tokens_per_second(engine, paths, batch)
+            found = tokens_per_second(self.plan.workbench, paths, batch)
             self.records.set_speeds(found)
         return found
 
