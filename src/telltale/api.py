@@ -260,8 +260,8 @@ def stability(
         TelltaleError: as in `search`.
     """
     from telltale.engine.perplexity import built_in_page
-    from telltale.study.resampling import measure_stability, sizes_for
     from telltale.study.run import open_study
+    from telltale.study.stability import measure_stability, sizes_for
     from telltale.support.files import write_json
 
     if resamples < 2:

@@ -106,7 +106,7 @@ def test_a_leaking_split_is_caught(wrong: str, old: str, new: str) -> None:
 
 
 def test_an_unbroken_copy_has_every_property(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_split(mutant(telltale.tasks.split, '"""The search set', '"""A search set'))
+    check_split(mutant(telltale.tasks.split, '"""Search, held-out', '"""A search, held-out'))
     greedy = mutant(telltale.searches.greedy, "from __future__", "\nfrom __future__")
     check_search(greedy)
     check_search_by_value(greedy)
