@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from telltale.evidence.stats import Pairs, gain_interval, loses_at_most, wilson
-from telltale.study.reading import read_study
+from telltale.study import read_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -42,12 +42,14 @@ from telltale.report.svg import (
     ticks,
     words,
 )
-from telltale.study.plan import Plan
+from telltale.study.measuring import Measuring
+from telltale.study.plan import Plan, plan_from
 from telltale.study.question import Question
-from telltale.study.records import HELD_OUT, SEARCH, open_records
+from telltale.study.records import Records, open_records
 from telltale.study.settings import Settings
 from telltale.support.files import write_json
 from telltale.tasks.loading import load_task
+from telltale.tasks.sets import HELD_OUT, SEARCH
 from telltale.tasks.shots import without_shown
 from telltale.tasks.split import split_examples
 from telltale.watcher import Watcher
@@ -110,26 +112,24 @@ def measured(model: str, name: str, given: argparse.Namespace) -> dict[str, Any]
     folder = given.out / f"{model.replace(':', '-')} {name}"
     with open_records(folder, write=True) as records:
         records.start_run({})
-        plan = Plan(question, records)
-        if not plan.is_frozen:
-            plan.freeze(question.identity())
-        measure = plan.measure(SEARCH, Watcher(), counted=True)
+        plan, measuring = begun(question, records)
+        measure = measuring.of(SEARCH, Watcher(), counted=True)
         found: dict[str, Any] = {}
         for objective in OBJECTIVES.values():
-            search = plan.search_by(Settings(objective, tolerance=1.0, max_removed=given.depth))
-            removal = search(
+            settings = Settings(objective, tolerance=1.0, max_removed=given.depth)
+            searched = measuring.search_by(settings, plan)(
                 measure,
-                plan.batches(SEARCH),
+                plan.batches[SEARCH],
                 plan.whole,
                 lambda done, name=objective.name: print(
-                    f"{folder.name} {name}: layer {done.removed}", flush=True
+                    f"{folder.name} {name}: layer {done.first.left_out}", flush=True
                 ),
             )
-            paths = [model.path for model in removal.kept]
-            held_out = plan.outcomes(HELD_OUT, paths)
+            paths = [model.path for model in searched.kept]
+            held_out = measuring.outcomes(HELD_OUT, paths, plan.batches[HELD_OUT])
             found[objective.name] = {
-                "removed": list(removal.kept[-1].removed),
-                "search_accuracy": [model.accuracy for model in removal.kept],
+                "removed": list(searched.kept[-1].removed),
+                "search_accuracy": [model.accuracy for model in searched.kept],
                 "held_out_accuracy": [accuracy(held_out[path].values()) for path in paths],
                 "held_out_scores": [
                     "".join(
@@ -148,6 +148,14 @@ def measured(model: str, name: str, given: argparse.Namespace) -> dict[str, Any]
         "seconds": round(cost.seconds),
         "commit": commit(),
     }
+
+
+def begun(question: Question, records: Records) -> tuple[Plan, Measuring]:
+    """A question's plan, made where the study has not begun, and what measures by it."""
+    document = records.fact("plan")
+    plan = None if document is None else plan_from(document, records.fact("identity"))
+    measuring = Measuring(question, plan, records)
+    return plan or measuring.begin(question.identity()), measuring
 
 
 def commit() -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import telltale
 from telltale.errors import TelltaleError
-from telltale.study.reading import read_study
+from telltale.study import read_study
 from telltale.support.files import write_json
 from telltale.tasks.named import NAMED
 

@@ -20,15 +20,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from objectives import MADE, commit
+from objectives import MADE, begun, commit
 
 from telltale.measure import accuracy
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
-from telltale.study.plan import Plan
 from telltale.study.question import Question
-from telltale.study.records import HELD_OUT, SEARCH, open_records
+from telltale.study.records import open_records
 from telltale.tasks.loading import load_task
+from telltale.tasks.sets import HELD_OUT, SEARCH, Role
 from telltale.tasks.shots import without_shown
 from telltale.tasks.split import split_examples
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def measured(
-    key: str, role: str, pair: dict[str, Any], given: argparse.Namespace
+    key: str, role: Role, pair: dict[str, Any], given: argparse.Namespace
 ) -> dict[str, Any]:
     """Every outcome of one set on each model of a pair's recorded paths."""
     model, name = key.split(" ")
@@ -72,18 +72,16 @@ def measured(
         task.examples, limit=pair["search_examples"], held_out=pair["held_out_examples"]
     )
     question = Question(resolve_model(model), task, split)
-    begun = time.monotonic()
+    started = time.monotonic()
     with open_records(given.studies / key.replace(":", "-"), write=True) as records:
         records.start_run({})
-        plan = Plan(question, records)
-        if not plan.is_frozen:
-            plan.freeze(question.identity())
+        plan, measuring = begun(question, records)
         paths = {
             LayerPath.from_removed(one["removed"][:depth], plan.whole.total)
             for one in pair["objectives"].values()
             for depth in range(len(one["removed"]) + 1)
         }
-        outcomes = plan.outcomes(role, sorted(paths))
+        outcomes = measuring.outcomes(role, sorted(paths), plan.batches[role])
     positions = question.positions[role]
     recorded = "search_accuracy" if role == SEARCH else "held_out_accuracy"
     off_by = max(
@@ -94,9 +92,9 @@ def measured(
     )
     return {
         "pair": key,
-        "set": role,
+        "set": str(role),
         "commit": commit(),
-        "seconds": round(time.monotonic() - begun),
+        "seconds": round(time.monotonic() - started),
         "off_by": off_by,
         "examples": [example.id for example in question.sets[role]],
         "right": [example.answer for example in question.sets[role]],

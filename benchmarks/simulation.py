@@ -29,13 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from telltale.evidence import exact
-from telltale.evidence.comparison import Comparison
+from telltale.evidence import Comparison, exact
 from telltale.evidence.selection import Level, claims
 from telltale.evidence.stats import Interval, Pairs, loses_at_most, one_sided, pairs, risk
 from telltale.measure import Batch, ChoiceOutcome, Measurement, Outcome
 from telltale.paths import LayerPath
-from telltale.searches import GreedyRemoval, Removal, Round
+from telltale.searches import Candidate, Found, GreedyRemoval, Round
 from telltale.support.files import write_json
 
 if TYPE_CHECKING:
@@ -176,12 +175,15 @@ def values_of(margins: NDArray[Any], objective: str, scored: Scored) -> NDArray[
     return np.asarray(-np.log1p(np.exp(np.float32(-SHARPNESS) * margins)))
 
 
-def searched(world: World, sample: Sample, objective: str, scored: Scored) -> Removal:
+def searched(world: World, sample: Sample, objective: str, scored: Scored) -> Found:
     """Greedy removal, as `telltale.searches.GreedyRemoval` does it, on arrays."""
     whole = sample.margins(world, [])
     baseline = float(scored(whole).mean())
     removed: list[int] = []
     rounds: list[Round] = []
+    path, examples = LayerPath.whole(LAYERS), len(sample.own)
+    value = float(values_of(whole, objective, scored).mean())
+    origin = Candidate(path, None, baseline, value, examples)
     total = sample.own.copy()
     for _ in range(DEPTH):
         left = [layer for layer in range(LAYERS) if layer not in removed]
@@ -197,19 +199,19 @@ def searched(world: World, sample: Sample, objective: str, scored: Scored) -> Re
         values = values_of(margins, objective, scored).mean(axis=0, dtype=np.float64)
         may = accuracies >= baseline - TOLERANCE - 1e-9
         best = int(np.argmax(np.where(may, values, -np.inf) if may.any() else values))
-        candidates = {left[best]: float(accuracies[best])}
-        rounds.append(
-            Round(left[best], bool(may.any()), candidates, {left[best]: float(values[best])})
+        chosen = Candidate(
+            path.without(left[best]), path, float(accuracies[best]), float(values[best]), examples
         )
+        rounds.append(Round({chosen.path: chosen}, (chosen.path,) if may.any() else ()))
         if not may.any():
             break
         removed.append(left[best])
+        path = chosen.path
         total += sample.effects[:, left[best]]
-    value = float(values_of(whole, objective, scored).mean())
-    return Removal(LayerPath.whole(LAYERS), baseline, value, tuple(rounds))
+    return Found(origin, tuple(rounds))
 
 
-def by_telltale(world: World, sample: Sample, objective: str, scored: Scored) -> Removal:
+def by_telltale(world: World, sample: Sample, objective: str, scored: Scored) -> Found:
     """The same by telltale's own search, example by example."""
 
     def measure(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:

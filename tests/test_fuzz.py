@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from telltale.cli import main as cli
-from telltale.engine import workbench
+from telltale.engine import runner
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _command_made_once() -> Iterator[None]:
 @pytest.fixture
 def _loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("load_model", "load_tokenizer", "find_capabilities"):
-        monkeypatch.setattr(workbench, name, kept(getattr(workbench, name)))
+        monkeypatch.setattr(runner, name, kept(getattr(runner, name)))
 
 
 def kept(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -76,6 +76,14 @@ def test_a_batch_is_known_by_its_examples_and_splits_into_both_halves() -> None:
     assert sum((half.examples for half in batch.halves()), ()) == batch.examples
 
 
+def test_a_batch_keeps_its_block_and_is_not_known_by_it() -> None:
+    batch = Batch((4, 1, 3), block=2)
+    assert batch == Batch((4, 1, 3))
+    assert (hash(batch), batch.id) == (hash(Batch((4, 1, 3))), Batch((4, 1, 3)).id)
+    assert [one.block for one in (batch.shifted(5), *batch.halves())] == [2, 2, 2]
+    assert Batch((4, 1, 3)).block == 0
+
+
 def test_a_shifted_measure_measures_the_same_examples_by_other_positions() -> None:
     path = LayerPath.whole(2)
 

@@ -17,7 +17,7 @@ import pytest
 
 import telltale
 from telltale.cli.screen import PlainConsole, console, summary, unfinished
-from telltale.engine.workbench import Workbench
+from telltale.engine.runner import LocalRunner
 from telltale.errors import InputError, TelltaleError
 from telltale.measure import Batch, BatchTooLargeError, Measurement
 from telltale.report import write_report
@@ -122,10 +122,10 @@ def test_a_finished_study_is_read_again_without_a_model(
 ) -> None:
     before = result_of(finished, cost=True)
 
-    def no_model(_: Workbench) -> None:
+    def no_model(_: LocalRunner) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(Workbench, "model", property(no_model))
+    monkeypatch.setattr(LocalRunner, "model", property(no_model))
     search(tiny_folder, finished)
     assert result_of(finished, cost=True) == before
 

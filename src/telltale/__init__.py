@@ -17,6 +17,7 @@ from telltale.errors import (
     TelltaleError,
     UnsupportedModelError,
 )
+from telltale.moved import find_moved_modules
 from telltale.paths import LayerPath
 
 __all__ = [
@@ -33,3 +34,5 @@ __all__ = [
     "search",
     "stability",
 ]
+
+find_moved_modules()

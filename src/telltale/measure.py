@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from telltale.errors import MeasurementError, TelltaleError
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Examples that go through the layers together, by their position among the study's."""
+    """Examples that go through the layers together, by their position among the study's.
+
+    ``block`` is the random block that they were dealt into (`telltale.engine.batches`), so that a
+    caller may measure few blocks first; it is no part of a batch's identity.
+    """
 
     examples: tuple[int, ...]
+    block: int = field(default=0, compare=False)
 
     @property
     def id(self) -> str:
@@ -33,12 +39,13 @@ class Batch:
 
     def shifted(self, by: int) -> Batch:
         """The batch of the examples that are so many positions further on."""
-        return Batch(tuple(position + by for position in self.examples))
+        return replace(self, examples=tuple(position + by for position in self.examples))
 
     def halves(self) -> tuple[Batch, Batch]:
         """The two batches that replace this one where it does not fit in memory."""
         middle = len(self.examples) // 2
-        return Batch(self.examples[:middle]), Batch(self.examples[middle:])
+        first, second = self.examples[:middle], self.examples[middle:]
+        return replace(self, examples=first), replace(self, examples=second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ class Measure(Protocol):
     """Measures paths on batches.
 
     Yields each pair of batch and path once, in any order, as soon as it is ready. A caller may
-    stop at any time and ask again with fewer paths.
+    leave at any time, by closing what it was given, and ask again with other paths and batches.
 
     Raises:
         BatchTooLargeError: a batch does not fit in memory.
@@ -124,6 +131,17 @@ class Measure(Protocol):
     ) -> Iterator[Measurement]:
         """Measure every path on every batch."""
         ...
+
+
+@contextmanager
+def closing(measurements: Iterator[Measurement]) -> Iterator[Iterator[Measurement]]:
+    """Close, at the block's end, what gives measurements, so that it holds and does no more."""
+    try:
+        yield measurements
+    finally:
+        close = getattr(measurements, "close", None)  # only generators need to be closed
+        if close is not None:
+            close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +156,14 @@ class Shifted:
     ) -> Iterator[Measurement]:
         """See `Measure`."""
         try:
-            for found in self.measure(paths, [batch.shifted(-self.by) for batch in batches]):
-                outcomes = tuple(
-                    replace(outcome, example=outcome.example + self.by)
-                    for outcome in found.outcomes
-                )
-                yield replace(found, batch=found.batch.shifted(self.by), outcomes=outcomes)
+            own = [batch.shifted(-self.by) for batch in batches]
+            with closing(self.measure(paths, own)) as measurements:
+                for found in measurements:
+                    outcomes = tuple(
+                        replace(outcome, example=outcome.example + self.by)
+                        for outcome in found.outcomes
+                    )
+                    yield replace(found, batch=found.batch.shifted(self.by), outcomes=outcomes)
         except BatchTooLargeError as problem:
             raise BatchTooLargeError(problem.batch.shifted(self.by), problem.device) from problem
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telltale.engine.batches import canonical_batches
+from telltale.engine.batches import blocks_of, canonical_batches
+from telltale.engine.choosing import judge
 from telltale.engine.encode import (
     ChoiceSize,
     EncodedExample,
@@ -20,13 +22,15 @@ from telltale.engine.encode import (
 )
 from telltale.engine.layout import lay_out
 from telltale.engine.prefixes import prefixes, walks
-from telltale.engine.scoring import judge
 from telltale.engine.store import StateStore, default_budget_bytes
 from telltale.errors import DataError, InputError, MeasurementError
 from telltale.paths import LayerPath
 from telltale.tasks import Example, Request, Scoring, Task
 from tests import tiny
 from tests.encoded import example
+
+if TYPE_CHECKING:
+    import random
 
 SIZES = st.dictionaries(
     st.integers(0, 500), st.tuples(st.integers(1, 4), st.integers(1, 50)), min_size=1, max_size=60
@@ -57,10 +61,60 @@ def test_batches_do_not_depend_on_the_order_of_the_examples(
     assert canonical_batches(sizes, token_budget=99) == canonical_batches(again, token_budget=99)
 
 
-def test_a_budget_of_nothing_is_refused() -> None:
-    assert canonical_batches({0: (1, 5)}, token_budget=1)
-    with pytest.raises(InputError):
+@given(SIZES, st.integers(1, 400), st.integers(1, 40), st.integers(0, 3))
+def test_each_batch_is_of_one_block_of_the_deal(
+    sizes: dict[int, tuple[int, int]], budget: int, size: int, seed: int
+) -> None:
+    blocks = blocks_of(sizes, block_size=size, seed=seed)
+    batches = canonical_batches(sizes, token_budget=budget, block_size=size, seed=seed)
+    assert {example: b.block for b in batches for example in b.examples} == blocks
+    counts = [count for _, count in sorted(Counter(blocks.values()).items())]
+    assert counts[:-1] == [size] * (len(counts) - 1)
+    assert 1 <= counts[-1] <= size
+
+
+@given(SIZES, st.integers(1, 40), st.integers(0, 3), st.randoms(use_true_random=False))
+def test_blocks_depend_on_positions_size_and_seed_alone(
+    sizes: dict[int, tuple[int, int]], size: int, seed: int, source: random.Random
+) -> None:
+    """Not on what the examples hold or how they are listed: so a few blocks are a fair sample."""
+    blocks = blocks_of(sizes, block_size=size, seed=seed)
+    listed = list(sizes)
+    source.shuffle(listed)
+    assert blocks_of(listed, block_size=size, seed=seed) == blocks
+    others = {e: (source.randint(1, 4), source.randint(1, 50)) for e in listed}
+    batches = canonical_batches(others, token_budget=99, block_size=size, seed=seed)
+    assert {example: b.block for b in batches for example in b.examples} == blocks
+
+
+def test_any_block_is_a_fair_sample_of_the_positions() -> None:
+    """Over many seeds, each example is in the first of four blocks a quarter of the time."""
+    drawn = Counter(
+        example
+        for seed in range(1000)
+        for example, block in blocks_of(range(16), block_size=4, seed=seed).items()
+        if block == 0
+    )
+    # Five standard deviations of a count of 1000 with chance 1/4.
+    assert all(abs(drawn[example] - 250) < 5 * (1000 * 0.25 * 0.75) ** 0.5 for example in range(16))
+
+
+DEAL = [(0, (1, 8)), (0, (9, 10)), (0, (6,)), (1, (0, 7, 2)), (1, (4, 5)), (2, (3,)), (2, (11,))]
+
+
+def test_the_deal_is_that_of_studies_of_before() -> None:
+    """Batches are in studies' files and their identities in results: another deal is a defect."""
+    sizes = {i: (1 + i % 2, 5 + i % 7) for i in range(12)}
+    batches = canonical_batches(sizes, token_budget=30, block_size=5, seed=3)
+    assert [(b.block, b.examples) for b in batches] == DEAL
+
+
+def test_a_budget_or_a_block_of_nothing_is_refused() -> None:
+    assert canonical_batches({0: (1, 5)}, token_budget=1, block_size=1)
+    with pytest.raises(InputError, match="a budget of 0 tokens"):
         canonical_batches({0: (1, 5)}, token_budget=0)
+    with pytest.raises(InputError, match="a block of 0 examples"):
+        canonical_batches({0: (1, 5)}, token_budget=1, block_size=0)
 
 
 PATHS = st.sets(

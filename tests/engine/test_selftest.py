@@ -247,7 +247,7 @@ def test_long_rows_keep_a_prefix_only_where_that_outweighs_the_mask_they_then_ne
     bench = Workbench(resolve_model(str(folder)), task, examples, "cpu", "float32")
     assert [len(one.branches) for one in bench.encoded] == [1, 1]
     assert bench.capabilities.keeps_prefix is keeps
-    assert (len(bench.engine.token_prefix) > 0) is keeps
+    assert (len(bench.token_prefix) > 0) is keeps
 
 
 @pytest.mark.parametrize("cache", [None, LayerCache(0)], ids=["plain", "a token prefix"])

@@ -93,8 +93,21 @@ def check_search_by_value(greedy: ModuleType | Any) -> None:
         found = search(measure_of(table), BATCHES, LayerPath.whole(layers))
         order = removal_order(table, layers, tolerance, most, values, guarded)
         assert list(found.kept[-1].removed) == order
+        early = {LayerPath.from_removed(order[:1], layers)} if order else set()
+        partial = search(leaving(measure_of(table), early), BATCHES, LayerPath.whole(layers))
+        assert early.isdisjoint(one.path for one in partial.kept)
         for done in found.rounds:
-            assert set(done.guarded).isdisjoint({done.removed} if done.accepted else ())
+            assert not set(done.refused) & set(done.kept)
+
+
+def leaving(measure: Any, paths: set[LayerPath]) -> Any:
+    """Measures as another measure does, but some paths on the first batch alone."""
+
+    def partly(asked: list[LayerPath], batches: list[Batch]) -> Any:
+        yield from measure(asked, batches[:1])
+        yield from measure([path for path in asked if path not in paths], batches[1:])
+
+    return partly
 
 
 def check_split(split: ModuleType | Any) -> None:
@@ -117,13 +130,14 @@ def check_split(split: ModuleType | Any) -> None:
             )
             for i in range(200)
         ]
-        found = split.split_examples(examples, limit=40, held_out=30, final=20, seed=seed)
-        sides = [[examples[i] for i in one] for one in (found.search, found.held_out, found.final)]
-        assert [len(side) for side in sides] == [40, 30, 20]
-        assert len({*found.search, *found.held_out, *found.final}) == 90
+        sizes = {"limit": 24, "held_out": 22, "final": 20, "train": 21, "development": 20}
+        found = split.split_examples(examples, seed=seed, **sizes)
+        sides = [[examples[i] for i in one] for one in found.sets.values()]
+        assert [len(side) for side in sides] == list(sizes.values())
+        assert len({index for one in found.sets.values() for index in one}) == sum(sizes.values())
         for one, other in itertools.combinations(sides, 2):
             assert not {e.context.split()[1] for e in one} & {e.context.split()[1] for e in other}
             passages = [{e.passage.split()[1] for e in side if e.passage} for side in (one, other)]
             compared += all(passages)
             assert not passages[0] & passages[1]
-    assert compared >= 60  # of 90 pairs of sets, both with passages
+    assert compared >= 200  # of 300 pairs of sets, both with passages

@@ -35,7 +35,8 @@ def test_protected_layers_stay() -> None:
     search = GreedyRemoval(tolerance=1.0, protected=frozenset({0, 4}))
     found = search(measure_of(table), BATCHES, LayerPath.whole(7))
     assert set(found.kept[-1].removed) == {1, 2, 3, 5, 6}
-    assert all({0, 4}.isdisjoint(done.candidates) for done in found.rounds)
+    tried = [one for done in found.rounds for one in done.tried.values()]
+    assert all({0, 4}.isdisjoint(one.left_out) for one in tried)
 
 
 def test_one_layer_is_left_at_the_least() -> None:
@@ -55,18 +56,33 @@ def test_a_rejected_round_is_told_of_and_not_kept() -> None:
     found = GreedyRemoval(tolerance=0.2)(
         measure_of(falling), BATCHES, LayerPath.whole(4), seen.append
     )
-    assert [(done.removed, done.accepted) for done in found.rounds] == [(0, True), (1, False)]
+    rounds = [(done.first.left_out, done.accepted) for done in found.rounds]
+    assert rounds == [((0,), True), ((1,), False)]
     assert seen == list(found.rounds)
     assert found.kept[-1].removed == (0,)
     assert found.best.removed == found.bsba.removed == ()
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.1, float("nan")])
-def test_a_tolerance_that_makes_no_sense_is_refused(tolerance: float) -> None:
-    with pytest.raises(InputError, match="`tolerance`"):
+def test_a_tolerance_outside_0_to_1_is_refused(tolerance: float) -> None:
+    with pytest.raises(InputError, match=r"`tolerance` must be in \[0, 1\]"):
         GreedyRemoval(tolerance=tolerance)
 
 
 def test_a_maximum_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="`max_removed`"):
         GreedyRemoval(max_removed=0)
+
+
+def test_rounds_tell_for_a_release_what_they_told_by_layer() -> None:
+    (done,) = GreedyRemoval(tolerance=1.0, max_removed=1, admits=lambda path: 2 in path.kept)(
+        measure_of(random_table(1, 4)), BATCHES, LayerPath.whole(4)
+    ).rounds
+    with pytest.warns(DeprecationWarning, match=r"Round\.removed goes in telltale 0\.2"):
+        assert (done.removed,) == done.first.left_out
+    with pytest.warns(DeprecationWarning, match=r"use Round\.tried"):
+        assert done.candidates == {one.left_out[0]: one.accuracy for one in done.tried.values()}
+    with pytest.warns(DeprecationWarning, match=r"use Round\.tried"):
+        assert sorted(done.values) == [0, 1, 2, 3]
+    with pytest.warns(DeprecationWarning, match=r"use Round\.refused"):
+        assert set(done.guarded) <= {2}

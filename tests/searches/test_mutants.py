@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import telltale.searches.found
 import telltale.searches.greedy
-import telltale.searches.removal
+import telltale.searches.search
 import telltale.tasks.split
 from tests.searches.properties import check_search, check_search_by_value, check_split
 
@@ -38,31 +39,43 @@ def mutant(module: ModuleType, old: str, new: str) -> ModuleType:
     return broken
 
 
-GREEDY = [
-    ("a tie goes to the highest layer", "ranked = sorted(of_layers,",
-     "ranked = sorted(reversed(of_layers),"),
-    ("the floor moves with the rounds", "            path = candidates[done.removed]\n",
-     "            path = candidates[done.removed]\n            whole = worth[path]\n"),
-    ("the floor must be passed, not met", "if of_layers[layer].accuracy < floor:",
-     "if of_layers[layer].accuracy <= floor + 2 * ROUNDING:"),
-    ("the worst candidate is taken", "-of_layers[layer].value", "of_layers[layer].value"),
+# In what every search has.
+SEARCH = [
+    ("a tie goes to the highest layer", "sorted(tried.values(), key",
+     "sorted(reversed(tried.values()), key"),
+    ("the floor must be passed, not met", "candidate.accuracy >= floor",
+     "candidate.accuracy > floor + 2 * ROUNDING"),
+    ("the worst candidate is taken", "-one.value", "one.value"),
     ("one layer too many", "removed >= self.max_removed", "removed > self.max_removed"),
 ]  # fmt: skip
-BY_VALUE = [
-    *GREEDY,
-    ("candidates are ranked by accuracy", "-of_layers[layer].value", "-of_layers[layer].accuracy"),
-    ("no guard is asked", "if self.admits(candidates[layer]):", "if True:"),
-    ("the first that may not be kept ends the search", "                continue\n",
-     "                break\n"),
+# In greedy removal alone.
+GREEDY = [
+    ("the floor moves with the rounds", "candidates), origin)",
+     "candidates), rounds[-1].first if rounds else origin)"),
 ]  # fmt: skip
-REMOVAL = [
+BY_VALUE = [
+    *SEARCH,
+    ("candidates are ranked by accuracy", "-one.value", "-one.accuracy"),
+    ("no guard is asked", "if self.admits(candidate.path)", "if True"),
+    ("the first that may not be kept ends the search",
+     "            if self.is_above_floor(candidate, origin):\n",
+     "            if not self.is_above_floor(candidate, origin):\n"
+     "                break\n"
+     "            else:\n"),
+    ("a candidate is kept on fewer examples", "candidate.examples >= origin.examples and ", ""),
+]  # fmt: skip
+FOUND = [
     ("BSBA is not the deepest", "return max(enough, key=lambda model: len(model.removed))",
      "return min(enough, key=lambda model: len(model.removed))"),
     ("BSBA must beat the baseline", "model.accuracy >= self.baseline",
      "model.accuracy > self.baseline or not model.removed"),
     ("BEST keeps the fewest layers of equals", "(model.accuracy, -len(model.removed))",
      "(model.accuracy, len(model.removed))"),
-    ("a rejected model is kept", "if done.accepted:", "if True:"),
+    ("a rejected model is kept", "for path in done.kept:\n                candidate",
+     "for path in done.kept or (done.first.path,):\n                candidate"),
+    ("layers are in ascending order, not in order of removal",
+     "order = (*(one for one in before if one not in path.kept), *candidate.left_out)",
+     "order = path.removed"),
 ]  # fmt: skip
 SPLIT = [
     ("passages are not looked at", ', "passage": example.passage}', "}"),
@@ -70,7 +83,12 @@ SPLIT = [
     ("white space makes another text", "(kind, folded(text))", "(kind, text)"),
     ("the final set starts anew", "sealed, rest = _fill(rest[::-1],",
      "sealed, rest = _fill(groups,"),
-    ("the held-out set starts anew", "kept_out, _ = _fill(rest,", "kept_out, _ = _fill(groups,"),
+    ("the held-out set starts anew", "kept_out, rest = _fill(rest,",
+     "kept_out, rest = _fill(groups,"),
+    ("the training set starts anew", "trained, rest = _fill(rest,",
+     "trained, rest = _fill(groups,"),
+    ("the development set starts anew", "developed, _ = _fill(rest,",
+     "developed, _ = _fill(groups,"),
 ]  # fmt: skip
 
 
@@ -81,22 +99,40 @@ def caught(check: Callable[[Any], None], broken: ModuleType) -> None:
     assert Path(failure.traceback[-1].path).name == "properties.py"
 
 
+def with_methods_of(broken: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Greedy removal, on a broken copy of what every search has."""
+    for name in ("measured", "children", "is_above_floor", "chosen"):
+        monkeypatch.setattr(telltale.searches.search.Search, name, vars(broken.Search)[name])
+    return telltale.searches.greedy
+
+
+@pytest.mark.parametrize(("wrong", "old", "new"), SEARCH, ids=[m[0] for m in SEARCH])
+def test_a_broken_search_is_caught(
+    wrong: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = mutant(telltale.searches.search, old, new)
+    caught(check_search, with_methods_of(broken, monkeypatch))
+
+
 @pytest.mark.parametrize(("wrong", "old", "new"), GREEDY, ids=[m[0] for m in GREEDY])
-def test_a_broken_search_is_caught(wrong: str, old: str, new: str) -> None:
+def test_broken_greedy_removal_is_caught(wrong: str, old: str, new: str) -> None:
     caught(check_search, mutant(telltale.searches.greedy, old, new))
 
 
 @pytest.mark.parametrize(("wrong", "old", "new"), BY_VALUE, ids=[m[0] for m in BY_VALUE])
-def test_a_broken_search_by_value_is_caught(wrong: str, old: str, new: str) -> None:
-    caught(check_search_by_value, mutant(telltale.searches.greedy, old, new))
+def test_a_broken_search_by_value_is_caught(
+    wrong: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = mutant(telltale.searches.search, old, new)
+    caught(check_search_by_value, with_methods_of(broken, monkeypatch))
 
 
-@pytest.mark.parametrize(("wrong", "old", "new"), REMOVAL, ids=[m[0] for m in REMOVAL])
+@pytest.mark.parametrize(("wrong", "old", "new"), FOUND, ids=[m[0] for m in FOUND])
 def test_broken_names_are_caught(
     wrong: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = mutant(telltale.searches.removal, old, new)
-    monkeypatch.setattr(telltale.searches.greedy, "Removal", broken.Removal)
+    broken = mutant(telltale.searches.found, old, new)
+    monkeypatch.setattr(telltale.searches.greedy, "Found", broken.Found)
     caught(check_search, telltale.searches.greedy)
 
 
@@ -106,12 +142,15 @@ def test_a_leaking_split_is_caught(wrong: str, old: str, new: str) -> None:
 
 
 def test_an_unbroken_copy_has_every_property(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_split(mutant(telltale.tasks.split, '"""Search, held-out', '"""A search, held-out'))
+    check_split(mutant(telltale.tasks.split, '"""Disjoint sets', '"""Sets'))
     greedy = mutant(telltale.searches.greedy, "from __future__", "\nfrom __future__")
     check_search(greedy)
     check_search_by_value(greedy)
-    removal = mutant(telltale.searches.removal, "from __future__", "\nfrom __future__")
-    monkeypatch.setattr(greedy, "Removal", removal.Removal)
+    search = mutant(telltale.searches.search, "from __future__", "\nfrom __future__")
+    with_methods_of(search, monkeypatch)
+    check_search_by_value(telltale.searches.greedy)
+    found = mutant(telltale.searches.found, "from __future__", "\nfrom __future__")
+    monkeypatch.setattr(greedy, "Found", found.Found)
     check_search(greedy)
 
 

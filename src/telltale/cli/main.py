@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import inspect
 import io
 import logging
 import os
@@ -12,13 +14,14 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 
 from telltale import api
+from telltale.cli.help import InSections
 from telltale.cli.naming import OptionsFormatter, with_options
-from telltale.cli.options import (
+from telltale.cli.options import (  # noqa: TC001 - typer reads them
     DeviceOption,
     LoadTask,
     ModelArgument,
@@ -26,7 +29,6 @@ from telltale.cli.options import (
     ResumeOption,
     RevisionOption,
     TrustOption,
-    takes_groups,
 )
 from telltale.cli.search_options import SIZES, SearchSettings, numbers_of
 from telltale.errors import InputError, TelltaleError
@@ -54,7 +56,42 @@ app = typer.Typer(
 )
 
 
-@app.command(short_help="Find the layers that a task does not need, with evidence.")
+def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """A command some of whose parameters are groups of options.
+
+    Such a parameter's type is a partial function, annotated with the group: a function whose own
+    parameters are the options. The command is given the group with the options filled in.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+    groups = {
+        name: one.annotation.__metadata__[0]
+        for name, one in own.items()
+        if get_origin(get_args(one.annotation)[0]) is functools.partial
+    }
+    parts = {
+        name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()
+    }
+    # A dictionary keeps the first place of a name that several groups have.
+    merged = {
+        inner: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, one in own.items()
+        for inner, parameter in parts.get(name, {name: one}).items()
+    }
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        values = {name: given[name] for name in own if name not in groups}
+        for name, group in groups.items():
+            values[name] = functools.partial(group, **{part: given[part] for part in parts[name]})
+        command(**values)
+
+    del run.__wrapped__  # typer is to see the signature below, not the one that was wrapped
+    run.__signature__ = inspect.Signature(list(merged.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: one.annotation for name, one in merged.items()}
+    return run
+
+
+@app.command(cls=InSections, short_help="Find the layers that a task does not need, with evidence.")
 @takes_groups
 def search(
     model: ModelArgument,
@@ -106,7 +143,7 @@ def search(
     _show_finished(result.document, result.held_out_looks, out)
 
 
-@app.command()
+@app.command(cls=InSections)
 @takes_groups
 def stability(
     model: ModelArgument,
@@ -155,7 +192,7 @@ def stability(
     screen.print(f"Written to {out / 'stability.json'}")
 
 
-@app.command(name="eval")
+@app.command(name="eval", cls=InSections)
 @takes_groups
 def evaluate(
     model: ModelArgument,
@@ -230,7 +267,7 @@ def export(
     screen.print(f"The checkpoint is in {done.folder}, with its recipe.json beside it.")
 
 
-@app.command(short_help="List the tasks known by name, or show a task's questions.")
+@app.command(cls=InSections, short_help="List the tasks known by name, or show a task's questions.")
 @takes_groups
 def tasks(
     show: Annotated[

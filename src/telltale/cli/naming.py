@@ -35,7 +35,7 @@ SPELLED = {
     "fields.answer_form": "--answer-form",
     "figures": "--figures",  # of the command alone, as `telltale report` is
 }
-WITHOUT_OPTION = {"fields", "watcher"}
+WITHOUT_OPTION = {"fields", "runner", "watcher"}
 
 
 def with_options(message: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +12,6 @@ from telltale.errors import InputError
 from telltale.tasks import Task
 from telltale.tasks.datafile import DEFAULT_FIELDS, AnswerForm, Fields
 from telltale.tasks.loading import load_task
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ModelArgument = Annotated[
     str,
@@ -304,38 +300,3 @@ def model_options(
 
 LoadTask = Annotated[functools.partial[Task], task_options]
 ModelSettings = Annotated[functools.partial[dict[str, Any]], model_options]
-
-
-def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """A command some of whose parameters are groups of options.
-
-    Such a parameter's type is a partial function, annotated with the group: a function whose own
-    parameters are the options. The command is given the group with the options filled in.
-    """
-    own = inspect.signature(command, eval_str=True).parameters
-    groups = {
-        name: one.annotation.__metadata__[0]
-        for name, one in own.items()
-        if get_origin(get_args(one.annotation)[0]) is functools.partial
-    }
-    parts = {
-        name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()
-    }
-    # A dictionary keeps the first place of a name that several groups have.
-    merged = {
-        inner: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, one in own.items()
-        for inner, parameter in parts.get(name, {name: one}).items()
-    }
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        values = {name: given[name] for name in own if name not in groups}
-        for name, group in groups.items():
-            values[name] = functools.partial(group, **{part: given[part] for part in parts[name]})
-        command(**values)
-
-    del run.__wrapped__  # typer is to see the signature below, not the one that was wrapped
-    run.__signature__ = inspect.Signature(list(merged.values()))  # type: ignore[attr-defined]
-    run.__annotations__ = {name: one.annotation for name, one in merged.items()}
-    return run

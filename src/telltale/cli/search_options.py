@@ -11,6 +11,8 @@ import typer
 
 from telltale.cli.options import DataDirOption, SeedOption  # noqa: TC001 - typer reads them
 from telltale.errors import InputError
+from telltale.searches import SEARCHES
+from telltale.study.request import DEFAULTS
 from telltale.tasks.loading import load_task
 
 if TYPE_CHECKING:
@@ -44,6 +46,15 @@ FinalOption = Annotated[
         "--final",
         metavar="M",
         help="Seal M more examples, looked at once, for the model recommended.",
+    ),
+]
+SearchOption = Annotated[
+    str,
+    typer.Option(
+        "--search",
+        metavar="|".join(SEARCHES),
+        help="Which search is run: greedy is the published method; the others remove layers in the "
+        "order of that score of layers, and are quick.",
     ),
 ]
 ObjectiveOption = Annotated[
@@ -106,13 +117,14 @@ def search_options(
     limit: LimitOption = None,
     held_out: HeldOutOption = None,
     final: FinalOption = None,
+    search: SearchOption = DEFAULTS["search"],
     objective: ObjectiveOption = None,
     guard: GuardOption = None,
-    tolerance: ToleranceOption = 0.08,
+    tolerance: ToleranceOption = DEFAULTS["tolerance"],
     max_removed: MaxRemovedOption = None,
     protect: ProtectOption = "",
-    max_loss: MaxLossOption = 0.03,
-    confidence: ConfidenceOption = 0.95,
+    max_loss: MaxLossOption = DEFAULTS["max_loss"],
+    confidence: ConfidenceOption = DEFAULTS["confidence"],
     paper: PaperOption = False,
     seed: SeedOption = 0,
     data_dir: DataDirOption = None,
@@ -122,6 +134,7 @@ def search_options(
         "limit": limit,
         "held_out": held_out,
         "final": final,
+        "search": search,
         "objective": objective,
         "guards": [_guard(one, data_dir) for one in guard or []],
         "tolerance": tolerance,

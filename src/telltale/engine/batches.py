@@ -15,9 +15,28 @@ from telltale.measure import Batch
 from telltale.support.files import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 BLOCK_SIZE = 128
+
+
+def blocks_of(
+    examples: Iterable[int], *, block_size: int = BLOCK_SIZE, seed: int = 0
+) -> dict[int, int]:
+    """The block that each example is dealt into, in the order of the deal.
+
+    It depends on which examples there are, the block's size and the seed alone, not on what they
+    hold; so any few blocks are a random sample of the examples. All blocks but the last are full.
+
+    Args:
+        examples: by position.
+        block_size: how many examples are dealt into a block.
+        seed: another seed deals otherwise.
+    """
+    if block_size < 1:
+        raise InputError(f"a block of {block_size} examples cannot be dealt; give at least 1")
+    dealt = sorted(examples, key=lambda example: sha256_of(f"{seed} {example}"))
+    return {example: number // block_size for number, example in enumerate(dealt)}
 
 
 def canonical_batches(
@@ -27,7 +46,7 @@ def canonical_batches(
     block_size: int = BLOCK_SIZE,
     seed: int = 0,
 ) -> tuple[Batch, ...]:
-    """Deal examples into batches.
+    """Deal examples into batches, each of which knows its block.
 
     Args:
         sizes: for each example, the rows it takes and the tokens of its longest row.
@@ -35,12 +54,13 @@ def canonical_batches(
         block_size: how many examples are dealt into a block.
         seed: another seed deals otherwise.
     """
-    if token_budget < 1 or block_size < 1:
-        raise InputError("a token budget and a block size must be at least 1")
-    shuffled = sorted(sizes, key=lambda example: sha256_of(f"{seed} {example}"))
+    if token_budget < 1:
+        raise InputError(f"a budget of {token_budget} tokens holds nothing; give at least 1")
+    blocks: dict[int, list[int]] = {}
+    for example, number in blocks_of(sizes, block_size=block_size, seed=seed).items():
+        blocks.setdefault(number, []).append(example)
     batches: list[Batch] = []
-    for start in range(0, len(shuffled), block_size):
-        block = shuffled[start : start + block_size]
+    for number, block in blocks.items():
         block.sort(key=lambda example: (sizes[example][1], example))
         batch: list[int] = []
         rows = 0
@@ -48,9 +68,9 @@ def canonical_batches(
             example_rows, length = sizes[example]
             # Lengths rise within a block, so this example's is the longest so far.
             if batch and (rows + example_rows) * length > token_budget:
-                batches.append(Batch(tuple(batch)))
+                batches.append(Batch(tuple(batch), number))
                 batch, rows = [], 0
             batch.append(example)
             rows += example_rows
-        batches.append(Batch(tuple(batch)))
+        batches.append(Batch(tuple(batch), number))
     return tuple(batches)

@@ -1,6 +1,7 @@
-"""Reading log-likelihoods of choices: what an engine does at the end of a path.
+"""From the states at the end of a path to outcomes, by log-likelihoods of choices.
 
-Logits are computed only where a choice's token is predicted, and once for all that are there.
+Logits are computed only where a choice's token is predicted, and once for all that are there. The
+one place where a choice's log-likelihood is summed and judged.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from telltale.engine.scoring import judge, token_logliks
+from telltale.errors import MeasurementError
+from telltale.measure import ChoiceOutcome, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from telltale.engine.encode import EncodedExample
     from telltale.engine.layout import Layout
     from telltale.engine.shared import Walked
-    from telltale.measure import Batch, Outcome
+    from telltale.measure import Batch
     from telltale.models.layered import LayeredModel
     from telltale.tasks import Scoring
 
@@ -44,10 +49,6 @@ class Choosing:
             )
         )
         return outcomes, 0
-
-    def for_timing(self) -> Choosing:
-        """Itself: what it does depends on no answer."""
-        return self
 
 
 def read_logliks(model: LayeredModel, layout: Layout, hidden: Tensor) -> list[list[float]]:
@@ -87,3 +88,36 @@ def read_logliks(model: LayeredModel, layout: Layout, hidden: Tensor) -> list[li
         ]
         for spans in layout.spans
     ]
+
+
+def token_logliks(logits: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+    """The log-probability of each target where it is predicted, (targets,), in float32.
+
+    Args:
+        logits: (positions, vocabulary), in any precision.
+        rows: (targets,), the row of ``logits`` that predicts each target.
+        targets: (targets,), token ids.
+    """
+    # Not logsumexp, which is closer to the truth: over a large vocabulary this loses the smallest
+    # probabilities (1e-5 a token, seen with 49,152), and so does the harness that ours must equal.
+    return torch.log_softmax(logits.float(), dim=-1)[rows, targets]
+
+
+def judge(
+    position: int, example: EncodedExample, logliks: Sequence[float], scoring: Scoring
+) -> Outcome:
+    """One example's outcome from the total log-likelihood of each of its choices.
+
+    Raises:
+        MeasurementError: a log-likelihood is not a number.
+    """
+    if any(loglik != loglik for loglik in logliks):
+        raise MeasurementError(
+            f"the model gave NaN for example {position}; try `dtype` float32, since float16 and "
+            "bfloat16 can overflow"
+        )
+    choices = tuple(
+        ChoiceOutcome(loglik, *size) for loglik, size in zip(logliks, example.sizes, strict=True)
+    )
+    answer = scoring.choose(choices)
+    return Outcome(position, choices, answer, score=float(answer == example.answer))

@@ -8,7 +8,6 @@ every token is computed from the whole text again, which is slow and right.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from telltale.paths import LayerPath
     from telltale.tasks import Example, Generation
     from telltale.tasks.answers import Extraction
-
-
-TIMED_TOKENS = 16
 
 
 class Continuation(Protocol):
@@ -187,17 +183,6 @@ class Generating:
             generated = Generated(text, len(tokens), cut_off=not has_ended)
             outcomes.append(Outcome(position, (), answer, score, generated))
         return tuple(outcomes), tokens_read * walked.path.depth
-
-    def for_timing(self) -> Generating:
-        """One that writes so many tokens and never ends before."""
-        plain = replace(self._generation, extract="exact", max_new_tokens=TIMED_TOKENS, stop=())
-        return Generating(
-            self._tokenizer,
-            plain,
-            self._examples,
-            end_tokens=frozenset(),
-            continues=self.needs_key_values,
-        )
 
     def _write(
         self, model: LayeredModel, walked: Walked, ways: Sequence[Extraction]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from telltale.engine.scoring import judge, token_logliks
+from telltale.engine.choosing import judge, token_logliks
 from telltale.measure import Measurement
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from telltale.engine.choosing import Choosing
 from telltale.engine.encode import encode_text
-from telltale.engine.shared import Capabilities, SharedEngine
+from telltale.engine.runner import Job
 from telltale.errors import InputError
 from telltale.measure import Batch, in_halves, outcomes_by_path
 from telltale.support.files import read_text, sha256_of
@@ -71,7 +70,7 @@ def windows_of(bench: Workbench, page: Page) -> list[EncodedExample]:
     Raises:
         InputError: they are too few to say anything.
     """
-    window = min(WINDOW, bench.model.longest_input or WINDOW)
+    window = min(WINDOW, bench.facts.longest_input or WINDOW)
     windows = encode_text(page.text, bench.tokenizer, window=window, most=MOST_TOKENS)
     tokens = sum(len(one.choices[0]) for one in windows)
     if tokens < FEWEST_TOKENS:
@@ -92,12 +91,7 @@ def perplexities(
     """
     windows = windows_of(bench, page)
     tokens = sum(len(one.choices[0]) for one in windows)
-    engine = SharedEngine(
-        bench.model,
-        windows,
-        Choosing(Scoring.LOGLIK),
-        capabilities=Capabilities(keeps_prefix=False, shares_context=False),
-    )
+    engine = bench.runner.engine(Job(tuple(windows), Scoring.LOGLIK))
     batches = [Batch((position,)) for position in range(len(windows))]
     found = outcomes_by_path(in_halves(engine, paths, batches))
     return {

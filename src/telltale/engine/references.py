@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.engine.encode import ChoiceSize, EncodedExample
 from telltale.errors import DataError
+from telltale.measure import closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,21 +36,25 @@ class WithReferences:
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
     ) -> Iterator[Measurement]:
         """See `telltale.measure.Measure`."""
-        reading = (((one.batch, one.path), one) for one in self.references(paths, batches))
-        # The reference is read before the text is written: it is the cheaper of the two to lose.
-        read = dict(islice(reading, 1))
-        for written in self.measure(paths, batches):
-            wanted = written.batch, written.path
-            while wanted not in read:  # each of the two may have an order of its own
-                read.update([next(reading)])
-            reference = read.pop(wanted)
-            yield replace(
-                written,
-                outcomes=_with_choices(written.outcomes, reference.outcomes),
-                layer_tokens=written.layer_tokens + reference.layer_tokens,
-            )
-            if not read:
-                read.update(islice(reading, 1))
+        with (
+            closing(self.references(paths, batches)) as references,
+            closing(self.measure(paths, batches)) as writing,
+        ):
+            reading = (((one.batch, one.path), one) for one in references)
+            # The reference is read before the text is written: it is the cheaper one to lose.
+            read = dict(islice(reading, 1))
+            for written in writing:
+                wanted = written.batch, written.path
+                while wanted not in read:  # each of the two may have an order of its own
+                    read.update([next(reading)])
+                reference = read.pop(wanted)
+                yield replace(
+                    written,
+                    outcomes=_with_choices(written.outcomes, reference.outcomes),
+                    layer_tokens=written.layer_tokens + reference.layer_tokens,
+                )
+                if not read:
+                    read.update(islice(reading, 1))
 
 
 def _with_choices(written: Sequence[Outcome], references: Sequence[Outcome]) -> tuple[Outcome, ...]:

@@ -339,10 +339,6 @@ class _Dictation:
         self.logits = [torch.stack(logits).float().flatten().tolist() for logits in of_rows]
         return (), 0
 
-    def for_timing(self) -> _Dictation:
-        """Itself."""
-        return self
-
 
 def _last_choice_of(example: EncodedExample) -> EncodedExample:
     return replace(example, choices=example.choices[-1:], sizes=example.sizes[-1:])

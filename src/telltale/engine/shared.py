@@ -86,10 +86,6 @@ class Reader(Protocol):
         """Read one batch."""
         ...
 
-    def for_timing(self) -> Reader:
-        """A reader that does the same work whatever the model says."""
-        ...
-
 
 class SharedEngine:
     """Measures paths on encoded examples, which batches name by position.
@@ -121,9 +117,13 @@ class SharedEngine:
     ) -> Iterator[Measurement]:
         """See `telltale.measure.Measure`.
 
+        Several calls may be open side by side; each is right, but they let go of each other's
+        states, which are then computed again.
+
         Raises:
             BatchTooLargeError: a batch does not fit; what was yielded before stands.
         """
+        self._layer_tokens = 0  # what an earlier call did not finish is no work of this one
         remaining = [walk.path for walk in walks(paths)]
         while remaining:
             wanted = prefixes(remaining)
@@ -230,8 +230,7 @@ class SharedEngine:
         """The state after the last layer of a layer prefix, with its keys and values if cached."""
         layer, cache = prefix[-1], prepared.cache
         if cache is not None:
-            stored = self.store.get((TOKEN_PREFIX, prefix))
-            cache.held = {layer: (stored[1], stored[2])} if stored else {}
+            cache.held = {layer: self._token_prefix_at(prefix)} if cache.length else {}
         self._layer_tokens += hidden.shape[0] * hidden.shape[1]
         hidden = self.model.run_layer(layer, hidden, prepared)
         return (hidden,) if cache is None else (hidden, *cache.held[layer])
@@ -243,20 +242,37 @@ class SharedEngine:
         """
         if not self.token_prefix:
             return len(paths)
-        tokens = torch.tensor([self.token_prefix], device=self.model.device)
-        prepared = self.model.prepare(tokens, cache=LayerCache(0))
+        prepared = self._prepare_token_prefix()
         for count, path in enumerate(paths):
             if count and self.store.required_bytes > self.store.budget_bytes // 2:
                 return count
-            hidden = prepared.hidden
-            for depth in range(1, path.depth + 1):
-                key = (TOKEN_PREFIX, path.kept[:depth])
-                stored = self.store.get(key)
-                if stored is None:
-                    stored = self._run(key[1], hidden, prepared)
-                    self.store.require(key, stored)
-                hidden = stored[0]
+            self._run_token_prefix(path.kept, prepared)
         return len(paths)
+
+    def _prepare_token_prefix(self) -> Prepared:
+        tokens = torch.tensor([self.token_prefix], device=self.model.device)
+        return self.model.prepare(tokens, cache=LayerCache(0))
+
+    def _run_token_prefix(self, layers: LayerPrefix, prepared: Prepared) -> None:
+        """Have the token prefix's state in the store after each of a path's first layers."""
+        hidden = prepared.hidden
+        for depth in range(1, len(layers) + 1):
+            key = (TOKEN_PREFIX, layers[:depth])
+            stored = self.store.get(key)
+            if stored is None:
+                stored = self._run(key[1], hidden, prepared)
+                self.store.require(key, stored)
+            hidden = stored[0]
+
+    def _token_prefix_at(self, layers: LayerPrefix) -> KeyValue:
+        """The token prefix's keys and values at the last of some first layers of a path."""
+        key = (TOKEN_PREFIX, layers)
+        stored = self.store.get(key)
+        if stored is None:  # another call, open beside this one, has let go of it
+            self._run_token_prefix(layers, self._prepare_token_prefix())
+            stored = self.store.get(key)
+            assert stored is not None  # what is required is held
+        return stored[1], stored[2]
 
     @contextmanager
     def _memory_errors(self, batch: Batch | None) -> Iterator[None]:

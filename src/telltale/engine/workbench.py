@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from telltale.engine.batches import BLOCK_SIZE, canonical_batches
-from telltale.engine.choosing import Choosing
 from telltale.engine.encode import (
     EncodedExample,
     InputLimit,
@@ -20,13 +19,12 @@ from telltale.engine.encode import (
     encode_choices,
     encode_prompts,
 )
-from telltale.engine.generating import Generating
 from telltale.engine.layout import row_sizes, tokens_read
 from telltale.engine.references import WithReferences, encode_references
-from telltale.engine.selftest import Absence, find_capabilities
-from telltale.engine.shared import Capabilities, SharedEngine
-from telltale.measure import Batch, Measurement
-from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
+from telltale.engine.runner import Job, LocalRunner, Trial, Writing
+from telltale.engine.shared import Capabilities
+from telltale.measure import Batch, Measurement, closing
+from telltale.models.load import load_tokenizer
 from telltale.tasks import Protocol, Scoring
 
 if TYPE_CHECKING:
@@ -34,7 +32,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from telltale.engine.shared import Reader
+    from telltale.engine.encode import Tokens
+    from telltale.engine.runner import ModelFacts, ModelRunner
+    from telltale.engine.selftest import Absence
     from telltale.measure import Measure, Outcome
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource
@@ -57,10 +57,11 @@ class Workbench:
 
     ``task`` says how the examples, which are some of its own, are asked. ``cuts`` says that prompts
     longer than the model takes lose their beginning. ``reads_references`` says that where text is
-    generated, the log-likelihood of the right answer is read too. A workbench that is ``beside``
-    another has its model. ``capabilities`` are found by trying them unless they are given, as a
-    study that goes on does. ``once`` says that a single path is measured, so that a trial may cost
-    more than it saves.
+    generated, the log-likelihood of the right answer is read too. ``capabilities`` are found by
+    trying them unless they are given, as a study that goes on does. ``once`` says that a single
+    path is measured, so that a trial may cost more than it saves. ``runner`` has the model, and
+    makes every engine; where none is given it is in this process, as ``device_name`` and
+    ``dtype_name`` say.
     """
 
     source: ModelSource
@@ -71,9 +72,14 @@ class Workbench:
     seed: int = 0
     cuts: bool = False
     reads_references: bool = False
-    beside: Workbench | None = None
     known_capabilities: list[bool] | None = field(default=None)
     once: bool = False
+    runner: ModelRunner = field(default=None, compare=False)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if not self.runner:
+            runner = LocalRunner(self.source, self.device_name, self.dtype_name)
+            object.__setattr__(self, "runner", runner)
 
     def with_task(
         self, task: Task, examples: Sequence[Example], known_capabilities: list[bool] | None = None
@@ -84,38 +90,46 @@ class Workbench:
             task=task,
             examples=examples,
             reads_references=False,
-            beside=self,
             known_capabilities=known_capabilities,
         )
 
-    @cached_property
+    @property
     def device(self) -> torch.device:
         """Where the model runs."""
-        return choose_device(self.device_name)
+        return self.runner.device
 
-    @cached_property
+    @property
     def dtype(self) -> torch.dtype:
         """The precision it runs in."""
-        return choose_dtype(self.dtype_name, self.device)
+        return self.runner.dtype
 
-    @cached_property
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the loaded model."""
+        return self.runner.facts
+
+    @property
+    def depth(self) -> int:
+        """How many layers the whole model has."""
+        return self.facts.depth
+
+    @property
     def model(self) -> LayeredModel:
-        """The loaded model."""
-        if self.beside is not None:
-            return self.beside.model
-        return load_model(self.source, self.device, self.dtype)
+        """The loaded model, where it is in this process."""
+        assert isinstance(self.runner, LocalRunner)
+        return self.runner.model
 
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
-        if self.beside is not None:
-            return self.beside.tokenizer
+        if isinstance(self.runner, LocalRunner):  # which may need it too: it is loaded once
+            return self.runner.tokenizer
         return load_tokenizer(self.source)
 
     @cached_property
     def encoded(self) -> tuple[EncodedExample, ...]:
         """The examples as tokens."""
-        limit = InputLimit(self.model.longest_input, self.cuts)
+        limit = InputLimit(self.facts.longest_input, self.cuts)
         if self.task.generation is not None:
             return encode_prompts(self.task, self.examples, self.tokenizer, limit=limit)
         return encode_choices(self.task, self.examples, self.tokenizer, limit=limit)
@@ -134,24 +148,25 @@ class Workbench:
     def _tried(self) -> tuple[Capabilities, list[Absence]]:
         if self.known_capabilities is not None:
             return Capabilities(*self.known_capabilities), []
-        encoded, absences = self.encoded, list[Absence]()
+        return self.runner.capabilities(self._trial())
+
+    def _trial(self) -> Trial:
+        """What may save work on these examples."""
+        encoded, generation = self.encoded, self.task.generation
         longest = max(len(example.context) for example in encoded)
         prefix = len(common_token_prefix(encoded))
         is_worth_it = longest <= UNMASKED_TOKENS or prefix >= LEAST_PREFIX * longest
-        if self.task.generation is not None:
-            found = find_capabilities(
-                self.model,
-                longest=longest + self.task.generation.max_new_tokens,
+        if generation is not None:
+            return Trial(
+                longest=longest + generation.max_new_tokens,
                 generates=True,
                 wanted=Capabilities(
                     keeps_prefix=prefix > 0 and len(encoded) > 1 and is_worth_it,
                     shares_context=False,
-                    continues=self.task.generation.max_new_tokens > 1,
+                    continues=generation.max_new_tokens > 1,
                 ),
                 prefix=prefix,
-                absences=absences,
             )
-            return found, absences
         branches = [len(example.branches) for example in encoded]
         is_masked = max(branches) > 1
         wanted = Capabilities(
@@ -164,69 +179,51 @@ class Workbench:
             prefix_length=prefix if wanted.keeps_prefix else 0,
             shares_context=wanted.shares_context,
         )
-        depth = self.model.depth
-        paths = 1 if self.once else depth + 1  # at least: the whole model and a round
-        found = find_capabilities(
-            self.model,
+        paths = 1 if self.once else self.depth + 1  # at least: the whole model and a round
+        return Trial(
             longest=longest,
             branch=max(len(choice) for example in encoded for choice in example.choices),
             wanted=wanted,
             prefix=prefix,
-            saves=paths * depth * (plain - shared),
-            absences=absences,
+            saves=paths * self.depth * (plain - shared),
         )
-        return found, absences
 
     @cached_property
-    def reader(self) -> Reader:
-        """What reads outcomes at the end of a path."""
+    def token_prefix(self) -> Tokens:
+        """The tokens that every prompt begins with and that are read once a path, if any are."""
+        return common_token_prefix(self.encoded) if self.capabilities.keeps_prefix else ()
+
+    @cached_property
+    def job(self) -> Job:
+        """What is measured, but for reference answers and the task's own scorer."""
+        return Job(self.encoded, self._reads(), self.capabilities, self.token_prefix)
+
+    def _reads(self) -> Scoring | Writing:
         if self.task.generation is None:
-            return Choosing(self.task.scoring)
+            return self.task.scoring
         ends = {self.tokenizer.eos_token_id} - {None}
-        return Generating(
-            self.tokenizer,
-            self.task.generation,
-            self.examples,
-            end_tokens=self.model.end_tokens | ends,
-            continues=self.capabilities.continues,
-        )
+        end_tokens = self.facts.end_tokens | ends
+        return Writing(self.task.generation, tuple(self.examples), end_tokens)
 
     @cached_property
-    def engine(self) -> SharedEngine:
+    def engine(self) -> Measure:
         """The engine that measures these examples."""
-        return SharedEngine(
-            self.model,
-            self.encoded,
-            self.reader,
-            capabilities=self.capabilities,
-            token_prefix=common_token_prefix(self.encoded),
-        )
+        return self.runner.engine(self.job)
 
     @cached_property
     def measure(self) -> Measure:
         """What measures: the engine, and after it the task's own scorer where there is one."""
-        measure: Measure = self.engine
+        measure = self.engine
         if self.reads_references:
-            measure = WithReferences(measure, self._references)
+            # Little work beside generation, so that nothing but layer prefixes is shared.
+            references = self.runner.engine(Job(self._encoded_references, Scoring.LOGLIK))
+            measure = WithReferences(measure, references)
         scorer = self.task.scorer
         return measure if scorer is None else Judged(measure, self.examples, scorer)
 
     @cached_property
-    def _references(self) -> SharedEngine:
-        """The engine that reads reference answers where text is generated.
-
-        It is little work beside generation, so that nothing but layer prefixes is shared.
-        """
-        return SharedEngine(
-            self.model,
-            self._encoded_references,
-            Choosing(Scoring.LOGLIK),
-            capabilities=Capabilities(keeps_prefix=False, shares_context=False),
-        )
-
-    @cached_property
     def _encoded_references(self) -> tuple[EncodedExample, ...]:
-        longest = self.model.longest_input
+        longest = self.facts.longest_input
         return encode_references(self.encoded, self.task, self.examples, self.tokenizer, longest)
 
     def tokens_of(self, outcome: Outcome) -> int:
@@ -260,7 +257,7 @@ class Workbench:
 
     def batches(self, positions: Sequence[int]) -> tuple[Batch, ...]:
         """The canonical batches of some of the examples."""
-        prefix_length = len(self.engine.token_prefix)
+        prefix_length = len(self.token_prefix)
         sizes = {
             position: row_sizes(
                 self.encoded[position],
@@ -284,9 +281,10 @@ class Judged:
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
     ) -> Iterator[Measurement]:
         """See `telltale.measure.Measure`."""
-        for measured in self.measure(paths, batches):
-            outcomes = tuple(
-                self.scorer(self.examples[outcome.example], outcome)
-                for outcome in measured.outcomes
-            )
-            yield replace(measured, outcomes=outcomes)
+        with closing(self.measure(paths, batches)) as measurements:
+            for measured in measurements:
+                outcomes = tuple(
+                    self.scorer(self.examples[outcome.example], outcome)
+                    for outcome in measured.outcomes
+                )
+                yield replace(measured, outcomes=outcomes)

@@ -184,6 +184,16 @@ class LayeredModel:
             ends = getattr(self.model.config.get_text_config(), "eos_token_id", None)
         return frozenset([ends] if isinstance(ends, int) else ends or ())
 
+    @property
+    def whole(self) -> LayerPath:
+        """The path through every layer."""
+        return LayerPath.whole(self.depth)
+
+    @property
+    def layer_parameters(self) -> tuple[int, ...]:
+        """The number of parameters of each layer."""
+        return tuple(sum(p.numel() for p in layer.parameters()) for layer in self.layers)
+
     def parameters_on(self, path: LayerPath) -> int:
         """The number of parameters of the model with only this path's layers."""
         gone = {id(p) for layer in path.removed for p in self.layers[layer].parameters()}

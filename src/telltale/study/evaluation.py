@@ -39,7 +39,7 @@ def evaluate_task(
     watcher = watcher or Watcher()
     examples = first_examples(task, limit)
     bench = Workbench(source, task, examples, device, dtype, cuts=cuts, once=True)
-    path = LayerPath.from_removed(removed, bench.model.depth)
+    path = LayerPath.from_removed(removed, bench.depth)
     watcher.phase("self-test")
     absences = bench.absences
     for line in told(absences):

@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from telltale.engine.runner import LocalRunner
 from telltale.engine.workbench import Workbench
 from telltale.errors import InputError
-from telltale.study.records import FINAL, HELD_OUT, SEARCH, guard_role
 from telltale.support.files import sha256_of
+from telltale.tasks.sets import HELD_OUT, SEARCH, Part, Role
 from telltale.tasks.shots import without_shown
 from telltale.tasks.split import SMALLEST_SET, clusters_of, split_examples, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from telltale.engine.runner import ModelRunner
     from telltale.models.source import ModelSource
     from telltale.tasks import Example, Task
     from telltale.tasks.split import Split
@@ -40,8 +42,14 @@ SPOKEN = {
 SETS = {
     "search_sha256": ("the search set", "search_examples", "`limit`"),
     "held_out_sha256": ("the held-out set", "held_out_examples", "`held_out`"),
-    "final_sha256": ("the final set", "final_examples", "`final`"),
+    **{
+        f"{part}_sha256": (f"the {part} set", f"{part}_examples", f"`{part}`")
+        for part in (Part.FINAL, Part.TRAIN, Part.DEVELOPMENT)
+    },
 }
+# Of a set, how the identity and what is asked name its part.
+FIELD = {part: part.replace("-", "_") for part in Part}
+GUARDED = (Part.SEARCH, Part.HELD_OUT)  # the sets of a guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,8 @@ class Question:
     """A model, a task's sets of examples, and how they are measured.
 
     ``reads_references`` says that where text is generated, the log-likelihood of the reference
-    answer is read too.
+    answer is read too. ``make_runner`` gives what has the model, by its source, device and dtype;
+    by default it is in this process.
     """
 
     source: ModelSource
@@ -73,25 +82,31 @@ class Question:
     cuts: bool = False
     guards: tuple[Guard, ...] = ()
     reads_references: bool = False
+    make_runner: Callable[[ModelSource, str, str], ModelRunner] = LocalRunner
 
     @cached_property
-    def sets(self) -> dict[str, tuple[Example, ...]]:
-        """Every set of examples by its role; a study counts them through, in this order."""
-        sets = {
-            SEARCH: _chosen(self.task, self.split.search),
-            HELD_OUT: _chosen(self.task, self.split.held_out),
+    def runner(self) -> ModelRunner:
+        """What has the model; it is loaded when something is first measured."""
+        return self.make_runner(self.source, self.device, self.dtype)
+
+    @cached_property
+    def sets(self) -> dict[Role, tuple[Example, ...]]:
+        """Every set of examples by its role; a study gives them sequential indices, in this order.
+
+        The sets of the task searched come first.
+        """
+        own = {Role(part): _chosen(self.task, self.split[part]) for part in self.split.sets}
+        of_guards = {
+            Role(part, guard.task.name): _chosen(guard.task, guard.split[part])
+            for guard in self.guards
+            for part in GUARDED
         }
-        if self.split.final:
-            sets[FINAL] = _chosen(self.task, self.split.final)
-        for guard in self.guards:
-            sets[guard_role(guard.task.name)] = _chosen(guard.task, guard.split.search)
-            sets[guard_role(guard.task.name, HELD_OUT)] = _chosen(guard.task, guard.split.held_out)
-        return sets
+        return own | of_guards
 
     @cached_property
-    def positions(self) -> dict[str, range]:
+    def positions(self) -> dict[Role, range]:
         """Where each set is among the study's examples."""
-        found: dict[str, range] = {}
+        found: dict[Role, range] = {}
         start = 0
         for role, examples in self.sets.items():
             found[role] = range(start, start + len(examples))
@@ -131,20 +146,18 @@ class Question:
             cuts=self.cuts,
             known_capabilities=known_capabilities,
             reads_references=self.reads_references,
+            runner=self.runner,
         )
 
-    def _own_roles(self) -> list[str]:
-        return [role for role in (SEARCH, HELD_OUT, FINAL) if role in self.sets]
+    def _own_roles(self) -> list[Role]:
+        return [role for role in self.sets if not role.guard]
 
     def guard_workbench(
         self, guard: Guard, beside: Workbench, known_capabilities: list[bool] | None = None
     ) -> Workbench:
         """What measures a guard, with the model of another workbench."""
-        examples = (
-            *self.sets[guard_role(guard.task.name)],
-            *self.sets[guard_role(guard.task.name, HELD_OUT)],
-        )
-        return beside.with_task(guard.task, examples, known_capabilities)
+        examples = [one for part in GUARDED for one in self.sets[Role(part, guard.task.name)]]
+        return beside.with_task(guard.task, tuple(examples), known_capabilities)
 
     def asked(self) -> dict[str, Any]:
         """What is asked, as JSON values, for whoever reads or exports the study later."""
@@ -165,16 +178,16 @@ class Question:
                 **task.settings(),
                 "truncate": "left" if self.cuts else "no",
                 "seed": self.seed,
-                "search_examples": sizes[SEARCH],
-                "held_out_examples": sizes[HELD_OUT],
-                **({"final_examples": sizes[FINAL]} if FINAL in sizes else {}),
+                **{f"{FIELD[role.part]}_examples": sizes[role] for role in self._own_roles()},
             },
             "guards": [
                 {
                     "task": guard.task.name,
                     "most_loss": guard.most_loss,
-                    "search_examples": sizes[guard_role(guard.task.name)],
-                    "held_out_examples": sizes[guard_role(guard.task.name, HELD_OUT)],
+                    **{
+                        f"{FIELD[part]}_examples": sizes[Role(part, guard.task.name)]
+                        for part in GUARDED
+                    },
                 }
                 for guard in self.guards
             ],
@@ -197,8 +210,9 @@ class Question:
             "batches": bench.batch_settings,
             "references": self.reads_references,
         }
-        if FINAL in self.sets:
-            identity["final_sha256"] = _digest(self.sets[FINAL])
+        for role in self._own_roles():
+            if role not in (SEARCH, HELD_OUT):
+                identity[f"{FIELD[role.part]}_sha256"] = _digest(self.sets[role])
         if self.guards:
             identity["guards"] = [self._guard_identity(guard, bench) for guard in self.guards]
         return identity
@@ -226,8 +240,8 @@ def guard_by(task: Task, most_loss: float, searched: Task, seed: int) -> Guard:
     """
     if not 0 <= most_loss < 1:
         raise InputError(
-            f"`guards` {task.name}:{most_loss:g} makes no sense; give a share of the examples from "
-            f"0 to below 1, such as {task.name}:0.01 for one point"
+            f"the share of `guards` {task.name} must be in [0, 1), got {most_loss:g}; it is a part "
+            f"of the examples, such as {task.name}:0.01 for one point"
         )
     taken = {text for example in searched.examples for text in texts_of(example)}
     own = [

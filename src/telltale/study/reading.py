@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from telltale.measure import Batch, Measurement, outcomes_by_path
+from telltale.measure import Measurement, outcomes_by_path
 from telltale.objectives import values_by
 from telltale.paths import LayerPath
-from telltale.searches import Removal, Round
-from telltale.study.records import SEARCH, Records, guard_role, is_at_work, open_records
+from telltale.searches import Found, Round
+from telltale.study.plan import plan_from
+from telltale.study.records import Records, is_at_work, open_records
 from telltale.study.settings import admits_by, settings_from
 from telltale.tasks import Scoring
+from telltale.tasks.sets import SEARCH, Part, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from telltale.measure import Outcome
+    from telltale.measure import Batch, Outcome
     from telltale.study.records import Cost, StoredExample
 
 
@@ -46,9 +49,9 @@ class StoredStudy:
     held_out_looks: int | None
     asked: dict[str, Any] | None
     settings: dict[str, Any] | None
-    removal: Removal | None
+    removal: Found | None
     examples: tuple[StoredExample, ...]
-    outcomes: Mapping[tuple[str, tuple[int, ...]], Mapping[int, Outcome]]
+    outcomes: Mapping[tuple[Role, tuple[int, ...]], Mapping[int, Outcome]]
     versions: Sequence[Mapping[str, str]]
     cost: Cost
     is_running: bool = False
@@ -98,51 +101,52 @@ def _measured(
             yield Measurement(batch, path, outcomes)
 
 
-def _batches(records: Records, role: str) -> list[Batch]:
-    return [Batch(tuple(examples)) for examples in records.fact("plan")["batches"][role]]
-
-
-def _searched_so_far(records: Records) -> Removal | None:
+def _searched_so_far(records: Records) -> Found | None:
     """The search, run again on what the records hold, up to the first thing they do not."""
-    plan, chosen_by, asked = (records.fact(name) for name in ("plan", "search", "asked"))
+    frozen, chosen_by, asked = (records.fact(name) for name in ("plan", "search", "asked"))
     settings = None if chosen_by is None else settings_from(chosen_by)
-    if plan is None or settings is None:
+    if frozen is None or settings is None:
         return None
-
-    def measure(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
-        return _measured(records, paths, batches)
-
-    start = LayerPath.whole(plan["layers"])
+    plan = plan_from(frozen, records.fact("identity"))
+    measure = partial(_measured, records)
     guards = [
-        admits_by(_batches(records, guard_role(guard["task"])), guard["most_loss"], measure, start)
+        admits_by(
+            plan.batches[Role(Part.SEARCH, guard["task"])],
+            guard["most_loss"],
+            measure,
+            plan.whole,
+        )
         for guard in asked["guards"]
     ]
     scoring = Scoring(asked["task"].get("scoring", Scoring.LOGLIK))
     writes = "scoring" not in asked["task"]
     right = {one.position: 0 if writes else one.answer for one in records.examples()}
-    search = settings.search(
+    search = settings.bound(
         values_by(settings.objective, scoring, right),
         lambda path: all(admits(path) for admits in guards),
+        records.fact("layer_scores"),
     )
-    batches, rounds = _batches(records, SEARCH), list[Round]()
+    batches, rounds = plan.batches[SEARCH], list[Round]()
     try:
-        whole = search.worth(measure, [start], batches)[start]
+        origin = search.origin(measure, batches, plan.whole)
     except _NotMeasuredError:
         return None
     with suppress(_NotMeasuredError):
-        search(measure, batches, start, rounds.append)
-    return Removal(start, whole.accuracy, whole.value, tuple(rounds))
+        search(measure, batches, plan.whole, rounds.append)
+    return Found(origin, tuple(rounds))
 
 
 def _outcomes(
     records: Records, kept: Sequence[tuple[int, ...]]
-) -> dict[tuple[str, tuple[int, ...]], Mapping[int, Outcome]]:
-    plan = records.fact("plan")
-    found: dict[tuple[str, tuple[int, ...]], Mapping[int, Outcome]] = {}
-    for role in plan["batches"] if plan else ():
+) -> dict[tuple[Role, tuple[int, ...]], Mapping[int, Outcome]]:
+    found: dict[tuple[Role, tuple[int, ...]], Mapping[int, Outcome]] = {}
+    frozen = records.fact("plan")
+    if frozen is None:
+        return found
+    plan = plan_from(frozen, records.fact("identity"))
+    for role, batches in plan.batches.items():
         for removed in kept:
-            path = LayerPath.from_removed(removed, plan["layers"])
+            path = LayerPath.from_removed(removed, plan.layers)
             with suppress(_NotMeasuredError):
-                measured = _measured(records, [path], _batches(records, role))
-                found[role, removed] = outcomes_by_path(measured)[path]
+                found[role, removed] = outcomes_by_path(_measured(records, [path], batches))[path]
     return found

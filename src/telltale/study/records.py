@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from telltale.errors import InputError, TelltaleError
 from telltale.measure import Batch, Measurement, pack_outcomes, unpack_outcomes
 from telltale.support.files import is_full_disk
+from telltale.tasks.sets import role_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from telltale.measure import Outcome
     from telltale.paths import LayerPath
+    from telltale.tasks.sets import Role
 
 FILE = "study.sqlite"
 LOCK = ".lock"
@@ -67,8 +69,6 @@ SEALED = {
     "runs": "id, versions, begun, layer_tokens, seconds",
 }
 SEAL_RUN = f"UPDATE runs SET seal = seal_of({SEALED['runs']}) WHERE id = ?"
-# The sets of a study, as its file and its plan name them.
-SEARCH, HELD_OUT, FINAL = "search", "held-out", "final"
 ALONE = "layer_tokens_alone"  # a fact; see `Cost`
 KEPT = "what was measured is kept, and the same command goes on"
 # What SQLite says, and what to do about it.
@@ -110,7 +110,7 @@ class StoredExample(NamedTuple):
     """
 
     position: int
-    role: str
+    role: Role
     id: str
     context: str
     choices: tuple[str, ...]
@@ -143,7 +143,10 @@ class Records:
 
     def set_examples(self, examples: Iterable[StoredExample]) -> None:
         """Keep the text of every example."""
-        rows = [(*one[:4], json.dumps(one.choices), *one[5:]) for one in examples]
+        rows = [
+            (one.position, str(one.role), *one[2:4], json.dumps(one.choices), *one[5:])
+            for one in examples
+        ]
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO examples VALUES (?, ?, ?, ?, ?, ?, ?, 0)", rows
@@ -154,17 +157,21 @@ class Records:
         """Every example that was kept, by its position."""
         rows = self._db.execute(f"SELECT {SEALED['examples']} FROM examples ORDER BY position")
         return [
-            StoredExample(position, role, name, context, tuple(json.loads(choices)), *rest)
+            StoredExample(
+                position, role_from(role), name, context, tuple(json.loads(choices)), *rest
+            )
             for position, role, name, context, choices, *rest in rows
         ]
 
     # Measurements
 
-    def measured(self, batch: Batch, path: LayerPath) -> tuple[Outcome, ...] | None:
-        """The outcomes of a batch on a path, if they were measured."""
+    def measured(
+        self, batch: Batch, path: LayerPath, variant: str = ""
+    ) -> tuple[Outcome, ...] | None:
+        """The outcomes of a batch on a path of a variant of the model, if they were measured."""
         row = self._db.execute(
             "SELECT outcomes FROM measurements WHERE batch = ? AND removed = ?",
-            (batch.id, removed_text(path)),
+            (batch.id, key_of(path, variant)),
         ).fetchone()
         return None if row is None else unpack_outcomes(row[0])
 
@@ -174,8 +181,10 @@ class Records:
         with self._db:
             self._begin_one(1)
 
-    def keep(self, measurement: Measurement, *, counted: bool, alone: int = 0) -> None:
-        """Keep a measurement; if it is counted as cost, the next one begins.
+    def keep(
+        self, measurement: Measurement, variant: str = "", *, counted: bool, alone: int = 0
+    ) -> None:
+        """Keep a measurement of a variant; if it is counted as cost, the next one begins.
 
         ``alone`` are the layer tokens that it would have taken by itself.
         """
@@ -184,7 +193,7 @@ class Records:
                 "INSERT OR REPLACE INTO measurements VALUES (?1, ?2, ?3, seal_of(?1, ?2, ?3))",
                 (
                     measurement.batch.id,
-                    removed_text(measurement.path),
+                    key_of(measurement.path, variant),
                     pack_outcomes(measurement.outcomes),
                 ),
             )
@@ -207,8 +216,8 @@ class Records:
                 self._begin_one(1)
 
     def end(self) -> None:
-        """Note that no further measurement begins."""
-        with self._db:
+        """Note that no further measurement begins; once the file is closed, nothing is noted."""
+        with suppress(sqlite3.ProgrammingError), self._db:
             self._begin_one(-1)
 
     def _begin_one(self, by: int) -> None:
@@ -237,7 +246,7 @@ class Records:
     def speed(self, path: LayerPath) -> float | None:
         """Tokens read per second on a path, if it was timed."""
         row = self._db.execute(
-            "SELECT tokens_per_second FROM speeds WHERE removed = ?", (removed_text(path),)
+            "SELECT tokens_per_second FROM speeds WHERE removed = ?", (key_of(path),)
         ).fetchone()
         return None if row is None else float(row[0])
 
@@ -247,7 +256,7 @@ class Records:
             self._db.execute("DELETE FROM speeds")
             self._db.executemany(
                 "INSERT INTO speeds VALUES (?1, ?2, seal_of(?1, ?2))",
-                [(removed_text(path), float(speed)) for path, speed in speeds.items()],
+                [(key_of(path), float(speed)) for path, speed in speeds.items()],
             )
 
     def start_run(self, versions: Mapping[str, str]) -> None:
@@ -259,7 +268,7 @@ class Records:
             self._db.execute(SEAL_RUN, (self._run,))
 
     def versions(self) -> list[dict[str, str]]:
-        """The library versions of every run so far, the first first."""
+        """The library versions of every run so far, oldest first."""
         rows = self._db.execute("SELECT versions FROM runs ORDER BY id")
         return [json.loads(row[0]) for row in rows]
 
@@ -270,14 +279,15 @@ class Records:
         return Cost(begun or 0, layer_tokens or 0, seconds or 0.0, self.fact(ALONE))
 
 
-def guard_role(task: str, part: str = SEARCH) -> str:
-    """What a guard's set is named: ``guard TASK search`` or ``guard TASK held-out``."""
-    return f"guard {task} {part}"
+def key_of(path: LayerPath, variant: str = "") -> str:
+    """A model's name in the file: its variant and the layers removed, such as ``tuned-1:3,17``.
 
-
-def removed_text(path: LayerPath) -> str:
-    """A path's name in the file: the layers removed, such as ``3,17``."""
-    return ",".join(map(str, path.removed))
+    Args:
+        path: the layers it has.
+        variant: which weights they have; "" for the model's own, which are not named.
+    """
+    removed = ",".join(map(str, path.removed))
+    return f"{variant}:{removed}" if variant else removed
 
 
 @contextmanager

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
 from telltale.evidence.stats import CONFIDENCE
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.objectives import OBJECTIVES, Objective
-from telltale.searches import GreedyRemoval
-from telltale.searches.greedy import ROUNDING, admit_all
+from telltale.searches import SEARCHES, Search
+from telltale.searches.search import ROUNDING, admit_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +26,9 @@ class Settings:
     """The search's settings, and those of what is concluded from it.
 
     ``objective`` is what candidates are ranked by. ``tolerance``, ``max_removed`` and ``protected``
-    are `GreedyRemoval`'s. ``max_loss`` is what the model that is called safe may lose, a share of
-    the examples. ``confidence`` is that of intervals and of what is certified.
+    are those of every `Search`; ``search`` is the one that is run, with settings of its own.
+    ``max_loss`` is what the model that is called safe may lose, a share of the examples.
+    ``confidence`` is that of intervals and of what is certified.
     """
 
     objective: Objective = OBJECTIVES["accuracy"]
@@ -36,32 +37,43 @@ class Settings:
     protected: frozenset[int] = frozenset()
     max_loss: float = MAX_LOSS
     confidence: float = CONFIDENCE
+    search: Search = SEARCHES["greedy"]
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_loss < 1:
             raise InputError(
-                f"`max_loss` {self.max_loss:g} makes no sense; give a share of the examples from "
-                "0 to below 1, such as 0.03 for 3 points"
+                f"`max_loss` must be in [0, 1), got {self.max_loss:g}; it is a share of the "
+                "examples, such as 0.03 for 3 points"
             )
         if not 0.5 <= self.confidence < 1:
             raise InputError(
-                f"`confidence` {self.confidence:g} makes no sense; give a number from 0.5 to "
-                "below 1, such as 0.95"
+                f"`confidence` must be in [0.5, 1), got {self.confidence:g}; give a number such as "
+                "0.95"
             )
-        self.search(lambda outcome: outcome.score)  # refuses what it cannot search by
+        self.bound(lambda outcome: outcome.score)  # refuses what it cannot search by
 
-    def search(
+    def bound(
         self,
         value: Callable[[Outcome], float],
         admits: Callable[[LayerPath], bool] = admit_all,
-    ) -> GreedyRemoval:
-        """The search; see there for ``value`` and ``admits``."""
-        return GreedyRemoval(self.tolerance, self.max_removed, self.protected, value, admits)
+        layer_scores: Mapping[str, Sequence[float]] | None = None,
+    ) -> Search:
+        """The search with all that it is given; see `Search` for the arguments."""
+        return replace(
+            self.search,
+            tolerance=self.tolerance,
+            max_removed=self.max_removed,
+            protected=self.protected,
+            value=value,
+            admits=admits,
+            layer_scores=layer_scores or {},
+        )
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
         return {
-            "method": "greedy removal",
+            "method": self.search.method,
+            **self.search.own_settings,
             "objective": self.objective.name,
             "tolerance": self.tolerance,
             "max_removed": self.max_removed,
@@ -72,10 +84,16 @@ class Settings:
 
 
 def settings_from(document: Mapping[str, Any]) -> Settings | None:
-    """The settings that a study's file has; None where its objective was a program of its own."""
+    """The settings that a study's file has.
+
+    None where its objective or its search was a program of its own.
+    """
     objective = OBJECTIVES.get(document["objective"])
-    if objective is None:
+    known = {search.method: search for search in SEARCHES.values()}
+    search = known.get(document["method"])
+    if objective is None or search is None:
         return None
+    own = {name: document[name] for name in search.own_settings if name in document}
     return Settings(
         objective,
         document["tolerance"],
@@ -83,6 +101,7 @@ def settings_from(document: Mapping[str, Any]) -> Settings | None:
         frozenset(document["protected"]),
         document["max_loss"],
         document["confidence"],
+        replace(search, **own),
     )
 
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
 from telltale.measure import accuracy, outcomes_by_path
-from telltale.study.records import SEARCH
-from telltale.study.remembering import with_halves
+from telltale.study.measuring import with_halves
 from telltale.support.words import layers_named, points
+from telltale.tasks.sets import SEARCH
 from telltale.tasks.split import SMALLEST_SET
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
     from telltale.measure import Batch, Measure, Measurement, Outcome
     from telltale.paths import LayerPath
-    from telltale.searches import GreedyRemoval
-    from telltale.study.plan import Plan
-    from telltale.study.records import Records
-    from telltale.study.settings import Settings
+    from telltale.searches import Search
+    from telltale.study.opening import OpenStudy
     from telltale.watcher import Watcher
 
 LOG = logging.getLogger(__name__)
@@ -137,32 +135,31 @@ def parts_of(
 
 
 def measure_stability(
-    plan: Plan,
-    records: Records,
-    settings: Settings,
+    study: OpenStudy,
     *,
     sizes: Sequence[int],
     resamples: int,
     watcher: Watcher,
 ) -> dict[str, Any]:
     """Search every part, and say what they have in common; see `telltale.stability`."""
-    positions = plan.question.positions[SEARCH]
-    clusters = {position: plan.question.clusters[position] for position in positions}
-    search = plan.search_by(settings)
-    batches = plan.batches(SEARCH)
-    measure = plan.measure(SEARCH, watcher)
+    question, plan, measuring = study.question, study.plan, study.measuring
+    positions = question.positions[SEARCH]
+    clusters = {position: question.clusters[position] for position in positions}
+    search = measuring.search_by(study.settings, plan)
+    batches = plan.batches[SEARCH]
+    measure = measuring.of(SEARCH, watcher)
     found: list[dict[str, Any]] = []
     for size in sizes:
         parts: list[Part] = []
-        for part, rest in parts_of(clusters, size, resamples, plan.question.seed):
+        for part, rest in parts_of(clusters, size, resamples, question.seed):
             watcher.phase(f"{len(parts) + 1} of {resamples} parts of {size}")
             search_part = partial(searched, search, measure, batches, plan.whole, part, rest)
-            parts.append(with_halves(records, search_part))
+            parts.append(with_halves(study.records, search_part))
         found.append(of_size(size, parts))
     return {
         "version": VERSION,
-        "fingerprint": plan.fingerprint(),
-        "search": settings.document(),
+        "fingerprint": study.fingerprint,
+        "search": study.settings.document(),
         "search_examples": len(positions),
         "sizes": found,
         "said": said(found),
@@ -170,7 +167,7 @@ def measure_stability(
 
 
 def searched(
-    search: GreedyRemoval,
+    search: Search,
     measure: Measure,
     batches: Sequence[Batch],
     start: LayerPath,

@@ -33,36 +33,18 @@ class Check(NamedTuple):
     take: Callable[[Any], Any]
 
 
-def checked(
-    checks: Mapping[str, Check], others: Mapping[str, Any] | None = None
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """For a public function: its arguments are checked before it runs.
+def checked(checks: Mapping[str, Check]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """For a public function: its arguments are checked.
 
     A parameter's default is not checked, so that None is taken where it is the default.
 
     Args:
         checks: by the name of a parameter; each must have one.
-        others: what a function with ``**asked`` takes there, with the defaults.
     """
 
     def of(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
-        parameters = signature.parameters
-        kinds = {parameter.kind: name for name, parameter in parameters.items()}
-        rest = kinds.get(inspect.Parameter.VAR_KEYWORD)
-        defaults = {name: one.default for name, one in parameters.items() if name != rest}
-        defaults |= others or {}
-        own = {name: checks[name] for name in defaults}
-
-        def taken(given: Mapping[str, Any]) -> dict[str, Any]:
-            for name in given:
-                if name not in own:
-                    said = f"{function.__name__}() got an unexpected keyword argument {name!r}"
-                    raise TypeError(said)
-            return {
-                name: value if value is defaults[name] else _taken(name, own[name], value)
-                for name, value in given.items()
-            }
+        own = {name: (one.default, checks[name]) for name, one in signature.parameters.items()}
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -72,11 +54,10 @@ def checked(
                 bound = None
             if bound is None:
                 return function(*args, **kwargs)  # Python says what it lacks
-            given = dict(bound.arguments)
-            more = given.pop(rest, {}) if rest else {}
-            bound.arguments.update(taken(given))
-            if rest and more:
-                bound.arguments[rest] = taken(more)
+            for name, value in bound.arguments.items():
+                default, check = own[name]
+                if value is not default:
+                    bound.arguments[name] = taken(name, check, value)
             return function(*bound.args, **bound.kwargs)
 
         return run
@@ -84,7 +65,12 @@ def checked(
     return of
 
 
-def _taken(name: str, check: Check, value: Any) -> Any:
+def taken(name: str, check: Check, value: Any) -> Any:
+    """What a check makes of a value.
+
+    Raises:
+        InputError: it is something else; the parameter is named.
+    """
     try:
         return check.take(value)
     except (TypeError, ValueError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
 from telltale.support.files import sha256_of
+from telltale.tasks.sets import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,15 +25,33 @@ SMALLEST_SET = 20
 FEWEST_DIFFERENT = 10  # of a set; the others may recur
 DEFAULT_SEARCH_SIZE = 500
 DEFAULT_HELD_OUT_SIZE = 1000
+JUDGE = (Part.HELD_OUT, Part.FINAL)  # parts whose examples say something of others
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Indices into a task's examples; ``final`` is empty where no third set was asked for."""
+    """Disjoint sets of a task's examples, by what they are for: indices into the examples."""
 
-    search: tuple[int, ...]
-    held_out: tuple[int, ...]
-    final: tuple[int, ...] = ()
+    sets: Mapping[Part, tuple[int, ...]]
+
+    def __getitem__(self, part: Part) -> tuple[int, ...]:
+        """The indices of a set; none where it was not asked for."""
+        return self.sets.get(part, ())
+
+    @property
+    def search(self) -> tuple[int, ...]:
+        """The examples that choose."""
+        return self[Part.SEARCH]
+
+    @property
+    def held_out(self) -> tuple[int, ...]:
+        """The examples that judge."""
+        return self[Part.HELD_OUT]
+
+    @property
+    def final(self) -> tuple[int, ...]:
+        """The examples that are looked at once."""
+        return self[Part.FINAL]
 
 
 def texts_of(example: Example) -> list[tuple[str, str]]:
@@ -68,20 +87,25 @@ def split_examples(
     limit: int | None = None,
     held_out: int | None = None,
     final: int | None = None,
+    train: int | None = None,
+    development: int | None = None,
     seed: int = 0,
     shares: Mapping[str, float] | None = None,
     default_limit: int = DEFAULT_SEARCH_SIZE,
 ) -> Split:
-    """Choose the two sets, and a third where one is asked for.
+    """Choose the search set and the held-out set, and others where they are asked for.
 
     The search set begins the order that the seed gives, the held-out set follows, and the final set
-    is its end: with the same seed, a search without a final set comes to those examples last.
+    is its end: with the same seed, a search without a final set comes to those examples last. What
+    is between the held-out set and the final set is for training and development.
 
     Args:
         examples: all there are.
         limit: the size of the search set; by default ``default_limit``, but at most half.
         held_out: the size of the held-out set at most; by default what is left, up to 1,000.
         final: the size of the set that is looked at once, at the end; by default there is none.
+        train: the size of the set that a model may be trained on; by default there is none.
+        development: the size of the set that says when training stops; by default there is none.
         seed: another seed gives another split.
         shares: where the examples are of several tasks, each task's part of each set.
         default_limit: the size of the search set where none is given.
@@ -91,36 +115,53 @@ def split_examples(
             share of a set is no example, or all examples of the held-out or final set share a
             passage.
     """
-    for name, size in (("limit", limit), ("held_out", held_out), ("final", final)):
+    sizes = {
+        "limit": limit,
+        "held_out": held_out,
+        "final": final,
+        "train": train,
+        "development": development,
+    }
+    for name, size in sizes.items():
         if size is not None and size < SMALLEST_SET:
             raise InputError(
                 f"`{name}` {size} is too small to choose layers by; give at least {SMALLEST_SET}"
             )
     shares = shares or {"": 1.0}
+    asked = {Part.FINAL: final or 0, Part.TRAIN: train or 0, Part.DEVELOPMENT: development or 0}
     search_size = limit
     if search_size is None:
-        most = most_of(examples, shares) - (final or 0)
+        most = most_of(examples, shares) - sum(asked.values())
         search_size = max(min(default_limit, most // 2), 0)
     held_out_size = DEFAULT_HELD_OUT_SIZE if held_out is None else held_out
     groups = _groups(examples, seed)
     search, rest = _fill(groups, examples, counts_of(search_size, shares))
-    sealed, rest = _fill(rest[::-1], examples, counts_of(final or 0, shares))
+    sealed, rest = _fill(rest[::-1], examples, counts_of(asked[Part.FINAL], shares))
     rest.reverse()
-    left = [examples[index] for group in rest for index in group]
-    held_out_size = min(held_out_size, most_of(left, shares))
-    kept_out, _ = _fill(rest, examples, counts_of(held_out_size, shares))
+    left = most_of([examples[index] for group in rest for index in group], shares)
+    left -= asked[Part.TRAIN] + asked[Part.DEVELOPMENT]
+    kept_out, rest = _fill(rest, examples, counts_of(max(0, min(held_out_size, left)), shares))
+    trained, rest = _fill(rest, examples, counts_of(asked[Part.TRAIN], shares))
+    developed, _ = _fill(rest, examples, counts_of(asked[Part.DEVELOPMENT], shares))
+    sets = {
+        Part.SEARCH: search,
+        Part.HELD_OUT: kept_out,
+        Part.FINAL: sealed,
+        Part.TRAIN: trained,
+        Part.DEVELOPMENT: developed,
+    }
     too_few = len(search) < max(SMALLEST_SET, limit or 0) or len(kept_out) < SMALLEST_SET
-    if too_few or len(sealed) < (final or 0):
+    if too_few or any(len(sets[part]) < size for part, size in asked.items()):
         raise InputError(
-            _too_few(examples, groups, shares, limit=limit, search_size=search_size, final=final)
+            _too_few(examples, groups, shares, limit=limit, search_size=search_size, asked=asked)
         )
-    sets = {"search": search, "held-out": kept_out, **({"final": sealed} if final else {})}
-    for name, indices in sets.items():
-        _check_set(name, [examples[index] for index in indices], shares)
-    return Split(search=tuple(search), held_out=tuple(kept_out), final=tuple(sealed))
+    wanted = {part: tuple(found) for part, found in sets.items() if asked.get(part, 1)}
+    for part, indices in wanted.items():
+        _check_set(part, [examples[index] for index in indices], shares)
+    return Split(wanted)
 
 
-def _check_set(name: str, examples: Sequence[Example], shares: Mapping[str, float]) -> None:
+def _check_set(part: Part, examples: Sequence[Example], shares: Mapping[str, float]) -> None:
     """Refuse a set by which nothing can be chosen or judged.
 
     Raises:
@@ -133,16 +174,16 @@ def _check_set(name: str, examples: Sequence[Example], shares: Mapping[str, floa
             f"search or judge by; give at least {FEWEST_DIFFERENT} different ones for each set"
         )
     counts = counts_of(len(examples), shares)
-    absent = next((part for part, count in counts.items() if not count), None)
+    absent = next((name for name, count in counts.items() if not count), None)
     if absent is not None:
         raise InputError(
             f"{absent} has a share of {100 * shares[absent]:.2g}%, which is no example of the "
-            f"{len(examples)} in the {name} set; give it more weight, leave it out, or ask for a "
+            f"{len(examples)} in the {part} set; give it more weight, leave it out, or ask for a "
             f"larger set: {math.ceil(1 / shares[absent])} examples or more"
         )
-    if name != "search" and len(set(clusters_of(examples))) == 1:
+    if part in JUDGE and len(set(clusters_of(examples))) == 1:
         raise InputError(
-            f"all {len(examples)} examples of the {name} set share one passage, and one passage is "
+            f"all {len(examples)} examples of the {part} set share one passage, and one passage is "
             "one observation, however many questions it has; give examples on more passages"
         )
 
@@ -244,7 +285,7 @@ def _too_few(
     *,
     limit: int | None,
     search_size: int,
-    final: int | None,
+    asked: Mapping[Part, int],
 ) -> str:
     """Why there are not enough, and what to do: names what is too large of what was given."""
     of_all = f"{len(examples)} examples"
@@ -262,9 +303,10 @@ def _too_few(
         of_all += (
             f", {there[scarce]} of them of {scarce} with a share of {100 * shares[scarce]:.2g}%,"
         )
-    beside = [f"a search set of {search_size}"] if limit or not final else []
-    beside += [f"a final set of {final}"] if final else []
-    given = [name for name, one in (("`limit`", limit), ("`final`", final)) if one]
+    others = {part: size for part, size in asked.items() if size}
+    beside = [f"a search set of {search_size}"] if limit or not others else []
+    beside += [f"a {part} set of {size}" for part, size in others.items()]
+    given = [*(["`limit`"] if limit else []), *(f"`{part}`" for part in others)]
     remedies = [
         f"lower {' or '.join(given)}" if given else "ask for a smaller search set",
         *([f"give {scarce} less weight"] if len(shares) > 1 else []),

@@ -1,0 +1,214 @@
+"""Whatever touches a loaded model: a runner has one, and makes the engines that measure on it.
+
+A `ModelRunner` is the seam at which a model may live in another process or on another machine.
+What goes in and out of it are plain values that can be pickled; `LocalRunner` is the default, a
+model in this process. Knows no tasks and no studies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from telltale.engine.choosing import Choosing
+from telltale.engine.generating import Generating
+from telltale.engine.selftest import EVERYTHING, PLAIN, Absence, find_capabilities
+from telltale.engine.shared import SharedEngine
+from telltale.engine.store import StateStore
+from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+
+    from telltale.engine.encode import EncodedExample, Tokens
+    from telltale.engine.shared import Capabilities, Reader
+    from telltale.measure import Batch, Measure, Measurement
+    from telltale.models.layered import LayeredModel
+    from telltale.models.source import ModelSource
+    from telltale.paths import LayerPath
+    from telltale.tasks import Example, Generation, Scoring
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a loaded model.
+
+    ``parameters`` are all of them, ``layer_parameters`` those of each layer. ``longest_input`` is
+    the most tokens that it was made for, where its configuration says.
+    """
+
+    depth: int
+    parameters: int
+    layer_parameters: tuple[int, ...]
+    attention: str
+    longest_input: int | None
+    end_tokens: frozenset[int]
+    vocabulary: int
+
+
+class Trial(NamedTuple):
+    """What capabilities are to be tried for. See `telltale.engine.selftest.find_capabilities`."""
+
+    longest: int
+    branch: int = 4
+    generates: bool = False
+    wanted: Capabilities = EVERYTHING
+    prefix: int | None = None
+    saves: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Text is generated, and answers are read from it.
+
+    ``questions`` are the encoded examples' own. Text ends at ``end_tokens``, or as ``generation``
+    says.
+    """
+
+    generation: Generation
+    questions: tuple[Example, ...]
+    end_tokens: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an engine is to measure.
+
+    ``examples`` are named by their position in batches. ``reads`` is how their choices are compared
+    or what is written. ``token_prefix`` is what all contexts begin with; it is kept as such only if
+    ``capabilities`` say so. Where ``keeps_states`` is False, nothing is kept from one call of the
+    engine to the next, so that equal calls are equal work.
+    """
+
+    examples: tuple[EncodedExample, ...]
+    reads: Scoring | Writing
+    capabilities: Capabilities = PLAIN
+    token_prefix: Tokens = ()
+    keeps_states: bool = True
+
+
+class ModelRunner(Protocol):
+    """Has a model, and makes engines that measure on it.
+
+    ``device`` and ``dtype`` are known before the model is loaded. The model is loaded when it is
+    first needed, so that whatever asks for it may raise what loading raises.
+
+    Raises:
+        InputError: the files cannot be read as a model.
+        UnsupportedModelError: the architecture cannot be driven.
+        MeasurementError: measuring failed, or there is no runner any more.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision it runs in."""
+        ...
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model."""
+        ...
+
+    def capabilities(self, trial: Trial) -> tuple[Capabilities, list[Absence]]:
+        """What it can do beyond the plain way; and which of it it lacks, and why."""
+        ...
+
+    def engine(self, job: Job) -> Measure:
+        """What measures the job's examples, by their position."""
+        ...
+
+
+class LocalRunner:
+    """A model in this process.
+
+    Args:
+        source: its files.
+        device_name: see `telltale.models.load.choose_device`.
+        dtype_name: see `telltale.models.load.choose_dtype`.
+    """
+
+    def __init__(
+        self, source: ModelSource, device_name: str = "auto", dtype_name: str = "auto"
+    ) -> None:
+        self._source = source
+        self._device_name = device_name
+        self._dtype_name = dtype_name
+
+    @cached_property
+    def device(self) -> torch.device:
+        """See `ModelRunner`."""
+        return choose_device(self._device_name)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """See `ModelRunner`."""
+        return choose_dtype(self._dtype_name, self.device)
+
+    @cached_property
+    def model(self) -> LayeredModel:
+        """The loaded model."""
+        return load_model(self._source, self.device, self.dtype)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return load_tokenizer(self._source)
+
+    @cached_property
+    def facts(self) -> ModelFacts:
+        """See `ModelRunner`."""
+        model = self.model
+        return ModelFacts(
+            depth=model.depth,
+            parameters=model.parameters_on(model.whole),
+            layer_parameters=model.layer_parameters,
+            attention=model.attention,
+            longest_input=model.longest_input,
+            end_tokens=model.end_tokens,
+            vocabulary=model.vocabulary,
+        )
+
+    def capabilities(self, trial: Trial) -> tuple[Capabilities, list[Absence]]:
+        """See `ModelRunner`."""
+        absences: list[Absence] = []
+        found = find_capabilities(self.model, **trial._asdict(), absences=absences)
+        return found, absences
+
+    def engine(self, job: Job) -> Measure:
+        """See `ModelRunner`."""
+        if job.keeps_states:
+            return self._engine(job)
+
+        def afresh(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
+            return self._engine(job, StateStore(0))(paths, batches)
+
+        return afresh
+
+    def _engine(self, job: Job, store: StateStore | None = None) -> SharedEngine:
+        return SharedEngine(
+            self.model,
+            job.examples,
+            self._reader(job),
+            capabilities=job.capabilities,
+            token_prefix=job.token_prefix,
+            store=store,
+        )
+
+    def _reader(self, job: Job) -> Reader:
+        if not isinstance(job.reads, Writing):
+            return Choosing(job.reads)
+        return Generating(
+            self.tokenizer,
+            job.reads.generation,
+            job.reads.questions,
+            end_tokens=job.reads.end_tokens,
+            continues=job.capabilities.continues,
+        )

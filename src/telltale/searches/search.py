@@ -1,0 +1,161 @@
+"""What a search is: a frozen value that is called with a measure, and gives the models it kept.
+
+Whatever it decides follows from its fields and from what the measure gave: it holds no state, so
+that resuming is calling it again with a measure that remembers. Knows neither models nor examples.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from telltale.errors import InputError
+from telltale.measure import accuracy, outcomes_by_path
+from telltale.searches.found import Candidate, Round
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from telltale.measure import Batch, Measure, Outcome
+    from telltale.paths import LayerPath
+    from telltale.searches.found import Found
+
+# Accuracies are means of up to millions of scores: a true difference is larger than this, a
+# rounding of `baseline - tolerance` is smaller.
+ROUNDING = 1e-9
+
+
+def score_of(outcome: Outcome) -> float:
+    """An outcome valued by its score, so that the mean value is the accuracy."""
+    return outcome.score
+
+
+def admit_all(_: LayerPath) -> bool:
+    """No guard."""
+    return True
+
+
+def ignore(_: Round) -> None:
+    """Nobody is told of a round."""
+
+
+@dataclass(frozen=True)
+class Search(ABC):
+    """A way to choose paths, with what every search is given.
+
+    A study fills in these fields; a search of your own adds fields of its own, with defaults that
+    are JSON values, a ``method`` to be named by in results, and `__call__`.
+
+    Attributes:
+        tolerance: how far below the start's accuracy a kept model may fall, absolute, in [0, 1].
+        max_removed: the most layers removed; None for no limit.
+        protected: layers that always stay.
+        value: what candidates are ranked by is its mean over examples.
+        admits: whether a candidate may be kept for other reasons than its accuracy; may cost a
+            measurement, so it is asked of as few as possible.
+        layer_scores: for each score that `needs` names, a number for each layer of the model.
+    """
+
+    tolerance: float = 0.08
+    max_removed: int | None = None
+    protected: frozenset[int] = frozenset()
+    value: Callable[[Outcome], float] = score_of
+    admits: Callable[[LayerPath], bool] = admit_all
+    layer_scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    method: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= 1:
+            raise InputError(
+                f"`tolerance` must be in [0, 1], got {self.tolerance:g}; it is a share of the "
+                "examples, such as 0.08 for 8 points"
+            )
+        if self.max_removed is not None and self.max_removed < 1:
+            raise InputError(f"`max_removed` {self.max_removed} removes nothing; give 1 or more")
+
+    @abstractmethod
+    def __call__(
+        self,
+        measure: Measure,
+        batches: Sequence[Batch],
+        start: LayerPath,
+        watch: Callable[[Round], None] = ignore,
+    ) -> Found:
+        """Search from ``start`` on the batches' examples; ``watch`` is told of every round."""
+
+    @property
+    def needs(self) -> tuple[Any, ...]:
+        """The scores of layers it goes by.
+
+        Each is a name of `telltale.engine.layer_scores.LAYER_SCORES`, or a `LayerScore` itself.
+        """
+        return ()
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """Its own fields, which a study keeps as JSON values."""
+        shared = {one.name for one in fields(Search)}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in shared}
+
+    def origin(self, measure: Measure, batches: Sequence[Batch], start: LayerPath) -> Candidate:
+        """The start, measured: what a loss is counted from."""
+        return self.measured(measure, batches, {start: None})[start]
+
+    def measured(
+        self,
+        measure: Measure,
+        batches: Sequence[Batch],
+        parents: Mapping[LayerPath, LayerPath | None],
+    ) -> dict[LayerPath, Candidate]:
+        """Measure some paths together, in the order of ``parents``.
+
+        Args:
+            measure: measures them. One that ends early for a path gives a candidate on fewer
+                examples; of which it gives none at all is no candidate.
+            batches: the search set.
+            parents: for each path, the one that it is made from.
+        """
+        found = outcomes_by_path(list(measure(list(parents), batches)))
+        candidates = {}
+        for path, parent in parents.items():
+            if path not in found:
+                continue
+            outcomes = found[path].values()
+            values = [self.value(outcome) for outcome in outcomes]
+            # An exact sum is the same in whatever order outcomes come.
+            mean = math.fsum(values) / len(values)
+            candidates[path] = Candidate(path, parent, accuracy(outcomes), mean, len(values))
+        return candidates
+
+    def children(self, paths: Sequence[LayerPath], start: LayerPath) -> dict[LayerPath, LayerPath]:
+        """The paths with one more layer left out, each with the first that it is made from."""
+        found: dict[LayerPath, LayerPath] = {}
+        for path in paths:
+            removed = start.depth - path.depth
+            is_last = self.max_removed is not None and removed >= self.max_removed
+            for layer in () if is_last or path.depth == 1 else path.kept:
+                if layer not in self.protected:
+                    found.setdefault(path.without(layer), path)
+        return found
+
+    def is_above_floor(self, candidate: Candidate, origin: Candidate) -> bool:
+        """Whether a candidate stands on as many examples as the start, and near enough to it."""
+        floor = origin.accuracy - self.tolerance - ROUNDING
+        return candidate.examples >= origin.examples and candidate.accuracy >= floor
+
+    def chosen(
+        self, tried: Mapping[LayerPath, Candidate], origin: Candidate, most: int = 1
+    ) -> Round:
+        """A round: of the candidates that may be kept, at most so many, those of highest value."""
+        kept: list[LayerPath] = []
+        refused: list[LayerPath] = []
+        # Sorting keeps equals in their order: of layers, the lowest is the first of them.
+        for candidate in sorted(tried.values(), key=lambda one: -one.value):
+            if len(kept) == most:
+                break
+            if self.is_above_floor(candidate, origin):
+                (kept if self.admits(candidate.path) else refused).append(candidate.path)
+        return Round(dict(tried), tuple(kept), tuple(refused))

@@ -1,0 +1,237 @@
+"""What measures a study's sets: whatever its file does not hold, by a model loaded when needed.
+
+`Measuring` has a bench for the task and for each guard, and makes the measures that remember.
+Nothing is loaded before something that is not remembered is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from telltale.engine.selftest import Absence
+from telltale.measure import BatchTooLargeError, Measurement, Shifted, outcomes_by_path
+from telltale.objectives import values_by
+from telltale.study.plan import Plan
+from telltale.study.records import ALONE, StoredExample
+from telltale.study.settings import admits_by
+from telltale.tasks.sets import SEARCH, Part, Role
+from telltale.watcher import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from telltale.engine.workbench import Workbench
+    from telltale.measure import Batch, Measure, Outcome
+    from telltale.paths import LayerPath
+    from telltale.searches import Search
+    from telltale.study.question import Question
+    from telltale.study.records import Records
+    from telltale.study.settings import Settings
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Remembering:
+    """Measures what a study's records do not hold, and keeps it.
+
+    A caller may leave early at any time: what was measured is kept, and no more is begun.
+
+    Attributes:
+        records: what is known.
+        measure: measures the rest.
+        watcher: is told of every measurement.
+        alone: where the work counts as the search's cost, the layer tokens that a measurement would
+            take which shares nothing, padding not counted; else None.
+        variant: which weights are measured; "" for the model's own.
+    """
+
+    records: Records
+    measure: Measure
+    watcher: Watcher
+    alone: Callable[[Measurement], int] | None = None
+    variant: str = ""
+
+    def __call__(
+        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    ) -> Iterator[Measurement]:
+        """See `telltale.measure.Measure`."""
+        final = [half for batch in batches for half in self.records.halves(batch)]
+        self.watcher.expect(len(final) * len(paths))
+        missing: dict[tuple[LayerPath, ...], list[Batch]] = {}
+        for batch in final:
+            unknown = []
+            for path in paths:
+                outcomes = self.records.measured(batch, path, self.variant)
+                if outcomes is None:
+                    unknown.append(path)
+                else:
+                    known = Measurement(batch, path, outcomes)
+                    self.watcher.measured(known, remembered=True)
+                    yield known
+            if unknown:
+                missing.setdefault(tuple(unknown), []).append(batch)
+        for unknown_paths, of_batches in missing.items():
+            yield from self._measured(unknown_paths, of_batches)
+
+    def _measured(
+        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    ) -> Iterator[Measurement]:
+        is_counted = self.alone is not None
+        if is_counted:
+            self.records.begin()
+        try:
+            for found in self.measure(paths, batches):
+                of_alone = 0 if self.alone is None else self.alone(found)
+                self.records.keep(found, self.variant, counted=is_counted, alone=of_alone)
+                self.watcher.measured(found, remembered=False)
+                yield found
+        except GeneratorExit:  # the caller leaves: the next one is not begun
+            if is_counted:
+                self.records.end()
+            raise
+        if is_counted:
+            self.records.end()
+
+
+def with_halves(records: Records, measuring: Callable[[], Found]) -> Found:
+    """What ``measuring`` gives, begun again after each batch that had to be halved.
+
+    Halves are for good, so that all paths see the same batches.
+
+    Raises:
+        BatchTooLargeError: a single example does not fit.
+    """
+    while True:
+        try:
+            return measuring()
+        except BatchTooLargeError as problem:
+            if len(problem.batch.examples) == 1:
+                raise
+            records.split(problem.batch)
+
+
+class Measuring:
+    """Measures a question's sets, and remembers; by the plan of a study that has begun."""
+
+    def __init__(self, question: Question, plan: Plan | None, records: Records) -> None:
+        self.question = question
+        self._records = records
+        self.bench = question.workbench(None if plan is None else list(plan.capabilities))
+        of_guards = [None] * len(question.guards) if plan is None else plan.guard_capabilities
+        self._guard_benches = {
+            guard.task.name: question.guard_workbench(
+                guard, self.bench, None if known is None else list(known)
+            )
+            for guard, known in zip(question.guards, of_guards, strict=True)
+        }
+
+    def begin(self, identity: Mapping[str, object]) -> Plan:
+        """Begin the study: find out what is to be frozen, and keep it with what is asked.
+
+        Raises:
+            UnsupportedModelError: the model's layers cannot be left out.
+            InputError: an example does not fit the model.
+        """
+        bench, question, guards = self.bench, self.question, self._guard_benches.values()
+        capabilities = bench.capabilities  # also refuses a model whose layers cannot be left out
+        facts = bench.facts
+        plan = Plan(
+            layers=facts.depth,
+            parameters=facts.parameters,
+            layer_parameters=facts.layer_parameters,
+            attention=facts.attention,
+            capabilities=tuple(capabilities),
+            absences=tuple(tuple(absence) for one in (bench, *guards) for absence in one.absences),
+            guard_capabilities=tuple(tuple(one.capabilities) for one in guards),
+            token_prefix=len(bench.token_prefix),
+            search_tokens=sum(bench.encoded[i].tokens for i in question.positions[SEARCH]),
+            truncated=sum(example.is_cut for example in bench.encoded),
+            batches={role: self._canonical(role) for role in question.positions},
+        )
+        self._records.set_examples(
+            StoredExample(
+                position,
+                role,
+                example.id,
+                example.context,
+                example.choices,
+                example.answer,
+                question.clusters[position],
+            )
+            for role, examples in question.sets.items()
+            for position, example in zip(question.positions[role], examples, strict=True)
+        )
+        # From here on the study has begun, and its folder is taken.
+        self._records.set_facts(
+            {"identity": identity, "plan": plan.document(), "asked": question.asked(), ALONE: 0}
+        )
+        return plan
+
+    def of(self, role: Role, watcher: Watcher, *, counted: bool = False) -> Remembering:
+        """What measures a set and remembers.
+
+        Args:
+            role: the set's.
+            watcher: is told of every measurement.
+            counted: whether it counts as the search's cost.
+        """
+        bench, start = self._bench_of(role)
+
+        def measured(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
+            measure = Shifted(bench.measure, start) if start else bench.measure
+            return measure(paths, batches)
+
+        def alone(measurement: Measurement) -> int:
+            return measurement.path.depth * sum(
+                bench.tokens_of(replace(outcome, example=outcome.example - start))
+                for outcome in measurement.outcomes
+            )
+
+        return Remembering(self._records, measured, watcher, alone if counted else None)
+
+    def outcomes(
+        self,
+        role: Role,
+        paths: Sequence[LayerPath],
+        batches: Sequence[Batch],
+        watcher: Watcher | None = None,
+    ) -> dict[LayerPath, dict[int, Outcome]]:
+        """The outcomes of some paths on a set."""
+        measure = self.of(role, watcher or Watcher())
+        return with_halves(self._records, lambda: outcomes_by_path(measure(paths, batches)))
+
+    def search_by(self, settings: Settings, plan: Plan) -> Search:
+        """The search that settings say, bound to this study's right answers and guards."""
+        each = [
+            admits_by(
+                plan.batches[role],
+                guard.most_loss,
+                self.of(role, Watcher(), counted=True),  # a few, and nothing to watch
+                plan.whole,
+            )
+            for guard in self.question.guards
+            for role in [Role(Part.SEARCH, guard.task.name)]
+        ]
+        return settings.bound(
+            values_by(settings.objective, self.question.task.scoring, self.question.right),
+            lambda path: all(admits(path) for admits in each),
+        )
+
+    def _bench_of(self, role: Role) -> tuple[Workbench, int]:
+        """What measures a set, and where among the study's examples its own begin."""
+        if not role.guard:
+            return self.bench, 0
+        first = self.question.positions[Role(Part.SEARCH, role.guard)]
+        return self._guard_benches[role.guard], first.start
+
+    def _canonical(self, role: Role) -> tuple[Batch, ...]:
+        bench, start = self._bench_of(role)
+        own = [position - start for position in self.question.positions[role]]
+        return tuple(batch.shifted(start) for batch in bench.batches(own))
+
+
+def absences_of(plan: Plan) -> list[Absence]:
+    """The capabilities that measuring goes without, the guards' too, each with its reason."""
+    return [Absence(*one) for one in plan.absences]

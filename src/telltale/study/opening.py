@@ -1,0 +1,190 @@
+"""Opening a study's folder: begun where it is empty, gone on with where it holds the same question.
+
+What is refused is refused before anything is measured: another question, libraries that have
+changed, a final set that was seen before.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from telltale.engine.perplexity import Page, windows_of
+from telltale.engine.selftest import told
+from telltale.errors import InputError
+from telltale.paths import check_layers
+from telltale.study.ledger import Seen, note_searched, seen_before
+from telltale.study.measuring import Measuring, absences_of
+from telltale.study.plan import Plan, plan_from
+from telltale.study.question import differences
+from telltale.study.records import Records, open_records
+from telltale.support.files import sha256_of, sha256_of_json
+from telltale.tasks.sets import FINAL, HELD_OUT
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from telltale.study.question import Question
+    from telltale.study.settings import Settings
+    from telltale.tasks import Example, Task
+    from telltale.tasks.sets import Role
+    from telltale.watcher import Watcher
+
+LIBRARIES = ("telltale-llm", "torch", "transformers", "tokenizers")
+COMPARING = {"math": "math-verify"}  # what an extraction compares answers with
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStudy:
+    """A study that has begun: what is asked and how it chooses, what is frozen, what measures it.
+
+    ``name`` is how the ledger knows the search.
+    """
+
+    question: Question
+    settings: Settings
+    plan: Plan
+    measuring: Measuring
+    records: Records
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """All that decides the result but the settings, as one hash."""
+        return self.plan.fingerprint(self.records.fact("identity"))
+
+
+@contextmanager
+def open_study(
+    question: Question,
+    settings: Settings,
+    folder: Path,
+    page: Page,
+    watcher: Watcher,
+    *,
+    resume_anyway: bool,
+    is_taken: bool = False,
+) -> Iterator[OpenStudy]:
+    """Open a study to measure what it lacks; begin it where there is none.
+
+    Args, errors: see `telltale.study.run.run_study`.
+    """
+    with open_records(folder, write=True, is_taken=is_taken) as records:
+        identity = question.identity()
+        name = search_name(identity, question, settings)
+        _check_same_question(records, question, identity, folder)
+        document = records.fact("plan")
+        if document is None:
+            _check_sealed(question, name)
+        _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
+        plan = None if document is None else plan_from(document, records.fact("identity"))
+        measuring = Measuring(question, plan, records)
+        layers = measuring.bench.depth if plan is None else plan.layers
+        check_layers(sorted(settings.protected), layers)
+        if plan is None:
+            windows_of(measuring.bench, page)  # refused where it says nothing
+            watcher.phase("self-test")
+            plan = measuring.begin(identity)
+        note_searched(name, names_of(question, set(question.sets) - {HELD_OUT, FINAL}))
+        for line in told(absences_of(plan)):
+            watcher.advised(line)
+        yield OpenStudy(question, settings, plan, measuring, records, name)
+
+
+def chosen_by(question: Question, settings: Settings) -> dict[str, Any]:
+    """How a study chooses, its guards too, as JSON values."""
+    guards = [{"task": guard.task.name, "most_loss": guard.most_loss} for guard in question.guards]
+    return {**settings.document(), **({"guards": guards} if guards else {})}
+
+
+def search_name(identity: Mapping[str, Any], question: Question, settings: Settings) -> str:
+    """By what the ledger knows a search: equal where it is run again, in whatever folder."""
+    return sha256_of_json([identity, chosen_by(question, settings)])
+
+
+def names_of(question: Question, roles: Collection[Role]) -> list[str]:
+    """Every name by which the ledger knows the examples of some sets."""
+    return [
+        name
+        for role in question.sets
+        if role in roles
+        for example in question.sets[role]
+        for name in _names_of_one(question, example)
+    ]
+
+
+def _names_of_one(question: Question, example: Example) -> list[str]:
+    """An example's names, each with this model: looks of other models do not count."""
+    return [sha256_of(question.source.sha256, name) for name in example.names]
+
+
+def final_seen_before(question: Question, search: str) -> Seen | None:
+    """How many final examples others have looked at; ledgers of old have no model beside them."""
+    examples = question.sets.get(FINAL, ())
+    return seen_before(search, [[*_names_of_one(question, one), *one.names] for one in examples])
+
+
+def _check_sealed(question: Question, search: str) -> None:
+    """Refuse a final set of which examples were looked at before it is sealed.
+
+    Raises:
+        InputError: they were.
+    """
+    examples = question.sets.get(FINAL, ())
+    seen = final_seen_before(question, search)
+    if seen is not None and seen.examples:
+        by = f"{seen.searches} search{'es' if seen.searches > 1 else ''}"
+        raise InputError(
+            f"{seen.examples} of the {len(examples)} final examples were searched or held out "
+            f"before, by {by} of this model on this machine, and "
+            "a final set is of examples never looked at; give more examples or a smaller `final` "
+            "(with the `seed` of those searches it takes what they come to last)"
+        )
+
+
+def library_versions(task: Task) -> dict[str, str]:
+    """The versions of the libraries that decide a task's outcomes."""
+    extract = task.generation.extract if task.generation else ""
+    names = [*LIBRARIES, *([COMPARING[extract]] if extract in COMPARING else [])]
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _check_same_question(
+    records: Records, question: Question, identity: dict[str, Any], folder: Path
+) -> None:
+    known = records.fact("identity")
+    if known is None or known == json.loads(json.dumps(identity)):
+        return
+    before, now = records.fact("asked")["task"], question.asked()["task"]
+    sizes = [task.get("final_examples") for task in (before, now)]
+    if sizes[0] != sizes[1]:
+        had, given = (f"`final` {size}" if size else "no `final`" for size in sizes)
+        again = f"give {had} again" if sizes[0] else "leave it out"
+        raise InputError(
+            f"{folder} was begun with {had}, and a final set is sealed when a study begins, so it "
+            f"cannot go on with {given}; {again}, or another `out`"
+        )
+    raise InputError(
+        f"{folder} holds another study, which differs in: "
+        f"{'; '.join(differences(known, identity, before, now))}; give another `out`"
+    )
+
+
+def _check_versions(records: Records, task: Task, folder: Path, *, resume_anyway: bool) -> None:
+    now = library_versions(task)
+    before = records.versions()
+    if before and before[-1] != now and not resume_anyway:
+        changed = ", ".join(
+            f"{name} {before[-1].get(name)} to {now[name]}"
+            for name in now
+            if before[-1].get(name) != now[name]
+        )
+        raise InputError(
+            f"since {folder} was begun, libraries have changed ({changed}), which can change "
+            "outcomes; install the old ones, give another `out`, or add `resume_anyway`"
+        )
+    records.start_run(now)
