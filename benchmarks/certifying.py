@@ -112,7 +112,7 @@ PROCEDURES: Mapping[str, Callable[[Sequence[float]], list[float]]] = {
     "first 90%": in_parts(first=0.9),
     "telltale": chosen,
 }
-# What is known of each model: by what to order them, the first first.
+# What is known of each model: by what to order them, in this order.
 ORDERS = ("objective", "search bound", "depth")
 
 

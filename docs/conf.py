@@ -1,4 +1,4 @@
-"""How the documentation site is built: ``make docs``. The built pages load nothing from elsewhere.
+"""How the documentation site is built: ``make docs``. The built pages load nothing from outside.
 
 The commands' pages are what ``--help`` prints, asked for at each build, so that they cannot age.
 """

@@ -97,7 +97,7 @@ def about(name: str, files: Mapping[str, bytes], *, tree: bool) -> Any:
     return {**known, "tags": [], "private": False}
 
 
-def elsewhere(
+def run_with_hub(
     program: str, endpoint: str, home: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own, since the hub's address is read at import."""

@@ -161,7 +161,7 @@ CHANGES = {
     "a scoring of generated text": Change(
         "--scoring is for log-likelihoods", ("--protocol", "text", "--scoring", "loglik")
     ),
-    # The page to see harm elsewhere
+    # The page on which perplexity is measured
     "a text that is not there": Change("No such file", ("--text", "none.txt")),
     "a text that is empty": Change("is empty; give a page", ("--text", "EMPTY")),
     # The model

@@ -11,7 +11,7 @@ import pytest
 
 from telltale.cli.main import main
 from tests import questions, tiny
-from tests.hub import CLOSED, elsewhere
+from tests.hub import CLOSED, run_with_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -358,7 +358,7 @@ def test_a_hub_that_cannot_be_reached_is_told_with_what_to_do(
     tasks = ["hf:org/name", "arc_easy"]
     out = ["--out", str(tmp_path / "study")]
     commands = [["search", str(tiny_folder), task, *out] for task in tasks]
-    done = elsewhere(PROGRAM.replace("{commands!r}", repr(commands)), CLOSED, tmp_path / "hf")
+    done = run_with_hub(PROGRAM.replace("{commands!r}", repr(commands)), CLOSED, tmp_path / "hf")
     assert json.loads(done.stdout) == [2, 2], done.stderr
     own = [line for line in done.stderr.splitlines() if line.startswith("telltale: ")]
     told = [line for line in done.stderr.splitlines() if line not in own]

@@ -19,13 +19,13 @@ from telltale.evidence.cautions import (
     cautions,
     cut_off,
     evaluation_cautions,
-    hurt_elsewhere,
     is_success,
     never_answered,
     remedies_for,
     too_few_held_out,
     unread,
     worse_at_a_guard,
+    worse_perplexity,
 )
 from telltale.evidence.comparison import compare
 from telltale.evidence.result import PathModel
@@ -207,14 +207,14 @@ def test_a_rise_of_perplexity_past_a_quarter_is_told(
     whole: float, shallower: float, rise: str
 ) -> None:
     models = reading(whole, shallower)
-    (told,) = hurt_elsewhere("bsba", models)
+    (told,) = worse_perplexity("bsba", models)
     assert f"{rise} higher than the whole model's" in told
-    assert hurt_elsewhere("baseline", models) == hurt_elsewhere("best", models) == []
+    assert worse_perplexity("baseline", models) == worse_perplexity("best", models) == []
 
 
 @pytest.mark.parametrize("shallower", [12.5, 10.0, 9.0])
 def test_no_smaller_rise_of_perplexity_is_told(shallower: float) -> None:
-    assert hurt_elsewhere("bsba", reading(10.0, shallower)) == []
+    assert worse_perplexity("bsba", reading(10.0, shallower)) == []
 
 
 def claiming(

@@ -131,7 +131,7 @@ def test_eval_agrees_with_the_search_and_writes_every_example(
     assert f"this one {text['perplexity']:.1f} (x{ratio:.2f})" in out
 
 
-def test_eval_of_the_whole_model_has_nothing_to_compare_elsewhere(
+def test_eval_of_the_whole_model_has_no_perplexity_to_compare(
     capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "e.json"

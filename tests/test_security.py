@@ -1,4 +1,4 @@
-"""Nothing that a model or a data file brings is run, followed elsewhere or obeyed by a terminal."""
+"""Nothing that a model or a data file brings is run, followed out of its folder or obeyed."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_a_formula_is_text(
         ("special_tokens_map.json", {"vocab_file": "../vocab.json"}),
     ],
 )
-def test_files_that_point_elsewhere_are_refused(
+def test_files_that_point_out_of_the_folder_are_refused(
     model: Path, file: str, changes: dict[str, Any]
 ) -> None:
     resolve_model(str(model))
@@ -205,13 +205,11 @@ def test_files_that_point_elsewhere_are_refused(
     assert "\n" not in str(refused.value)
 
 
-def test_without_its_own_tokenizer_none_is_taken_from_elsewhere(
-    model: Path, tmp_path: Path
-) -> None:
-    elsewhere = shutil.move(model / "tokenizer.json", tmp_path / "tokenizer.json")
-    settings = {"tokenizer_class": "TokenizersBackend", "vocab_file": str(elsewhere)}
+def test_without_its_own_tokenizer_none_is_taken_from_outside(model: Path, tmp_path: Path) -> None:
+    moved = shutil.move(model / "tokenizer.json", tmp_path / "tokenizer.json")
+    settings = {"tokenizer_class": "TokenizersBackend", "vocab_file": str(moved)}
     (model / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(InputError, match="names a file elsewhere in 'vocab_file'"):
+    with pytest.raises(InputError, match="names a file outside its folder in 'vocab_file'"):
         resolve_model(str(model))
 
 

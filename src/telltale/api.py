@@ -182,7 +182,7 @@ def stability(
 
     from telltale.engine.perplexity import built_in_page
     from telltale.study.opening import open_study
-    from telltale.study.resampling import measure_stability, sizes_for
+    from telltale.study.stability import measure_stability, sizes_for
     from telltale.support.files import write_json
 
     folder, watcher = Path(request.out), request.watcher or Watcher()

@@ -37,7 +37,7 @@ MODULES = {
     "telltale.reading": "telltale.study.reading",
     "telltale.records": "telltale.study.records",
     "telltale.remembering": "telltale.study.measuring",
-    "telltale.resampling": "telltale.study.resampling",
+    "telltale.resampling": "telltale.study.stability",
     "telltale.result": "telltale.evidence.result",
     "telltale.scratch": "telltale.support.scratch",
     "telltale.screen": "telltale.cli.screen",

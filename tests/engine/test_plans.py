@@ -16,7 +16,7 @@ from telltale.engine.choosing import judge
 from telltale.engine.encode import (
     ChoiceSize,
     EncodedExample,
-    Room,
+    InputLimit,
     common_token_prefix,
     encode_choices,
 )
@@ -215,7 +215,7 @@ def test_the_token_prefix_is_common_and_leaves_each_context_a_token(
 
 def encode(one: Example, *, delimiter: str = " ", bos: bool = False) -> EncodedExample:
     task = Task("t", (one,), "", delimiter=delimiter)
-    (found,) = encode_choices(task, [one], tiny.tokenizer(adds_bos=bos), room=Room(None))
+    (found,) = encode_choices(task, [one], tiny.tokenizer(adds_bos=bos), limit=InputLimit(None))
     return found
 
 
@@ -276,9 +276,9 @@ def test_a_choice_after_nothing_comes_after_the_token_that_begins_texts() -> Non
 def test_an_example_longer_than_the_model_is_refused_by_name() -> None:
     one = Example("row 7", "one two three four five", ("yes", "no"), 0)
     task = Task("t", (one,), "")
-    assert encode_choices(task, [one], tiny.tokenizer(), room=Room(500))
+    assert encode_choices(task, [one], tiny.tokenizer(), limit=InputLimit(500))
     with pytest.raises(DataError, match=r"'row 7'.*more than the 3 that this model takes"):
-        encode_choices(task, [one], tiny.tokenizer(), room=Room(3))
+        encode_choices(task, [one], tiny.tokenizer(), limit=InputLimit(3))
 
 
 def test_a_choice_without_tokens_is_refused() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telltale.engine.encode import (
     EncodedExample,
-    Room,
+    InputLimit,
     chat_prompts,
     encode_choices,
     encode_prompts,
@@ -45,8 +45,8 @@ def prompts(*contexts: str) -> list[Example]:
     return [Example(f"row {i}", text, ("yes",), 0) for i, text in enumerate(contexts)]
 
 
-def encoded(context: str, room: Room) -> EncodedExample:
-    (found,) = encode_prompts(TEXT, prompts(context), tiny.tokenizer(), room=room)
+def encoded(context: str, limit: InputLimit) -> EncodedExample:
+    (found,) = encode_prompts(TEXT, prompts(context), tiny.tokenizer(), limit=limit)
     return found
 
 
@@ -60,7 +60,7 @@ def test_a_context_is_kept_whole_or_cut_to_what_there_is_room_for(
     fits = len(context) + after <= longest
     begins = context[0] == first
     try:
-        found = Room(longest, cuts=True).fit("row 1", context, after, first)
+        found = InputLimit(longest, cuts=True).fit("row 1", context, after, first)
     except DataError:
         # No token of the prompt's own would be left.
         assert not fits
@@ -71,7 +71,7 @@ def test_a_context_is_kept_whole_or_cut_to_what_there_is_room_for(
         assert own == tuple(context[len(context) - len(own) :])
         assert found[:begins] == tuple(context[:begins])
         assert own or len(context) == begins
-    assert Room(None).fit("row 1", context, after, first) == tuple(context)
+    assert InputLimit(None).fit("row 1", context, after, first) == tuple(context)
 
 
 @given(CONTEXTS, st.integers(0, 12), st.integers(0, 12), st.sampled_from([None, 0]))
@@ -79,7 +79,7 @@ def test_a_context_that_fits_is_kept_whole(
     context: list[int], after: int, spare: int, first: int | None
 ) -> None:
     longest = len(context) + after + spare
-    assert Room(longest).fit("row 1", context, after, first) == tuple(context)
+    assert InputLimit(longest).fit("row 1", context, after, first) == tuple(context)
 
 
 @given(CONTEXTS, st.integers(0, 12), st.data())
@@ -89,55 +89,58 @@ def test_a_context_that_does_not_fit_is_refused_where_none_is_cut(
     tokens = len(context) + after
     longest = data.draw(st.integers(0, tokens - 1))
     with pytest.raises(DataError, match=f"^row 1: {tokens} tokens are more than"):
-        Room(longest).fit("row 1", context, after, first=None)
+        InputLimit(longest).fit("row 1", context, after, first=None)
 
 
 def test_a_long_prompt_is_refused_or_cut_and_then_says_so() -> None:
     long = "one two three four five six"
     tokens = tiny.tokenizer()(long)["input_ids"]
     enough = len(tokens) + 4  # the last token written is never read
-    whole, cut = encoded(long, Room(enough, cuts=True)), encoded(long, Room(enough - 1, cuts=True))
+    whole, cut = (
+        encoded(long, InputLimit(enough, cuts=True)),
+        encoded(long, InputLimit(enough - 1, cuts=True)),
+    )
     assert (whole.context, whole.is_cut) == (tuple(tokens), False)
     assert (cut.context, cut.is_cut) == (tuple(tokens[1:]), True)
     with pytest.raises(DataError, match=r"example 'row 0': .*cut long prompts with `truncate`"):
-        encoded(long, Room(enough - 1))
+        encoded(long, InputLimit(enough - 1))
     with pytest.raises(DataError, match=r"or lower `max_new_tokens` \(now 5\)$"):
-        encoded(long, Room(4, cuts=True))
+        encoded(long, InputLimit(4, cuts=True))
 
 
 def test_examples_with_choices_are_cut_to_leave_room_for_the_longest() -> None:
     example = Example("row 7", "one two three four five six", ("yes", "no or never"), 0)
     tokenizer = tiny.tokenizer(adds_bos=True)
 
-    def encode(room: Room) -> EncodedExample:
-        return encode_choices(Task("t", (), ""), [example], tokenizer, room=room)[0]
+    def encode(limit: InputLimit) -> EncodedExample:
+        return encode_choices(Task("t", (), ""), [example], tokenizer, limit=limit)[0]
 
-    whole = encode(Room(None))
+    whole = encode(InputLimit(None))
     longest = len(whole.context) + max(map(len, whole.choices)) - 1
-    assert encode(Room(longest)) == whole
-    cut = encode(Room(longest - 2, cuts=True))
+    assert encode(InputLimit(longest)) == whole
+    cut = encode(InputLimit(longest - 2, cuts=True))
     assert cut.is_cut
     assert cut.choices == whole.choices
     assert cut.context == (whole.context[0], *whole.context[3:])  # it begins as texts begin
     with pytest.raises(DataError, match=r"example 'row 7': .* tokens are more than the"):
-        encode(Room(longest - 2))
+        encode(InputLimit(longest - 2))
 
 
 def test_a_plain_prompt_is_tokenized_as_it_is() -> None:
     context = "Question: Is it?\nAnswer: "
     for adds_bos in (False, True):
         tokenizer = tiny.tokenizer(adds_bos=adds_bos)
-        (found,) = encode_prompts(TEXT, prompts(context), tokenizer, room=Room(None))
+        (found,) = encode_prompts(TEXT, prompts(context), tokenizer, limit=InputLimit(None))
         assert found == EncodedExample(tuple(tokenizer(context)["input_ids"]), (), (), 0)
         assert (found.context[0] == 0) == adds_bos
     with pytest.raises(DataError, match="example 'row 0': the prompt has no tokens"):
-        encoded("", Room(None))
+        encoded("", InputLimit(None))
 
 
 @pytest.mark.parametrize("adds_bos", [False, True])
 def test_a_chats_prompt_is_a_users_turn_with_one_beginning(adds_bos: bool) -> None:
     tokenizer = chatting(adds_bos=adds_bos)
-    (found,) = encode_prompts(CHAT, prompts("Is it?"), tokenizer, room=Room(None))
+    (found,) = encode_prompts(CHAT, prompts("Is it?"), tokenizer, limit=InputLimit(None))
     turn = [{"role": "user", "content": "Is it?"}]
     # The library's own way from messages to tokens.
     expected = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)

@@ -1,4 +1,4 @@
-"""Files that contradict each other or make no sense are refused before anything is built."""
+"""Files that contradict each other or are invalid are refused before anything is built."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_headers_tell_what_loading_tells(tiny_folder: Path) -> None:
         ({"eos_token_id": 10**30}, "no setting is as large"),
         ({"configuration_files": ["config.4.0.0.json"]}, "'configuration_files'"),
         ({"transformers_weights": "other.safetensors"}, "'transformers_weights'"),
-        ({"attn_implementation": "org/kernel"}, "code from elsewhere"),
+        ({"attn_implementation": "org/kernel"}, "code from outside its folder"),
         ({"tokenizer_class": "AutoModelForCausalLM"}, "none of transformers' tokenizers"),
     ],
 )
@@ -128,9 +128,9 @@ def header(*tensors: tuple[str, Any]) -> bytes:
         (b"\x02\0\0\0\0\0\0\0[]", "header cannot be read"),
         (b"\x02\0\0\0\0\0\0\0{}", "hold no numbers"),
         (header(("a", {"shape": [2]})), "header cannot be read"),
-        (header(("a", {"shape": "2", "data_offsets": [0, 0]})), "makes no sense"),
-        (header(("a", {"shape": [-2], "data_offsets": [0, 0]})), "makes no sense"),
-        (header(("a", {"shape": [10**18], "data_offsets": [0, 0]})), "makes no sense"),
+        (header(("a", {"shape": "2", "data_offsets": [0, 0]})), "header is invalid"),
+        (header(("a", {"shape": [-2], "data_offsets": [0, 0]})), "header is invalid"),
+        (header(("a", {"shape": [10**18], "data_offsets": [0, 0]})), "header is invalid"),
         (header(("a", {"shape": [2], "data_offsets": [0, 8]})), "cut off"),
     ],
 )

@@ -23,7 +23,7 @@ from telltale.models.load import choose_device, choose_dtype, load_model, load_t
 from telltale.models.source import resolve_model
 from telltale.support.home import cache_dir
 from tests import tiny
-from tests.hub import CLOSED, COMMIT, elsewhere, serving
+from tests.hub import CLOSED, COMMIT, run_with_hub, serving
 
 if TYPE_CHECKING:
     import subprocess
@@ -341,34 +341,36 @@ def hub(tiny_folder: Path) -> Iterator[str]:
         yield endpoint
 
 
-def resolve_elsewhere(given: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
+def resolve_in_another_process(
+    given: str, endpoint: str, home: Path
+) -> subprocess.CompletedProcess[str]:
     """Resolve a hub id in a process of its own."""
     program = PROGRAM.replace("{given!r}", repr(given))
-    return elsewhere(program, endpoint, home, HF_HUB_DISABLE_PROGRESS_BARS="1")
+    return run_with_hub(program, endpoint, home, HF_HUB_DISABLE_PROGRESS_BARS="1")
 
 
 def test_a_hub_model_is_fetched_without_its_pickles_and_with_its_commit(
     hub: str, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    done = resolve_elsewhere("org/tiny", hub, tmp_path)
+    done = resolve_in_another_process("org/tiny", hub, tmp_path)
     assert done.returncode == 0, done.stderr
     name, revision, sha256, files = json.loads(done.stdout)
     assert (name, revision) == ("org/tiny", COMMIT)
     assert sha256 == resolve_model(str(tiny_folder)).sha256
     assert "pytorch_model.bin" not in files
     # With the hub gone, what is in its cache is used.
-    again = resolve_elsewhere("org/tiny", CLOSED, tmp_path)
+    again = resolve_in_another_process("org/tiny", CLOSED, tmp_path)
     assert json.loads(again.stdout)[2] == sha256
 
 
 def test_a_model_that_the_hub_has_not_is_refused(hub: str, tmp_path: Path) -> None:
-    done = resolve_elsewhere("org/other", hub, tmp_path)
+    done = resolve_in_another_process("org/other", hub, tmp_path)
     assert done.returncode == 1
     assert "there is no such model, or it is private" in done.stderr
 
 
 def test_a_hub_that_cannot_be_reached_is_an_input_error(tmp_path: Path) -> None:
-    done = resolve_elsewhere("org/tiny", CLOSED, tmp_path)
+    done = resolve_in_another_process("org/tiny", CLOSED, tmp_path)
     assert done.returncode == 1
     assert "cannot get the model 'org/tiny'" in done.stderr
     assert "\n" not in done.stderr.strip()

@@ -16,7 +16,7 @@ from telltale.tasks.named import NAMED, named_task
 from telltale.tasks.sources import read_split, wheel
 from telltale.tasks.sources.dataset import read_dataset
 from telltale.tasks.sources.reading import UnavailableError, rows_of
-from tests.hub import CLOSED, GATED, elsewhere, serving
+from tests.hub import CLOSED, GATED, run_with_hub, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -478,7 +478,7 @@ def ask(
     endpoint: str, home: Path, calls: list[Any], **environment: str
 ) -> tuple[list[Any], list[str]]:
     program = PROGRAM.replace("{calls!r}", repr(json.dumps(calls)))
-    done = elsewhere(program, endpoint, home, **environment)
+    done = run_with_hub(program, endpoint, home, **environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     results, told = json.loads(done.stdout)

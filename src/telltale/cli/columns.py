@@ -75,7 +75,7 @@ def print_table(
     columns: Sequence[Column],
     out: Console,
     *,
-    elsewhere: str,
+    where: str,
     first: Sequence[str] = (),
     then: Sequence[str] = (),
 ) -> list[str]:
@@ -84,7 +84,7 @@ def print_table(
     Args:
         columns: the table's.
         out: where to.
-        elsewhere: where a reader finds what is left out, such as ``result.json has them``.
+        where: where a reader finds what is left out, such as ``result.json has them``.
         first: the names of columns that are left out, one after the other in this order, before
             anything is broken over lines.
         then: those that are left out after that.
@@ -96,7 +96,7 @@ def print_table(
     out.print(_table(shown, gap, out.width))
     names = [column.name for column in shown]
     if absent := [column.name for column in columns if column.name not in names]:
-        out.print(f"Columns left out: {', '.join(absent)}; {elsewhere}.")
+        out.print(f"Columns left out: {', '.join(absent)}; {where}.")
     return names
 
 

@@ -204,7 +204,7 @@ TextOption = Annotated[
     typer.Option(
         "--text",
         metavar="FILE",
-        help="Plain text on which to see how much a model that lacks layers is hurt elsewhere.  "
+        help="Plain text on which perplexity is measured, before and after layers are removed.  "
         "[default: a page that comes with telltale]",
         show_default=False,
     ),

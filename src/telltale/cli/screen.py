@@ -205,7 +205,7 @@ def summary(document: Mapping[str, Any], held_out_looks: int | None, out: Consol
     for model in _named(facts):
         if model.removed:
             out.print(f"{_label(model)} removes, in this order: {listed(model.removed)}")
-    for line in (_elsewhere(facts), *_texts(facts), *_guards(facts)):
+    for line in (_perplexity(facts), *_texts(facts), *_guards(facts)):
         out.print(line)
     if facts.final is not None:
         out.print(facts.final)
@@ -244,7 +244,7 @@ def _path(facts: Facts, out: Console) -> None:
     names = print_table(
         [_removed(shown), *table(facts, shown)],
         out,
-        elsewhere=files,
+        where=files,
         first=DEPTH,
         then=[name.format(sure=facts.confidence) for name in LEAST],
     )
@@ -330,8 +330,8 @@ def _named(facts: Facts) -> list[Model]:
     return [model for model in facts.models if model.names or not model.removed]
 
 
-def _elsewhere(facts: Facts) -> str:
-    """How the models read ordinary text."""
+def _perplexity(facts: Facts) -> str:
+    """The models' perplexity on ordinary text."""
     parts = [
         f"{_label(model)} {model.perplexity or 0:.1f}"
         + (f" (x{model.perplexity_ratio:.2f})" if model.removed else "")
@@ -416,7 +416,7 @@ def stability_summary(document: dict[str, Any], out: Console) -> None:
             Column("layers removed", removed, ", ", at_least=24, is_text=True),
         ],
         out,
-        elsewhere="stability.json has them",
+        where="stability.json has them",
         then=("claimed", "on the rest"),
     )
     out.print("layers removed: each with the share of the parts whose BEST lacks it.")

@@ -31,7 +31,7 @@ def task_table(tasks: list[NamedTask], out: Console) -> None:
             Column("source", [_short(task.home) for task in tasks], is_text=True),
         ],
         out,
-        elsewhere="telltale tasks NAME has them",
+        where="telltale tasks NAME has them",
         then=("source", "licence", "examples"),
     )
     out.print("telltale tasks NAME --show 3 prints questions as a model sees them.")

@@ -69,7 +69,7 @@ class EncodedExample:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class InputLimit:
     """How many tokens a model takes, where that is known, and whether longer prompts are cut."""
 
     longest: int | None
@@ -110,7 +110,7 @@ class Room:
 
 
 def encode_choices(
-    task: Task, examples: Sequence[Example], tokenizer: Any, *, room: Room
+    task: Task, examples: Sequence[Example], tokenizer: Any, *, limit: InputLimit
 ) -> tuple[EncodedExample, ...]:
     """Tokenize examples with their choices.
 
@@ -118,7 +118,7 @@ def encode_choices(
         task: how they are asked.
         examples: what to tokenize.
         tokenizer: a Hugging Face tokenizer.
-        room: what the model takes.
+        limit: what the model takes.
 
     Raises:
         DataError: an example is longer than that, or a choice has no tokens of its own.
@@ -134,7 +134,7 @@ def encode_choices(
         common = common_start([context for context, _ in mine])
         choices = tuple((*context[len(common) :], *scored) for context, scored in mine)
         after = max(map(len, choices)) - 1
-        fitting = room.fit(where, common, after, tokenizer.bos_token_id)
+        fitting = limit.fit(where, common, after, tokenizer.bos_token_id)
         sizes = tuple(
             ChoiceSize(len(scored), len(choice), len(choice.encode()))
             for (_, scored), choice in zip(mine, example.choices, strict=True)
@@ -188,7 +188,7 @@ def common_start(sequences: Sequence[Text]) -> Text:
 
 
 def encode_prompts(
-    task: Task, examples: Sequence[Example], tokenizer: Any, *, room: Room
+    task: Task, examples: Sequence[Example], tokenizer: Any, *, limit: InputLimit
 ) -> tuple[EncodedExample, ...]:
     """Tokenize prompts that a model is to go on from.
 
@@ -196,7 +196,7 @@ def encode_prompts(
         task: how they are asked; its text is generated.
         examples: what to tokenize.
         tokenizer: a Hugging Face tokenizer.
-        room: what the model takes.
+        limit: what the model takes.
 
     Raises:
         InputError: there is no chat template, or it fails.
@@ -220,7 +220,7 @@ def encode_prompts(
         # The last token written is never read.
         after = task.generation.max_new_tokens - 1
         remedy = f"shorten it, leave it out, or lower `max_new_tokens` (now {after + 1})"
-        fitting = room.fit(where, context_ids, after, tokenizer.bos_token_id, remedy)
+        fitting = limit.fit(where, context_ids, after, tokenizer.bos_token_id, remedy)
         is_cut = len(fitting) < len(context_ids)
         encoded.append(EncodedExample(fitting, (), (), example.answer, is_cut))
     return tuple(encoded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from telltale.engine.encode import (
-    Room,
+    InputLimit,
     chat_prompts,
     common_start,
     encode_choices,
@@ -54,7 +54,7 @@ def previews(task: Task, count: int, tokenizer: Any | None = None) -> list[Previ
         return [_as_text(task, example) for example in examples]
     if task.generation is not None:
         texts = chat_prompts(task, examples, tokenizer) if task.generation.chat else None
-        encoded = encode_prompts(task, examples, tokenizer, room=Room(None))
+        encoded = encode_prompts(task, examples, tokenizer, limit=InputLimit(None))
         return [
             _preview(
                 example,
@@ -66,7 +66,7 @@ def previews(task: Task, count: int, tokenizer: Any | None = None) -> list[Previ
         ]
     found = []
     for example, one in zip(
-        examples, encode_choices(task, examples, tokenizer, room=Room(None)), strict=True
+        examples, encode_choices(task, examples, tokenizer, limit=InputLimit(None)), strict=True
     ):
         lines = tuple(
             Line(

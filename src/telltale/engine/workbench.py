@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from telltale.engine.batches import BLOCK_SIZE, canonical_batches
 from telltale.engine.encode import (
     EncodedExample,
-    Room,
+    InputLimit,
     chat_prompts,
     common_token_prefix,
     encode_choices,
@@ -130,10 +130,10 @@ class Workbench:
     @cached_property
     def encoded(self) -> tuple[EncodedExample, ...]:
         """The examples as tokens."""
-        room = Room(self.facts.longest_input, self.cuts)
+        limit = InputLimit(self.facts.longest_input, self.cuts)
         if self.task.generation is not None:
-            return encode_prompts(self.task, self.examples, self.tokenizer, room=room)
-        return encode_choices(self.task, self.examples, self.tokenizer, room=room)
+            return encode_prompts(self.task, self.examples, self.tokenizer, limit=limit)
+        return encode_choices(self.task, self.examples, self.tokenizer, limit=limit)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from telltale.paths import LayerPath
     from telltale.tasks import Example, Task
 
-WORST_RISE = 0.25  # of perplexity on ordinary text, above which a model is called hurt elsewhere
+WORST_RISE = 0.25  # of perplexity on ordinary text, above which a caution is given
 # The share of answers that change between the whole model and one that lacks so many layers:
 # medians over the eight pairs of a model and a task of benchmarks/objectives.py.
 USUAL_CHANGE = {1: 0.20, 4: 0.33}
@@ -124,7 +124,7 @@ def cautions(
         *(line for name in names for line in unread(name, outcomes[name], remedies)),
         *(line for name in names for line in cut_off(name, outcomes[name], remedies)),
         *([cut_prompts(truncated)] if truncated else []),
-        *(line for name in names for line in hurt_elsewhere(name, models)),
+        *(line for name in names for line in worse_perplexity(name, models)),
         *(line for name in names for line in worse_at_a_guard(name, models)),
         *final_of_another(models, final),
         *absences,
@@ -284,8 +284,8 @@ def cut_prompts(truncated: int) -> str:
     return f"{words} longer than the model takes and lost {its} beginning"
 
 
-def hurt_elsewhere(name: str, models: Mapping[str, PathModel]) -> list[str]:
-    """Whether a shallower model reads ordinary text much worse."""
+def worse_perplexity(name: str, models: Mapping[str, PathModel]) -> list[str]:
+    """Whether a shallower model has a much higher perplexity on ordinary text."""
     rise = models[name].perplexity / models["baseline"].perplexity - 1
     if not rise > WORST_RISE:
         return []

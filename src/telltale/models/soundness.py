@@ -1,9 +1,9 @@
 """Checks of a model folder's files before anything is built from them.
 
-A configuration is a stranger's. One number too many in it and building the model takes all memory,
-or for ever; one wrong and the model gives nonsense; one name and the library fetches something from
-elsewhere. All of that can be seen in ``config.json``, the tokenizer's settings and the headers of
-the weights. Only these are read: nothing is run, nothing of a claimed size is made.
+A configuration is not trusted. A number too large in it makes building the model take all memory or
+not end; a wrong one makes the model wrong; a name can make the library fetch code or files of
+others. All of that shows in ``config.json``, the tokenizer's settings and the headers of the
+weights. Only these are read: nothing is run, nothing of a claimed size is allocated.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _read_header(file: Path, name: str) -> Iterator[tuple[str, int]]:
     for tensor, shape, end in tensors:
         numbers = [*shape, end] if isinstance(shape, list) else [None]
         if not all(isinstance(n, int) and 0 <= n <= most for n in numbers):
-            raise _damaged(file, name, "its header makes no sense")
+            raise _damaged(file, name, "its header is invalid")
         if end > size - 8 - length:
             raise _damaged(file, name, "it is cut off")
         yield tensor, math.prod(shape)
@@ -129,7 +129,7 @@ def _is_index(part: str) -> bool:
     return part.isascii() and part.isdecimal() and len(part) < 9
 
 
-# What points elsewhere
+# What points out of the folder
 
 
 def _check_pointers(folder: Path, config: dict[str, Any], name: str, *, trusts_code: bool) -> None:
@@ -144,7 +144,7 @@ def _check_pointers(folder: Path, config: dict[str, Any], name: str, *, trusts_c
         for key, value in found.items():
             if key.endswith("_implementation") and any("/" in text for text in _texts(value)):
                 raise InputError(
-                    f"{CONFIG_FILE} of {name} wants code from elsewhere in {key!r}: "
+                    f"{CONFIG_FILE} of {name} takes code from outside its folder in {key!r}: "
                     f"{_shown(value)}; remove {key!r}"
                 )
     settings = [(CONFIG_FILE, config)]
@@ -188,12 +188,12 @@ def _check_files_named(folder: Path, file: str, found: dict[str, Any], name: str
             continue
         if key == "gguf_file" or not all(map(_is_plain_name, _texts(value))):
             raise InputError(
-                f"{file} of {name} names a file elsewhere in {key!r}: {_shown(value)}; put the "
-                f"file into the model's folder and remove {key!r}"
+                f"{file} of {name} names a file outside its folder in {key!r}: {_shown(value)}; "
+                f"put the file into the model's folder and remove {key!r}"
             )
     if not all(map(_is_plain_name, _texts(found.get("fast_tokenizer_files")))):
         raise InputError(
-            f"{file} of {name} names a file elsewhere in 'fast_tokenizer_files'; remove it"
+            f"{file} of {name} names a file outside its folder in 'fast_tokenizer_files'; remove it"
         )
 
 

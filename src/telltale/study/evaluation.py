@@ -81,7 +81,7 @@ def evaluate_task(
             ),
             *unable(absences),
         ],
-        **_elsewhere(bench, page or built_in_page(), path, watcher),
+        **_perplexity(bench, page or built_in_page(), path, watcher),
         "examples": [
             _example_document(example, outcome)
             for example, outcome in zip(examples, outcomes, strict=True)
@@ -89,7 +89,7 @@ def evaluate_task(
     }
 
 
-def _elsewhere(bench: Workbench, page: Page, path: LayerPath, watcher: Watcher) -> dict[str, Any]:
+def _perplexity(bench: Workbench, page: Page, path: LayerPath, watcher: Watcher) -> dict[str, Any]:
     """Perplexity on ordinary text beside the whole model's, where layers are left out."""
     whole = LayerPath.whole(path.total)
     if path == whole:

@@ -90,7 +90,7 @@ def python_scorer(given: str | Callable[..., Any]) -> PythonScorer:
 
     Args:
         given: ``FILE.py:NAME``, ``MODULE:NAME``, or the function itself, whose source must be in a
-            file. What a function takes from elsewhere, values it was made with and other modules,
+            file. What a function takes from outside, values it was made with and other modules,
             is not part of its identity.
 
     Raises:

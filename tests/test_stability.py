@@ -15,7 +15,7 @@ from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
 from telltale.searches import GreedyRemoval
 from telltale.study.reading import read_study
-from telltale.study.resampling import Part, of_size, parts_of, said, searched, sizes_for
+from telltale.study.stability import Part, of_size, parts_of, said, searched, sizes_for
 from telltale.watcher import Watcher
 from tests.searches.oracle import best_and_bsba, removal_order
 from tests.studies import PAGE
