@@ -179,6 +179,21 @@ def test_rounds_go_on_from_states_with_their_keys_and_values() -> None:
         assert found == alone
 
 
+def test_writing_that_is_left_at_any_time_begins_again_alike() -> None:
+    encoded = prompts(6, seed=4)
+    batches = batches_of(encoded, 100)
+    paths = [WHOLE, *(WHOLE.without(layer) for layer in WHOLE.kept)]
+    expected = outcomes_by_path(engine_for("llama", encoded)(paths, batches))
+    engine = engine_for("llama", encoded)
+    for count in range(1, len(paths) * len(batches), 3):
+        left = engine(paths, batches)
+        found = outcomes_by_path(next(left) for _ in range(count))
+        left.close()  # type: ignore[attr-defined]
+        for path, outcomes in found.items():
+            assert outcomes.items() <= expected[path].items()
+    assert outcomes_by_path(engine(paths, batches)) == expected
+
+
 def test_a_stop_string_ends_a_text_before_it_even_across_tokens() -> None:
     encoded = prompts(8, seed=5)
     (first,) = batches_of(encoded, 10_000)

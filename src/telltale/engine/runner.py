@@ -1,8 +1,8 @@
-"""Whatever touches a loaded model: a runner has one, and makes the engines that measure on it.
+"""Runners: whoever has a loaded model, and makes the engines that measure on it.
 
-A `ModelRunner` is the seam at which a model may live in another process or on another machine.
-What goes in and out of it are plain values that can be pickled; `LocalRunner` is the default, a
-model in this process. Knows no tasks and no studies.
+All that touches a loaded model goes through a `ModelRunner`, so that the model may be in another
+process: what goes in and comes out are values that can be pickled. `LocalRunner`, the default, has
+the model in this process. Knows no tasks and no studies.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class ModelRunner(Protocol):
     Raises:
         InputError: the files cannot be read as a model.
         UnsupportedModelError: the architecture cannot be driven.
-        MeasurementError: measuring failed, or there is no runner any more.
+        MeasurementError: measuring failed, or the process that has the model has ended.
     """
 
     @property

@@ -78,7 +78,7 @@ class Workbench:
     runner: ModelRunner = field(default=None, compare=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        if not self.runner:
+        if not self.runner:  # whose default depends on other fields
             runner = LocalRunner(self.source, self.device_name, self.dtype_name)
             object.__setattr__(self, "runner", runner)
 
