@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.selftest import Absence
-from telltale.measure import BatchTooLargeError, Measurement, Shifted, outcomes_by_path
+from telltale.measure import (
+    BatchTooLargeError,
+    Measurement,
+    Shifted,
+    closing,
+    outcomes_by_path,
+)
 from telltale.objectives import values_by
 from telltale.study.plan import Plan
 from telltale.study.records import ALONE, StoredExample
@@ -83,11 +89,12 @@ class Remembering:
         if is_counted:
             self.records.begin()
         try:
-            for found in self.measure(paths, batches):
-                of_alone = 0 if self.alone is None else self.alone(found)
-                self.records.keep(found, self.variant, counted=is_counted, alone=of_alone)
-                self.watcher.measured(found, remembered=False)
-                yield found
+            with closing(self.measure(paths, batches)) as measurements:
+                for found in measurements:
+                    of_alone = 0 if self.alone is None else self.alone(found)
+                    self.records.keep(found, self.variant, counted=is_counted, alone=of_alone)
+                    self.watcher.measured(found, remembered=False)
+                    yield found
         except GeneratorExit:  # the caller leaves: the next one is not begun
             if is_counted:
                 self.records.end()
