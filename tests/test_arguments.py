@@ -154,7 +154,7 @@ def test_one_text_alone_is_one_and_not_as_many_as_it_has_letters(tmp_path: Path)
     task = telltale.load_task("capitals", **given)  # type: ignore[arg-type]
     assert task.generation is not None
     assert task.generation.stop == ("END",)
-    with pytest.raises(InputError, match=r"^no `track` 'mine'; give trackio"):
+    with pytest.raises(InputError, match=r"^`track` must be trackio, .*, got 'mine'"):
         telltale.search("m", "capitals", out=tmp_path / "s", track="mine")
 
 
@@ -175,9 +175,17 @@ def test_a_parameter_that_is_not_there_is_pythons_own_error(name: str) -> None:
 
 
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "a small set": ("search", {"limit": 5}, "`limit` 5 is too small to choose layers by"),
-    "confidence in percent": ("search", {"confidence": 95}, "`confidence` 95 makes no sense"),
-    "a tolerance": ("search", {"tolerance": float("nan")}, "`tolerance` nan makes no sense"),
+    "a small set": ("search", {"limit": 5}, "`limit` must be at least 20, got 5"),
+    "confidence in percent": (
+        "search",
+        {"confidence": 95},
+        "`confidence` must be in [0.5, 1), got 95",
+    ),
+    "a tolerance": (
+        "search",
+        {"tolerance": float("nan")},
+        "`tolerance` must be in [0, 1], got nan",
+    ),
     "the published method": (
         "search",
         {"paper": True, "objective": "margin"},
@@ -189,11 +197,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"guards": {"boolean_expressions": 2}},
         "`guards` boolean_expressions:2 ",
     ),
-    "no example": ("evaluate", {"limit": 0}, "`limit` 0 leaves no examples"),
-    "no part": ("stability", {"resamples": 1}, "`resamples` 1 shows no difference"),
-    "no question": ("preview", {"count": 0}, "`count` 0 shows nothing"),
-    "no shots": ("load_task", {"shots": -1}, "`shots` -1 is not a number of examples"),
-    "no tokens": ("load_task", {"max_new_tokens": 0}, "`max_new_tokens` 0 leaves no room"),
+    "no example": ("evaluate", {"limit": 0}, "`limit` must be at least 1, got 0"),
+    "no part": ("stability", {"resamples": 1}, "`resamples` must be at least 2, got 1"),
+    "no question": ("preview", {"count": 0}, "`count` must be at least 1, got 0"),
+    "no shots": ("load_task", {"shots": -1}, "`shots` must be at least 0, got -1"),
+    "no tokens": ("load_task", {"max_new_tokens": 0}, "`max_new_tokens` must be at least 1, got 0"),
     "two tasks": ("load_task", {"data": "x.csv"}, "give either a task's name or `data` FILE"),
 }
 

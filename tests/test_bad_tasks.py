@@ -289,8 +289,8 @@ def test_other_commands_say_the_same(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("arc_easy", "--show", "0"), "--show 0 shows nothing; give 1 or more"),
-        (("arc_easy", "--show", "-1"), "--show -1 shows nothing"),
+        (("arc_easy", "--show", "0"), "--show must be at least 1, got 0"),
+        (("arc_easy", "--show", "-1"), "--show must be at least 1, got -1"),
         (("arc_easy", "--show", "x"), "'--show'"),
         (("--show", "1"), "give either a task's name or --data"),
         (("arc",), "no task is named 'arc'"),

@@ -138,10 +138,14 @@ def test_whatever_changes_an_outcome_changes_the_settings() -> None:
     [
         ({"protocol": "text"}, {"protocol": "talk"}, "'talk'; give loglik or chat or text"),
         ({"scoring": "loglik"}, {"scoring": "best"}, "'best'; give loglik or loglik-per-token"),
-        ({"extract": "letter"}, {"extract": "first"}, "no `extract` 'first'"),
+        ({"extract": "letter"}, {"extract": "first"}, "`extract` must be .*, got 'first'"),
         ({"extract": "regex:a"}, {"extract": "regex:("}, "not a regular expression"),
-        ({"max_new_tokens": 1}, {"max_new_tokens": 0}, "`max_new_tokens` 0 leaves no room"),
-        ({"stop": ("a",)}, {"stop": ("a", "")}, "`stop` '' would end every text"),
+        (
+            {"max_new_tokens": 1},
+            {"max_new_tokens": 0},
+            "`max_new_tokens` must be at least 1, got 0",
+        ),
+        ({"stop": ("a",)}, {"stop": ("a", "")}, "`stop` must be some text"),
     ],
 )
 def test_nonsense_is_refused_before_any_row_is_read(
