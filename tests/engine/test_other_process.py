@@ -13,6 +13,7 @@ import torch
 
 import telltale
 from telltale import LayerPath
+from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.perplexity import Page, perplexities
 from telltale.engine.runner import LocalRunner
 from telltale.engine.speed import tokens_per_second
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
+    from telltale.engine.layer_scores import LayerScore
     from telltale.engine.runner import Job, ModelFacts, Trial
     from telltale.engine.selftest import Absence
     from telltale.engine.shared import Capabilities
@@ -118,6 +120,11 @@ class OtherProcess:
     def capabilities(self, trial: Trial) -> tuple[Capabilities, list[Absence]]:
         return self.ask("capabilities", trial)  # type: ignore[no-any-return]
 
+    def layer_scores(
+        self, job: Job, batches: Sequence[Batch], scores: Sequence[LayerScore]
+    ) -> dict[str, tuple[float, ...]]:
+        return self.ask("layer_scores", job, list(batches), list(scores))  # type: ignore[no-any-return]
+
     def engine(self, job: Job) -> Measure:
         number = self.ask("engine", job)
 
@@ -177,6 +184,8 @@ def test_a_model_in_another_process_gives_the_same_byte_for_byte(
     assert [pack_outcomes(m.outcomes) for m in theirs] == [pack_outcomes(m.outcomes) for m in ours]
     page = Page("page", PAGE.read_text(encoding="utf-8"))
     assert perplexities(there, page, PATHS) == perplexities(here, page, PATHS)
+    scores = list(LAYER_SCORES.values())
+    assert there.layer_scores(scores, batches) == here.layer_scores(scores, batches)
     speeds = tokens_per_second(there, PATHS[:2], there.timed_part(batches[0]), repeats=1)
     assert all(speed > 0 for speed in speeds.values())
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from telltale.engine.choosing import Choosing
 from telltale.engine.generating import Generating
+from telltale.engine.layer_scores import layer_scores
 from telltale.engine.selftest import EVERYTHING, PLAIN, Absence, find_capabilities
 from telltale.engine.shared import SharedEngine
 from telltale.engine.store import StateStore
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from telltale.engine.encode import EncodedExample, Tokens
+    from telltale.engine.layer_scores import LayerScore
     from telltale.engine.shared import Capabilities, Reader
     from telltale.measure import Batch, Measure, Measurement
     from telltale.models.layered import LayeredModel
@@ -125,6 +127,15 @@ class ModelRunner(Protocol):
         """What measures the job's examples, by their position."""
         ...
 
+    def layer_scores(
+        self, job: Job, batches: Sequence[Batch], scores: Sequence[LayerScore]
+    ) -> dict[str, tuple[float, ...]]:
+        """Each score's numbers on a job's examples, one a layer, by its name.
+
+        See `telltale.engine.layer_scores`. The examples have choices, and nothing is shared.
+        """
+        ...
+
 
 class LocalRunner:
     """A model in this process.
@@ -191,6 +202,12 @@ class LocalRunner:
             return self._engine(job, StateStore(0))(paths, batches)
 
         return afresh
+
+    def layer_scores(
+        self, job: Job, batches: Sequence[Batch], scores: Sequence[LayerScore]
+    ) -> dict[str, tuple[float, ...]]:
+        """See `ModelRunner`."""
+        return layer_scores(self.model, job.examples, batches, scores)
 
     def _engine(self, job: Job, store: StateStore | None = None) -> SharedEngine:
         return SharedEngine(

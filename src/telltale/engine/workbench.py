@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from telltale.engine.encode import Tokens
+    from telltale.engine.layer_scores import LayerScore
     from telltale.engine.runner import ModelFacts, ModelRunner
     from telltale.engine.selftest import Absence
     from telltale.measure import Measure, Outcome
@@ -220,6 +221,19 @@ class Workbench:
             measure = WithReferences(measure, references)
         scorer = self.task.scorer
         return measure if scorer is None else Judged(measure, self.examples, scorer)
+
+    def layer_scores(
+        self, scores: Sequence[LayerScore], batches: Sequence[Batch]
+    ) -> dict[str, tuple[float, ...]]:
+        """Each score's numbers on some examples, one a layer of the whole model, by its name.
+
+        Where text is generated, the right answer is taken as its reference gives it.
+
+        Raises:
+            BatchTooLargeError: a single example does not fit in memory.
+        """
+        examples = self.encoded if self.task.generation is None else self._encoded_references
+        return self.runner.layer_scores(Job(examples, Scoring.LOGLIK), batches, scores)
 
     @cached_property
     def _encoded_references(self) -> tuple[EncodedExample, ...]:

@@ -199,7 +199,6 @@ class LayeredModel:
         gone = {id(p) for layer in path.removed for p in self.layers[layer].parameters()}
         return sum(p.numel() for p in self.model.parameters() if id(p) not in gone)
 
-    @torch.inference_mode()
     def prepare(
         self,
         input_ids: Tensor,
@@ -207,6 +206,7 @@ class LayeredModel:
         position_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         cache: LayerCache | None = None,
+        differentiable: bool = False,
     ) -> Prepared:
         """Embed tokens, and record what the model would pass to each layer.
 
@@ -217,6 +217,7 @@ class LayeredModel:
             attention_mask: (rows, 1, tokens, cached and tokens), added to the attention scores,
                 where attention is not simply causal.
             cache: the tokens before these; layers that are run add to it.
+            differentiable: whether `gradient_before` will be asked for, which costs memory.
         """
         seen: list[tuple[Tensor, LayerCall]] = []
 
@@ -238,6 +239,8 @@ class LayeredModel:
         if cache is not None:
             extra |= self._given(cache)
         with (
+            # What is made in inference mode can be part of no gradient.
+            torch.no_grad() if differentiable else torch.inference_mode(),
             replaced_forwards(self.layers, [recorder(i) for i in range(self.depth)]),
             suppress(_Recorded),
         ):
@@ -247,6 +250,9 @@ class LayeredModel:
     @torch.inference_mode()
     def run_layer(self, layer: int, hidden: Tensor, prepared: Prepared) -> Tensor:
         """One layer's output, (rows, tokens, width), for an input of the same shape."""
+        return self._run_layer(layer, hidden, prepared)
+
+    def _run_layer(self, layer: int, hidden: Tensor, prepared: Prepared) -> Tensor:
         call = prepared.calls[layer]
         if prepared.cache is not None:
             prepared.cache.layer = layer
@@ -260,6 +266,37 @@ class LayeredModel:
         for layer in path.kept:
             hidden = self.run_layer(layer, hidden, prepared)
         return hidden
+
+    def gradient_before(
+        self, layer: int, hidden: Tensor, gradient: Tensor, prepared: Prepared
+    ) -> Tensor:
+        """The gradient with respect to a layer's input, from that with respect to its output.
+
+        No parameter is given a gradient.
+
+        Args:
+            layer: the layer.
+            hidden: its input, (rows, tokens, width).
+            gradient: with respect to its output, of the same shape.
+            prepared: made to be differentiable.
+        """
+        with torch.enable_grad():
+            entering = hidden.clone().requires_grad_()
+            leaving = self._run_layer(layer, entering, prepared)
+            (found,) = torch.autograd.grad(leaving, entering, gradient)
+        return found
+
+    def gradient_before_end(self, hidden: Tensor, value: Callable[[Tensor], Tensor]) -> Tensor:
+        """The gradient with respect to the last layer's output of a value of the logits.
+
+        Args:
+            hidden: the state after the last layer at any positions, (positions, width).
+            value: a number made of their logits, (positions, vocabulary).
+        """
+        with torch.enable_grad():
+            entering = hidden.clone().requires_grad_()
+            (found,) = torch.autograd.grad(value(self._logits(entering)), entering)
+        return found
 
     @torch.inference_mode()
     def next_logits(
@@ -309,7 +346,9 @@ class LayeredModel:
             hidden: the state after the last layer at any positions, (positions, width). A model's
                 end (norm, head, caps) works on each position alone.
         """
+        return self._logits(hidden)
 
+    def _logits(self, hidden: Tensor) -> Tensor:
         def skip(index: int) -> Callable[..., Any]:
             return lambda *_, **__: self._as_output(index, hidden[:, None])
 
@@ -329,7 +368,6 @@ class LayeredModel:
             )
         return {self._cache_name: cache}
 
-    @torch.inference_mode()
     def _own_forward(self, input_ids: Tensor, **extra: Any) -> Any:
         return self.model(input_ids=input_ids, use_cache=False, **extra)
 
@@ -369,6 +407,7 @@ class LayeredModel:
                 f"difference of {difference:.1e}); this architecture is not supported"
             )
 
+    @torch.inference_mode()
     def _own_logits(self, tokens: Tensor) -> Tensor:
         """The model's own logits, (tokens, vocabulary), seeing that each layer is run as it must.
 

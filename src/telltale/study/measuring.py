@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.selftest import Absence
 from telltale.measure import BatchTooLargeError, Measurement, Shifted, outcomes_by_path
 from telltale.objectives import values_by
@@ -217,7 +218,22 @@ class Measuring:
         return settings.bound(
             values_by(settings.objective, self.question.task.scoring, self.question.right),
             lambda path: all(admits(path) for admits in each),
+            self.layer_scores(settings, plan),
         )
+
+    def layer_scores(self, settings: Settings, plan: Plan) -> dict[str, Sequence[float]]:
+        """The scores of layers that the search goes by; made on the search set once, and kept."""
+        wanted = {
+            score.name: score
+            for one in settings.search.needs
+            for score in [LAYER_SCORES[one] if isinstance(one, str) else one]
+        }
+        known = self._records.fact("layer_scores") or {}
+        missing = [score for name, score in wanted.items() if name not in known]
+        if missing:
+            known |= self.bench.layer_scores(missing, plan.batches[SEARCH])
+            self._records.set_facts({"layer_scores": known})
+        return {name: known[name] for name in wanted}
 
     def _bench_of(self, role: Role) -> tuple[Workbench, int]:
         """What measures a set, and where among the study's examples its own begin."""

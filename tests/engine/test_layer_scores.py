@@ -1,0 +1,253 @@
+"""Scores of layers are what a direct computation through transformers gives, for every family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import telltale
+from telltale.engine.layer_scores import LAYER_SCORES, Observation, layer_scores, observations
+from telltale.engine.workbench import Workbench
+from telltale.errors import InputError, MeasurementError
+from telltale.measure import Batch, BatchTooLargeError
+from telltale.models.layered import LayeredModel
+from telltale.models.source import resolve_model
+from tests import tiny
+from tests.encoded import example
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+# Uneven, with choices of one token and of several, of which the last two are scored.
+ENCODED = [
+    example((5, 9, 7, 21, 40, 3), ((11, 12, 13), (14,)), 0),
+    example((5, 9, 8, 2, 77, 33, 60, 61, 62, 63, 64, 65), ((31, 32, 33), (16, 17)), 1),
+    example((4, 250, 17), ((21, 22, 23, 24), (25, 26)), 0, scored=[2, 2]),
+    example((101, 102, 103, 104, 105, 106, 107), ((41,), (42,), (43,)), 2),
+]
+BATCHES = [Batch((0, 2, 1)), Batch((3,))]
+INFLUENCE, GRADIENT = LAYER_SCORES["block-influence"], LAYER_SCORES["gradient"]
+
+
+def texts(encoded: Sequence[Any]) -> list[tuple[int, ...]]:
+    """What is read: each example's context with each distinct branch."""
+    return [(*one.context, *branch) for one in encoded for branch in one.branches]
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_block_influence_is_that_of_the_librarys_own_hidden_states(family: str) -> None:
+    model = tiny.build(family)
+    last: list[Any] = []  # the library gives the last state after the norm, and this is before it
+    layer = LayeredModel(model).layers[-1]
+    hook = layer.register_forward_hook(lambda *given: last.append(given[2]))
+    cosines: list[list[float]] = [[] for _ in range(6)]
+    for text in texts(ENCODED):
+        with torch.inference_mode():
+            found = model(torch.tensor([text]), output_hidden_states=True, use_cache=False)
+        end = last[-1][0] if isinstance(last[-1], tuple) else last[-1]
+        states = [*found.hidden_states[:-1], end]
+        for of_layer, (before, after) in zip(cosines, pairwise(states), strict=True):
+            inner = (before * after).sum(-1) / (before.norm(dim=-1) * after.norm(dim=-1))
+            of_layer += inner.flatten().tolist()
+    hook.remove()
+    expected = [1 - sum(of_layer) / len(of_layer) for of_layer in cosines]
+    scores = layer_scores(tiny.layered(family), ENCODED, BATCHES, [INFLUENCE])
+    assert scores["block-influence"] == pytest.approx(expected, abs=1e-5)
+
+
+def mean_loglik(model: Any, layer: int, gate: float) -> float:
+    """The right answers', by the library's forward, with a layer's step taken by ``gate`` only."""
+
+    def gated(_: Any, given: Any, options: Any, output: Any) -> Any:
+        before = given[0] if given else options["hidden_states"]
+        after = output[0] if isinstance(output, tuple) else output
+        step = before + gate * (after - before)
+        return (step, *output[1:]) if isinstance(output, tuple) else step
+
+    hook = LayeredModel(model).layers[layer].register_forward_hook(gated, with_kwargs=True)
+    total = 0.0
+    for one in ENCODED:
+        right, scored = one.choices[one.answer], one.sizes[one.answer].tokens
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*one.context, *right[:-1]]]), use_cache=False).logits[0]
+        logliks = logits.double().log_softmax(-1)[-scored:, list(right[-scored:])].diagonal()
+        total += float(logliks.sum())
+    hook.remove()
+    return total / len(ENCODED)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_gradient_score_is_the_slope_of_the_fall_as_a_layer_is_gated(family: str) -> None:
+    """By central differences of fourth order, by steps that float32 still tells apart."""
+    # Where a token changes its experts the fall jumps, and has no slope: so all of them are asked.
+    changes = {"num_experts_per_tok": 3} if family == "mixtral" else {}
+    model = tiny.build(family, **changes)
+    scores = layer_scores(LayeredModel(model), ENCODED, BATCHES, [GRADIENT])["gradient"]
+    step = 0.02
+    slopes = []
+    for layer in range(6):
+        near, far = (
+            mean_loglik(model, layer, 1 + by) - mean_loglik(model, layer, 1 - by)
+            for by in (step, 2 * step)
+        )
+        slopes.append((8 * near - far) / (12 * step))
+    assert scores == pytest.approx(slopes, rel=1e-3, abs=2e-4)
+    assert max(map(abs, slopes)) > 0.01
+
+
+def test_without_a_layer_that_hardly_does_anything_the_fall_is_the_score() -> None:
+    """The sign and the size, on a layer whose step is made a thousandth."""
+    model = tiny.build("llama").double()
+    with torch.no_grad():
+        for part in (model.model.layers[2].self_attn.o_proj, model.model.layers[2].mlp.down_proj):
+            part.weight.mul_(1e-3)
+    fall = mean_loglik(model, 2, 1.0) - mean_loglik(model, 2, 0.0)
+    score = layer_scores(LayeredModel(model), ENCODED, BATCHES, [GRADIENT])["gradient"][2]
+    assert abs(fall) > 1e-5
+    assert score == pytest.approx(fall, rel=0.02)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "mixtral", "gpt2", "falcon-alibi"])
+def test_scores_do_not_depend_on_how_examples_are_batched(family: str) -> None:
+    model, scores = tiny.layered(family), list(LAYER_SCORES.values())
+    expected = layer_scores(model, ENCODED, BATCHES, scores)
+    for batches in ([Batch((3, 2, 1, 0))], [Batch((i,)) for i in range(4)]):
+        found = layer_scores(model, ENCODED, batches, scores)
+        assert found.keys() == expected.keys() == LAYER_SCORES.keys()
+        for name, values in expected.items():
+            assert found[name] == pytest.approx(values, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_model_is_as_it_was_after_its_layers_were_scored(family: str) -> None:
+    inner = tiny.build(family)
+    weights = {name: value.clone() for name, value in inner.state_dict().items()}
+    wanted = [p.requires_grad for p in inner.parameters()]
+    model = LayeredModel(inner)
+    tokens = torch.arange(30)[None]
+    logits = model.logits(model.run_path(model.whole, model.prepare(tokens))[0])
+    layer_scores(model, ENCODED, BATCHES, list(LAYER_SCORES.values()))
+    after = inner.state_dict()
+    assert after.keys() == weights.keys()
+    assert all(torch.equal(after[name], value) for name, value in weights.items())
+    assert [p.requires_grad for p in inner.parameters()] == wanted
+    assert all(p.grad is None for p in inner.parameters())
+    assert not any("forward" in layer.__dict__ for layer in model.layers)
+    again = model.logits(model.run_path(model.whole, model.prepare(tokens))[0])
+    assert torch.equal(again, logits)
+
+
+def test_an_observation_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = 0
+    prepare = LayeredModel.prepare
+
+    def counted(self: LayeredModel, *given: Any, **options: Any) -> Any:
+        nonlocal prepared
+        prepared += 1
+        return prepare(self, *given, **options)
+
+    monkeypatch.setattr(LayeredModel, "prepare", counted)
+    seen = observations(tiny.layered("llama"), ENCODED, BATCHES, with_gradients=True)
+    assert prepared == 0
+    for count, one in enumerate(seen, start=1):
+        assert prepared == count
+        assert one.gradients is not None
+        shape = (len(one.layout.rows), one.layout.length, 32)
+        assert {state.shape for state in (*one.states, *one.gradients)} == {shape}
+        assert (len(one.states), len(one.gradients)) == (7, 7)
+        assert [int(n) for n in one.real.sum(-1)] == [len(row.tokens) for row in one.layout.rows]
+        assert all(bool((gradient[~one.real] == 0).all()) for gradient in one.gradients)
+    (plain,) = observations(tiny.layered("llama"), ENCODED, BATCHES[:1], with_gradients=False)
+    assert plain.gradients is None
+
+
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.layered("llama")
+    expected = layer_scores(model, ENCODED, BATCHES, [GRADIENT])["gradient"]
+    gradient_before, most = LayeredModel.gradient_before, 3
+
+    def small(self: LayeredModel, layer: int, hidden: Any, *rest: Any) -> Any:
+        if hidden.shape[0] > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return gradient_before(self, layer, hidden, *rest)
+
+    monkeypatch.setattr(LayeredModel, "gradient_before", small)
+    found = layer_scores(model, ENCODED, BATCHES, [GRADIENT])["gradient"]
+    assert found == pytest.approx(expected, abs=1e-5)
+    most = 1
+    with pytest.raises(BatchTooLargeError, match="a batch of 1 examples did not fit") as caught:
+        layer_scores(model, ENCODED, BATCHES, [GRADIENT])
+    assert caught.value.batch == Batch((2,))
+
+
+@dataclass(frozen=True)
+class StepLength:
+    """A score of the test's own: how long a layer's step is beside its input."""
+
+    name: str = "step-length"
+    needs_gradients: bool = False
+
+    def __call__(self, observations: Iterable[Observation]) -> Sequence[float]:
+        ratios = [
+            [
+                float(((after - before).norm(dim=-1) / before.norm(dim=-1))[one.real].mean())
+                for before, after in pairwise(one.states)
+            ]
+            for one in observations
+        ]
+        return [sum(of_layer) / len(of_layer) for of_layer in zip(*ratios, strict=True)]
+
+
+@pytest.mark.parametrize("writes", [{}, {"protocol": "text", "max_new_tokens": 6}])
+def test_a_score_of_ones_own_is_given_what_the_others_are(
+    tiny_folder: Path, writes: dict[str, Any]
+) -> None:
+    task = telltale.load_task("capitals", **writes)
+    source = resolve_model(str(tiny_folder))
+    bench = Workbench(source, task, task.examples[:12], "cpu", "float32")
+    scores = [*LAYER_SCORES.values(), StepLength()]
+    found = bench.layer_scores(scores, bench.batches(range(12)))
+    assert list(found) == ["block-influence", "gradient", "step-length"]
+    assert all(len(values) == bench.depth for values in found.values())
+    assert all(value > 0 for value in found["step-length"])
+
+
+@dataclass(frozen=True)
+class Constant:
+    values: tuple[float, ...]
+    name: str = "constant"
+    needs_gradients: bool = False
+
+    def __call__(self, observations: Iterable[Observation]) -> Sequence[float]:
+        return self.values
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ((1.0,) * 5, InputError, "gave 5 numbers for 6 layers"),
+        ((1.0, float("nan")) * 3, MeasurementError, "gave a number that is not finite"),
+    ],
+)
+def test_a_score_gives_a_finite_number_a_layer(
+    values: tuple[float, ...], error: type[Exception], message: str
+) -> None:
+    model = tiny.layered("llama")
+
+    def scored(score: Constant) -> dict[str, tuple[float, ...]]:
+        return layer_scores(model, ENCODED, BATCHES, [score])
+
+    assert scored(Constant((1.0,) * 6)) == {"constant": (1.0,) * 6}
+    with pytest.raises(error, match=f"the layer score constant {message}"):
+        scored(Constant(values))
+
+
+def test_layers_are_scored_on_examples_with_answers() -> None:
+    for encoded, batches in (([example((1, 2, 3))], [Batch((0,))]), (ENCODED, [])):
+        with pytest.raises(InputError, match="examples with a right answer"):
+            layer_scores(tiny.layered("llama"), encoded, batches, [INFLUENCE])
