@@ -166,7 +166,9 @@ CHANGES = {
         "are more than the 256 that this model takes",
         ("--protocol", "text", "--max-new-tokens", "300"),
     ),
-    "a stop of nothing": Change("--stop ''", ("--protocol", "text", "--stop", "")),
+    "a stop of nothing": Change(
+        "--stop must be some text, got ''", ("--protocol", "text", "--stop", "")
+    ),
     "a scoring of generated text": Change(
         "--scoring is for log-likelihoods", ("--protocol", "text", "--scoring", "loglik")
     ),

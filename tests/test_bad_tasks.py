@@ -90,7 +90,7 @@ CASES = {
         change=lambda place: (place / "data/arc_easy/test.jsonl").write_text("{}\n{"),
     ),
     # Shots
-    "fewer shots than none": Case("--shots -1 is not a number", options=("--shots", "-1")),
+    "fewer shots than none": Case("--shots must be at least 0, got -1", options=("--shots", "-1")),
     "shots that are no number": Case("'--shots'", options=("--shots", "few")),
     "more shots than there are": Case(
         "--shots 9 needs 9 examples to show that are not among those asked, and the train split of "
@@ -217,7 +217,7 @@ HARNESS = {
         "has 8 examples to show, and 9 are wanted", options=("--shots", "9")
     ),
     "fewer shots than none for the harness": Case(
-        "--shots -1 is not a number", options=("--shots", "-1")
+        "--shots must be at least 0, got -1", options=("--shots", "-1")
     ),
     "one name for two files": Case(
         "two of the tasks are named harness:made",

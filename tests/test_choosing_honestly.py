@@ -485,7 +485,7 @@ def test_the_command_takes_what_the_function_takes(
         (("--paper", "--objective", "margin"), "--paper is the published method"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(
+def test_a_value_out_of_range_is_refused_in_one_line(
     tiny_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

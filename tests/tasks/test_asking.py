@@ -136,8 +136,12 @@ def test_whatever_changes_an_outcome_changes_the_settings() -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "message"),
     [
-        ({"protocol": "text"}, {"protocol": "talk"}, "'talk'; give loglik or chat or text"),
-        ({"scoring": "loglik"}, {"scoring": "best"}, "'best'; give loglik or loglik-per-token"),
+        (
+            {"protocol": "text"},
+            {"protocol": "talk"},
+            "`protocol` must be loglik, chat or text, got 'talk'",
+        ),
+        ({"scoring": "loglik"}, {"scoring": "best"}, "`scoring` must be loglik, .*, got 'best'"),
         ({"extract": "letter"}, {"extract": "first"}, "`extract` must be .*, got 'first'"),
         ({"extract": "regex:a"}, {"extract": "regex:("}, "not a regular expression"),
         (
@@ -148,7 +152,7 @@ def test_whatever_changes_an_outcome_changes_the_settings() -> None:
         ({"stop": ("a",)}, {"stop": ("a", "")}, "`stop` must be some text"),
     ],
 )
-def test_nonsense_is_refused_before_any_row_is_read(
+def test_what_is_invalid_is_refused_before_any_row_is_read(
     good: dict[str, Any], bad: dict[str, Any], message: str
 ) -> None:
     assert Asking(**good)

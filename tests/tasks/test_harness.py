@@ -755,7 +755,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line(
         ({"generation_kwargs": {"num_beams": 4}}, "num_beams: 4"),
         ({"generation_kwargs": {"max_length": 400}}, "max_length: 400"),
         ({"generation_kwargs": {"until": ["a", ""]}}, "mend its until"),
-        ({"generation_kwargs": {"max_gen_toks": 0}}, "no room for an answer"),
+        ({"generation_kwargs": {"max_gen_toks": 0}}, "max_gen_toks must be at least 1, got 0"),
         ({"repeats": 3}, "asks each question 3 times"),
     ],
 )
