@@ -468,24 +468,24 @@ def test_the_command_takes_what_the_function_takes(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--objective", "f1"), "no --objective 'f1'; give accuracy, likelihood, margin"),
+        (("--objective", "f1"), "--objective must be accuracy, likelihood or margin, got 'f1'"),
         (("--guard", "arc_easy"), "--guard 'arc_easy' names no task with a share"),
         (("--guard", "arc_easy:much"), "names no task with a share of its examples"),
-        (("--guard", "boolean_expressions:2"), "boolean_expressions:2 makes no sense"),
+        (("--guard", "boolean_expressions:2"), "boolean_expressions must be in [0, 1), got 2"),
         (("--guard", "nothing:0.1"), "nothing"),
         (
             ("--guard", "boolean_expressions:0.1", "--guard", "boolean_expressions:0.2"),
             "--guard names boolean_expressions twice",
         ),
-        (("--max-loss", "-0.1"), "--max-loss -0.1 makes no sense"),
-        (("--max-loss", "nan"), "--max-loss nan makes no sense"),
-        (("--confidence", "1"), "--confidence 1 makes no sense"),
-        (("--confidence", "0.3"), "give a number from 0.5 to below 1"),
-        (("--final", "5"), "--final 5 is too small"),
+        (("--max-loss", "-0.1"), "--max-loss must be in [0, 1), got -0.1"),
+        (("--max-loss", "nan"), "--max-loss must be in [0, 1), got nan"),
+        (("--confidence", "1"), "--confidence must be in [0.5, 1), got 1"),
+        (("--confidence", "0.3"), "--confidence must be in [0.5, 1), got 0.3"),
+        (("--final", "5"), "--final must be at least 20, got 5"),
         (("--paper", "--objective", "margin"), "--paper is the published method"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(
+def test_a_value_out_of_range_is_refused_in_one_line(
     tiny_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -180,9 +180,9 @@ def test_mlflow_is_told_names_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("tensorboard", "give trackio, wandb, mlflow"),
-        ("", "give trackio, wandb, mlflow"),
-        ("WANDB\x1b", r"no `track` 'WANDB\x1b'"),
+        ("tensorboard", "trackio, wandb or mlflow"),
+        ("", "trackio, wandb or mlflow"),
+        ("WANDB\x1b", r"got 'WANDB\x1b'"),
         ("trackio:", "names no project"),
         ("wandb: ", "names no project"),
     ],

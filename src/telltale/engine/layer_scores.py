@@ -169,7 +169,7 @@ def layer_scores(
             )
         if not all(map(math.isfinite, values)):
             raise MeasurementError(
-                f"the layer score {score.name} gave a number that is not finite; try --dtype "
+                f"the layer score {score.name} gave a number that is not finite; try `dtype` "
                 "float32, since float16 and bfloat16 can overflow"
             )
         found[score.name] = values

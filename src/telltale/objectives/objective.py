@@ -8,6 +8,7 @@ from telltale.errors import InputError
 from telltale.objectives.accuracy import Accuracy
 from telltale.objectives.likelihood import Likelihood
 from telltale.objectives.margin import Margin
+from telltale.support.words import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ def objective_named(name: str) -> Objective:
     """
     if name not in OBJECTIVES:
         raise InputError(
-            f"no `objective` {name!r}; give {', '.join(OBJECTIVES)}: an objective must be a mean "
+            f"`objective` must be {one_of(OBJECTIVES)}, got {name!r}: an objective must be a mean "
             "over examples, which scores of a whole set, such as F1 or perplexity, are not"
         )
     return OBJECTIVES[name]

@@ -40,7 +40,7 @@ class StoredStudy:
         examples: every example by its position, with its text and the set it is in.
         outcomes: of every model kept, by set and layers removed in order: each example's outcome,
             by its position. Only what was measured in full.
-        versions: the libraries of every run, the first first.
+        versions: the libraries of every run, oldest first.
         cost: what was spent so far.
         is_running: whether a process is at work on it now.
     """

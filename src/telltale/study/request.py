@@ -321,5 +321,5 @@ def cuts_by(truncate: str) -> bool:
         InputError: it is not said by ``left`` or ``no``.
     """
     if truncate not in ("no", "left"):
-        raise InputError(f"no `truncate` {truncate!r}; give left or no")
+        raise InputError(f"`truncate` must be left or no, got {truncate!r}")
     return truncate == "left"
