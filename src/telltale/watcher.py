@@ -1,4 +1,4 @@
-"""Being told how a study goes on. Knows no screen and no torch."""
+"""Watchers: callbacks that are told how a study goes on. Knows no screen and no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees: progress while a search runs, tables of what it found. Decides nothing."""
+"""Progress while a search runs, and tables of what it found, for a terminal or a log."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Objective(Protocol):
         ...
 
     def __call__(self, outcome: Outcome, right: int, scoring: Scoring) -> float:
-        """The outcome's worth.
+        """The outcome's value.
 
         Args:
             outcome: what one example gave on one path.
@@ -97,7 +97,7 @@ def values_by(
     """The objective as a function of outcomes, with the right answers filled in.
 
     Args:
-        objective: gives each outcome its worth.
+        objective: gives each outcome its value.
         scoring: how the task weighs choices.
         right: for each example, by position, which of its choices is right.
     """

@@ -1,4 +1,4 @@
-"""What a search is asked for: one frozen value, whose fields have their defaults and checks here.
+"""The request for a search: a frozen value; its fields have their defaults and checks here.
 
 `telltale.search` and `telltale.stability` take its fields as arguments, the command as options.
 """

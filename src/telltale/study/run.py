@@ -83,7 +83,7 @@ def run_study(
         settings: how to choose.
         folder: the study's folder; one that holds the same question is gone on with.
         watcher: is told how it goes on.
-        page: the text on which to see how much the models are hurt elsewhere.
+        page: the text on which perplexity is measured.
         resume_anyway: go on although a library has another version than when the study began.
         is_taken: the folder is taken already, by `telltale.study.records.only_writer`.
 

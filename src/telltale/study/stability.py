@@ -1,4 +1,4 @@
-"""How much a search's choice depends on the examples it was given.
+"""Stability: how much a search's choice depends on the examples it was given.
 
 The same search on parts of the search set, of several sizes: which layers every part would remove,
 and what BEST gains on the examples of the search set that its part did not have. That judges the
