@@ -251,7 +251,7 @@ def test_both_sides_of_the_cost_count_the_work_at_guards(tiny_folder: Path, tmp_
 def test_a_guard_that_admits_nothing_ends_the_search(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("telltale.study.plan.admits_by", lambda *_: lambda _: False)
+    monkeypatch.setattr("telltale.study.measuring.admits_by", lambda *_: lambda _: False)
     found = guarded(tiny_folder, tmp_path / "s", 0.0, max_removed=1)
     (done,) = found["rounds"]
     assert not done["accepted"]
