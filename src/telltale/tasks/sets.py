@@ -31,6 +31,7 @@ class Role(str):
     guard: str
 
     def __new__(cls, part: Part, guard: str = "") -> Role:
+        """Make the text of its parts."""
         role = super().__new__(cls, f"{GUARD}{guard} {part}" if guard else part)
         role.part, role.guard = part, guard
         return role
