@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.engine.layer_scores import Observation
-
     from telltale.measure import Batch, Measure, Measurement, Outcome
     from telltale.tasks import Scoring
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from telltale.checkpoints.export import Exported
     from telltale.engine.previews import Preview
-    from telltale.study.run import Result
+    from telltale.evidence.result import Result
     from telltale.tasks.task import Task
 
 REPORT = "report.html"
