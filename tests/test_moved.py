@@ -117,6 +117,8 @@ def test_the_folders_own_names_bring_no_torch_but_where_they_need_it() -> None:
         "telltale.evidence.compare, telltale.study.read_study\n"
         "assert 'torch' not in sys.modules\n"
         "telltale.study.Result\n"
+        "assert 'torch' not in sys.modules\n"
+        "telltale.study.run_study\n"
         "assert 'torch' in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
