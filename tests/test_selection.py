@@ -44,7 +44,7 @@ def outcomes(scores: Sequence[float]) -> dict[int, Outcome]:
 def losing(most: float) -> Comparison:
     """On the search set only what is lost at most matters."""
     nothing = Interval(0.0, 1.0)
-    return Comparison(0.5, nothing, 0.0, nothing, most, 100, {}, Pairs(0.0, 100, 0, 0))
+    return Comparison(0.5, nothing, 0.0, nothing, most, 100, Pairs(0.0, 100, 0, 0), {})
 
 
 @given(P_VALUES, st.data())

@@ -23,8 +23,8 @@ from telltale.evidence.result import result_from
 from telltale.measure import Batch, BatchTooLargeError, Measurement
 from telltale.report import write_report
 from telltale.report.sentences import naive_passes
+from telltale.study import opening
 from telltale.study import records as records_module
-from telltale.study import opening as study_module
 from telltale.study.ledger import Looks, note_look
 from telltale.study.reading import read_study
 from telltale.study.records import open_records
@@ -193,10 +193,10 @@ def test_changed_libraries_are_refused_unless_told_otherwise_and_then_recorded(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search(tiny_folder, tmp_path / "s", max_removed=1)
-    versions = study_module.library_versions
+    versions = opening.library_versions
     before = importlib.metadata.version("torch")
     monkeypatch.setattr(
-        study_module, "library_versions", lambda task: {**versions(task), "torch": "9.9"}
+        opening, "library_versions", lambda task: {**versions(task), "torch": "9.9"}
     )
     with pytest.raises(InputError, match=r"torch .* to 9.9.*add `resume_anyway`"):
         search(tiny_folder, tmp_path / "s", max_removed=1)

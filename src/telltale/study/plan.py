@@ -84,7 +84,7 @@ class Plan:
             "search_tokens": self.search_tokens,
             "truncated": self.truncated,
             "batches": {
-                str(role): [list(batch.examples) for batch in of_role]
+                role: [list(batch.examples) for batch in of_role]
                 for role, of_role in self.batches.items()
             },
         }

@@ -172,7 +172,7 @@ class _Run:
     def _watched(
         self, role: Role, paths: Sequence[LayerPath]
     ) -> dict[LayerPath, dict[int, Outcome]]:
-        self.watcher.phase(str(role))
+        self.watcher.phase(role)
         return self._outcomes(role, paths, self.watcher)
 
     def _outcomes(
@@ -288,12 +288,12 @@ class _Run:
     def _note_look(self, role: Role) -> Looks | None:
         """Note a look, and keep with the study how many had looked before it."""
         known = self.records.fact("looks") or {}
-        before = known.get(str(role), {}).get(self.study.name)
+        before = known.get(role, {}).get(self.study.name)
         once_known_as = [name for one in self.question.sets[role] for name in one.names]
         looks = note_look(self.study.name, names_of(self.question, {role}), before, once_known_as)
         if looks is not None and before is None:
-            of_role = {**known.get(str(role), {}), self.study.name: looks.before}
-            self.records.set_facts({"looks": {**known, str(role): of_role}})
+            of_role = {**known.get(role, {}), self.study.name: looks.before}
+            self.records.set_facts({"looks": {**known, role: of_role}})
         return looks
 
     def _speeds(self, paths: Sequence[LayerPath]) -> dict[LayerPath, float]:
