@@ -26,9 +26,7 @@ def step(
     """A round that leaves out one layer of one model; None is ``chosen`` where none is kept."""
     values = values or accuracies
     tried = {
-        (path := parent.without(layer)): Candidate(
-            path, parent, accuracy, values[layer], examples
-        )
+        (path := parent.without(layer)): Candidate(path, parent, accuracy, values[layer], examples)
         for layer, accuracy in accuracies.items()
     }
     kept = () if chosen is None else (parent.without(chosen),)

@@ -16,6 +16,7 @@ from telltale.paths import LayerPath
 from telltale.searches import GreedyRemoval
 from telltale.study.reading import read_study
 from telltale.study.stability import Part, of_size, parts_of, said, searched, sizes_for
+from telltale.tasks.sets import HELD_OUT
 from telltale.watcher import Watcher
 from tests.searches.oracle import best_and_bsba, removal_order
 from tests.studies import PAGE
@@ -143,7 +144,7 @@ def test_a_study_is_used_and_added_to_and_its_held_out_set_left_alone(
     )
     assert [size["examples"] for size in found["sizes"]] == [30]
     assert json.loads((out / "stability.json").read_text()) == found
-    assert not any(role == "held-out" for role, _ in read_study(out).outcomes)
+    assert not any(role == HELD_OUT for role, _ in read_study(out).outcomes)
     again, searching = Counting(), Counting()
     assert found == telltale.stability(
         str(tiny_folder), "capitals", resamples=2, watcher=again, **asked(out)

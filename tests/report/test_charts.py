@@ -85,7 +85,9 @@ def test_a_cell_tells_both_numbers_and_many_cells_stay_small() -> None:
     study = STUDIES["finished"]
     text = heat_map(study.searched, LIGHT, by_objective=True).inline()
     one = next(iter(study.searched.rounds[0].tried.values()))
-    said = f"round 1, without layer {one.left_out[0]}: accuracy {100 * one.accuracy:.1f}%, likelihood "
+    said = (
+        f"round 1, without layer {one.left_out[0]}: accuracy {100 * one.accuracy:.1f}%, likelihood "
+    )
     assert said in text
     many = STUDIES["126 layers"]
     assert sum(len(done.tried) for done in many.searched.rounds) > MOST_TOOLTIPS

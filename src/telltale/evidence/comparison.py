@@ -38,8 +38,8 @@ class Comparison:
     gain_interval: Interval
     loses_at_most: float
     examples: int
-    counts: Mapping[str, int] = field(default_factory=dict)
     pairs: Pairs | None = field(default=None, repr=False, compare=False)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def risk(self, loss: float) -> float:
         """The p-value of its losing ``loss`` or more: small where it is shown to lose less.
