@@ -114,12 +114,6 @@ class Result(Searched):
         """The model of a name of `NAMED`; None where none has it."""
         return next((one for one in self.models if name in one.names), None)
 
-    def __getitem__(self, name: str) -> Any:
-        """A field of the document, for watchers that were told it. Deprecated: `document`."""
-        said = f"a watcher is told a Result, which is no mapping from release {GONE_IN} on; use "
-        warnings.warn(f"{said}Result.document[{name!r}]", DeprecationWarning, stacklevel=2)
-        return self.document[name]
-
     def _the(self, name: str) -> PathModel:
         found = self.by_name(name)
         assert found is not None
