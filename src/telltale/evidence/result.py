@@ -161,8 +161,9 @@ class Result(Searched):
         return self.models
 
     def __getitem__(self, name: str) -> Any:
-        """A field of the document, which a watcher was told of. Deprecated: `document`."""
-        _deprecated("a result by a document's field", "Result.document")
+        """A field of the document, for watchers that were told it. Deprecated: `document`."""
+        said = f"a watcher is told a Result, which is no mapping from release {GONE_IN} on; use "
+        warnings.warn(f"{said}Result.document[{name!r}]", DeprecationWarning, stacklevel=2)
         return self.document[name]
 
 
