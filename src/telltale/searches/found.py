@@ -54,11 +54,21 @@ class Round:
 
     ``kept`` are the paths that the search goes on with, the best first; none in a last round in
     which no candidate may be kept. ``refused`` would have been kept, had a guard not refused them.
+
+    Raises:
+        InputError: nothing was tried.
     """
 
     tried: Mapping[LayerPath, Candidate]
     kept: tuple[LayerPath, ...]
     refused: tuple[LayerPath, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tried:
+            raise InputError(
+                "a round of the search has no candidate; end the search where there is none, and "
+                "measure each on one batch at least"
+            )
 
     @cached_property
     def first(self) -> Candidate:
