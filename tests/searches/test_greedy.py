@@ -6,7 +6,7 @@ import pytest
 
 from telltale.errors import InputError
 from telltale.paths import LayerPath
-from telltale.searches import GreedyRemoval, Round, greedy
+from telltale.searches import GreedyRemoval, Removal, Round, greedy
 from telltale.tasks import split
 from tests.searches.properties import (
     BATCHES,
@@ -91,3 +91,17 @@ def test_rounds_tell_for_a_release_what_they_told_by_layer() -> None:
         assert sorted(done.values) == [0, 1, 2, 3]
     with pytest.warns(DeprecationWarning, match=r"use Round\.refused"):
         assert set(done.guarded) <= {2}
+
+
+def test_a_search_that_was_written_by_layer_works_for_a_release() -> None:
+    start, rounds = LayerPath.whole(4), []
+    for layer, accuracy in ((2, 0.75), (0, 0.75), (1, 0.25)):
+        with pytest.warns(DeprecationWarning, match="rounds by layer go in telltale"):
+            rounds.append(Round(layer, accuracy > 0.5, {layer: accuracy}, {layer: -accuracy}))  # type: ignore[arg-type, call-arg]
+    assert [(done.removed, done.accepted) for done in rounds] == [(2, True), (0, True), (1, False)]
+    with pytest.warns(DeprecationWarning, match="Removal goes in telltale"):
+        found = Removal(start, 0.75, -0.75, rounds)
+    assert [model.removed for model in found.kept] == [(), (2,), (2, 0)]
+    assert found.best.removed == ()
+    assert found.bsba.removed == (2, 0)
+    assert (found.baseline, found.baseline_value) == (0.75, -0.75)

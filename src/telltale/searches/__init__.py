@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
 from telltale.searches.found import Candidate, Found, Kept, Round
+from telltale.searches.found import removal as Removal  # noqa: N812 - its name until 0.2
 from telltale.searches.greedy import GreedyRemoval
 from telltale.searches.ranking import RankedRemoval
 from telltale.searches.search import Search
@@ -22,6 +22,7 @@ __all__ = [
     "GreedyRemoval",
     "Kept",
     "RankedRemoval",
+    "Removal",
     "Round",
     "Search",
     "search_named",
@@ -43,13 +44,3 @@ def search_named(name: str) -> Search:
     if name not in SEARCHES:
         raise InputError(f"`search` must be {one_of(SEARCHES)}, got {name!r}")
     return SEARCHES[name]
-
-
-def __getattr__(name: str) -> Any:
-    if name != "Removal":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    said = (
-        "telltale.searches.Removal goes in telltale 0.2; a search gives a telltale.searches.Found"
-    )
-    warnings.warn(said, DeprecationWarning, stacklevel=2)
-    return Found

@@ -9,9 +9,10 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
+from telltale.moved import GONE_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,6 +49,17 @@ class Candidate:
         return tuple(layer for layer in self.path.kept if layer not in self.parent.kept)
 
 
+@dataclass(frozen=True, slots=True)
+class LayerRound:
+    """A round as searches made it when rounds were by layer; for a release."""
+
+    removed: int
+    accepted: bool
+    candidates: Mapping[int, float]
+    values: Mapping[int, float]
+    guarded: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True)
 class Round:
     """Candidates that were compared with each other, by their path.
@@ -62,6 +74,16 @@ class Round:
     tried: Mapping[LayerPath, Candidate]
     kept: tuple[LayerPath, ...]
     refused: tuple[LayerPath, ...] = ()
+
+    if not TYPE_CHECKING:  # a type checker is to know rounds by path alone
+
+        def __new__(cls, *given: Any, **named: Any) -> Any:
+            """A round; what was made by layer is one by layer still, for a release."""
+            if "removed" in named or isinstance(next(iter(given), None), int):
+                said = f"rounds by layer go in telltale {GONE_IN}: give Round(tried, kept), by path"
+                warnings.warn(said, DeprecationWarning, stacklevel=2)
+                return LayerRound(*given, **named)
+            return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if not self.tried:
@@ -117,7 +139,7 @@ class Round:
 
 
 def _deprecated(old: str, new: str) -> None:
-    said = f"Round.{old} goes in telltale 0.2; rounds are by path: use Round.{new}"
+    said = f"Round.{old} goes in telltale {GONE_IN}; rounds are by path: use Round.{new}"
     warnings.warn(said, DeprecationWarning, stacklevel=3)
 
 
@@ -225,3 +247,26 @@ def _kept(candidate: Candidate, removed: tuple[int, ...]) -> Kept:
         candidate.examples,
         removed,
     )
+
+
+def removal(
+    start: LayerPath, baseline: float, baseline_value: float, rounds: Iterable[LayerRound]
+) -> Found:
+    """What a search has found, from rounds by layer. Deprecated: `Found`.
+
+    It is not known on how many examples candidates stand, so they say none.
+    """
+    said = f"telltale.searches.Removal goes in telltale {GONE_IN}; give Found(origin, rounds)"
+    warnings.warn(said, DeprecationWarning, stacklevel=2)
+    path, by_path = start, list[Round]()
+    for done in rounds:
+        tried = {
+            path.without(layer): Candidate(path.without(layer), path, accuracy, value, 0)
+            for layer, accuracy in done.candidates.items()
+            for value in [done.values[layer]]
+        }
+        best = path.without(done.removed)
+        refused = tuple(path.without(layer) for layer in done.guarded)
+        by_path.append(Round(tried, (best,) if done.accepted else (), refused))
+        path = best if done.accepted else path
+    return Found(Candidate(start, None, baseline, baseline_value, 0), tuple(by_path))
