@@ -14,7 +14,7 @@ import typer
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from telltale.cli.main import app as telltale_app
+from telltale.cli.commands import app as telltale_app
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

@@ -18,7 +18,7 @@ PRELOADED = [
     "telltale.models.load",
     "telltale.study.run",
     "telltale.checkpoints.export",
-    "telltale.cli.main",
+    "telltale.cli.commands",
 ]
 
 
@@ -42,7 +42,7 @@ def _run(arguments: list[str]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from telltale.cli.main import main
+    from telltale.cli.commands import main
 
     sys.stdout = sys.stderr = open("/dev/null", "w")  # noqa: SIM115 - as long as the process
     main(arguments)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from tests import questions, tiny
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from tests import questions, tiny
 from tests.hub import CLOSED, run_with_hub
 
@@ -337,7 +337,7 @@ def test_a_scorer_that_fails_while_measuring_is_a_failure_and_not_an_input_error
 
 PROGRAM = """
 import json, sys
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.tasks.sources import wheel
 
 wheel.installer = lambda: None

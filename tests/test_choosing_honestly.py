@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import telltale
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.errors import InputError
 from telltale.evidence.result import result_from
 from telltale.measure import Batch

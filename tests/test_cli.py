@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.errors import InputError
 from tests import tiny
 from tests.studies import result_of, search_arguments, start_command
@@ -219,9 +219,9 @@ def test_an_unforeseen_error_is_one_line_and_status_one(
 
 def test_help_and_import_are_quick_and_bring_no_torch() -> None:
     program = (
-        "import sys, telltale, telltale.cli.main\n"
+        "import sys, telltale, telltale.cli.commands\n"
         "try:\n"
-        "    telltale.cli.main.main(['search', '--help'])\n"
+        "    telltale.cli.commands.main(['search', '--help'])\n"
         "except SystemExit:\n"
         "    pass\n"
         "sys.exit(str([m for m in ('torch', 'transformers') if m in sys.modules]))"

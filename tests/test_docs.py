@@ -23,7 +23,7 @@ import pytest
 import typer
 
 import telltale
-from telltale.cli.main import app
+from telltale.cli.commands import app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.study.records import FILE, SEALED, open_records
 from telltale.support.files import sha256_of_file, write_json
 from tests.studies import result_of, search_arguments
@@ -71,7 +71,7 @@ def measurements(folder: Path) -> int:
 RUNNER = """
 import io, json, os, resource, subprocess, sys
 import torch, telltale.study.run, telltale.models.load
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from tests.test_failures import measurements
 torch.set_num_threads(1)
 

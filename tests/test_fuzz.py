@@ -19,7 +19,7 @@ import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telltale.cli import main as cli
+from telltale.cli import commands as cli
 from telltale.engine import runner
 from tests import tiny
 

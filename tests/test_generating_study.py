@@ -12,7 +12,7 @@ import torch
 from transformers.utils import chat_template_utils
 
 import telltale
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.errors import InputError
 from telltale.study.reading import read_study
 from telltale.study.run import Watcher

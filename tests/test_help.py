@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import typer
 
+from telltale.cli.commands import app, main
 from telltale.cli.help import SECTIONS, InSections
-from telltale.cli.main import app, main
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 IN_SECTIONS = ("search", "stability", "eval", "tasks")
@@ -101,9 +101,9 @@ def test_commands_with_few_options_have_no_sections() -> None:
 
 def test_help_needs_no_rich() -> None:
     program = (
-        "import sys, telltale.cli.main\n"
+        "import sys, telltale.cli.commands\n"
         "try:\n"
-        "    telltale.cli.main.main(['search', '--help'])\n"
+        "    telltale.cli.commands.main(['search', '--help'])\n"
         "except SystemExit:\n"
         "    sys.exit('rich' in sys.modules)"
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PROGRAM = """
 import json, sys
-from telltale.cli.main import main
+from telltale.cli.commands import main
 
 for arguments in json.loads(sys.argv[1]):
     try:

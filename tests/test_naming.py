@@ -15,7 +15,7 @@ import typer.main
 
 import telltale
 from telltale import api
-from telltale.cli.main import app, main
+from telltale.cli.commands import app, main
 from telltale.cli.naming import NAMED, SPELLED, WITHOUT_OPTION, OptionsFormatter, with_options
 from telltale.tasks.datafile import Fields
 

@@ -292,6 +292,7 @@ class Swap(Search):
         }
 
 
+@pytest.mark.slow
 def test_a_search_that_puts_a_layer_back_is_told_shown_and_exported(
     tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import re
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,7 @@ def test_a_beam_of_one_is_greedy_removal(tiny_folder: Path, tmp_path: Path) -> N
     assert beam["rounds"] == greedy["rounds"]
 
 
+@pytest.mark.slow
 def test_a_beam_search_is_shown_exported_and_gone_on_with(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -184,6 +186,8 @@ def test_a_search_that_leaves_a_measure_in_the_middle_can_go_on(
 ) -> None:
     @dataclass(frozen=True)
     class Leaving(GreedyRemoval):
+        method = "greedy removal that leaves a measure"
+
         def __call__(
             self, measure: Measure, batches: Any, start: LayerPath, watch: Any = None
         ) -> Found:
@@ -279,3 +283,167 @@ def test_searches_by_a_score_of_layers_have_names(
     order = sorted(range(len(scores)), key=lambda layer: scores[layer])
     assert result.document["path"][-1]["removed"] == order[:3]
     assert all(len(done["candidates"]) == 1 for done in result.document["rounds"])
+
+
+@dataclass(frozen=True)
+class Wrong(GreedyRemoval):
+    """Greedy removal that does one thing wrong."""
+
+    does: str = ""
+
+    method = "wrong"
+
+    @property
+    def needs(self) -> tuple[Any, ...]:
+        return {"unknown score": ("blokk",), "no score": (3,)}.get(self.does, ())
+
+    def __call__(self, measure: Measure, batches: Any, start: LayerPath, watch: Any = None) -> Any:
+        if self.does == "starts elsewhere":
+            return super().__call__(measure, batches, start.without(1), watch)
+        found = super().__call__(measure, batches, start, watch)
+        return None if self.does == "gives nothing" else found
+
+
+class Unnamed(GreedyRemoval):
+    """Greedy removal under the name of the published one."""
+
+
+@dataclass(frozen=True)
+class Odd(GreedyRemoval):
+    method = "odd"
+    layers: frozenset[int] = frozenset({1})
+
+
+@dataclass(frozen=True)
+class Beside(GreedyRemoval):
+    method = "beside"
+    confidence: float = 0.5
+
+
+class Unbounded(GreedyRemoval):
+    method = "unbounded"
+
+    def children(self, paths: Any, start: LayerPath) -> Any:
+        return {one.without(layer): one for one in paths[:1] for layer in one.kept[:2]}
+
+    def __call__(
+        self, measure: Measure, batches: Any, start: LayerPath, watch: Any = None
+    ) -> Found:
+        origin = self.origin(measure, batches, start)
+        rounds, path = [], start
+        for _ in range(2):
+            done = self.chosen(
+                self.measured(measure, batches, self.children([path], start)), origin
+            )
+            rounds.append(done)
+            path = done.first.path
+        return Found(origin, tuple(rounds))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "asked", "says"),
+    [
+        (Unnamed(), {}, "needs a method of its own"),
+        (Odd(), {}, "cannot be kept as JSON"),
+        (Beside(), {}, "has a field confidence, as a study has"),
+        (GreedyRemoval(tolerance=0.1), {}, "has tolerance set, which a study gives it"),
+        (GreedyRemoval(protected=frozenset({0})), {}, "give telltale.search its `protect`"),
+        (RankedRemoval(score="blokk"), {}, "needs 'blokk', which is no score of layers"),
+        (Wrong(does="unknown score"), {}, "give block-influence, gradient or a"),
+        (Wrong(does="no score"), {}, "needs 3, which is no score of layers"),
+        (Wrong(does="gives nothing"), {}, "gave None; it must give a Found"),
+        (Wrong(does="starts elsewhere"), {}, "must start from the whole model"),
+        (Unbounded(), {"max_removed": 1, "tolerance": 1.0}, "goes against `max_removed`"),
+        (Unbounded(), {"protect": [0, 1], "tolerance": 1.0}, "or `protect`"),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_search_that_a_study_cannot_take_is_refused_with_what_to_do(
+    wrong: Search, asked: dict[str, Any], says: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(telltale.InputError, match=re.escape(says)):
+        search(tiny_folder, tmp_path / "study", search=wrong, **asked)
+
+
+def test_a_score_of_ones_own_that_has_changed_is_made_anew(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    @dataclass(frozen=True)
+    class Numbers:
+        given: tuple[float, ...]
+        name: str = "numbers"
+        needs_gradients: bool = False
+
+        def __call__(self, observations: Any) -> tuple[float, ...]:
+            return self.given
+
+    @dataclass(frozen=True)
+    class ByNumbers(RankedRemoval):
+        score: str = "numbers"
+        numbers: tuple[float, ...] = ()
+        method = "by numbers"
+
+        @property
+        def needs(self) -> tuple[Any, ...]:
+            return (Numbers(self.numbers),)
+
+    found = [
+        search(
+            tiny_folder, tmp_path / "study", search=ByNumbers(numbers=numbers), tolerance=1.0
+        ).document["path"][-1]["removed"]
+        for numbers in ((0, 1, 2, 3, 4, 5), (5, 4, 3, 2, 1, 0))
+    ]
+    assert found == [[0, 1, 2], [5, 4, 3]]
+
+
+def test_a_study_that_was_stopped_while_layers_were_scored_is_shown(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(tiny_folder, tmp_path / "study")
+
+    def stopped(*_: Any) -> Any:
+        raise telltale.MeasurementError("stopped")
+
+    monkeypatch.setattr("telltale.engine.workbench.Workbench.layer_scores", stopped)
+    with pytest.raises(telltale.MeasurementError, match="stopped"):
+        search(tiny_folder, tmp_path / "study", search="block-influence")
+    found = read_study(tmp_path / "study")
+    assert found.result is None
+    assert [model.removed for model in found.searched.models] == [()]
+
+
+def test_the_command_that_asks_the_same_names_the_search(tiny_folder: Path, tmp_path: Path) -> None:
+    from telltale.report.repeating import command
+
+    for name, says in (("gradient", " --search gradient "), ("greedy", None)):
+        search(tiny_folder, tmp_path / name, search=name)
+        said = command(read_study(tmp_path / name).searched)
+        assert said is not None
+        assert ("--search" in said) == (says is not None)
+        assert says is None or says in said
+
+
+@pytest.mark.parametrize(
+    ("runner", "error", "says"),
+    [
+        (lambda *_: None, telltale.InputError, "and gave None, which has no facts"),
+        (lambda *_: 1 / 0, telltale.MeasurementError, "no runner could be made: ZeroDivisionError"),
+    ],
+)
+def test_what_makes_no_runner_is_told_in_one_line(
+    runner: Any, error: type[Exception], says: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=says):
+        search(tiny_folder, tmp_path / "study", runner=runner, device="cuda")
+
+
+def test_stability_of_a_search_by_a_score_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(telltale.InputError, match="it has seen what judges it"):
+        telltale.stability(
+            str(tiny_folder),
+            "capitals",
+            out=tmp_path / "s",
+            limit=60,
+            held_out=30,
+            search="gradient",
+        )

@@ -90,7 +90,7 @@ def test_an_evaluation_minds_passages_as_a_study_does(tiny_folder: Path, tmp_pat
 def test_an_evaluation_on_one_passage_has_no_interval(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from telltale.cli.main import main
+    from telltale.cli.commands import main
 
     file, out = written(tmp_path, 1), tmp_path / "found.json"
     with pytest.raises(SystemExit, match="0"):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from jinja2.exceptions import SecurityError, UndefinedError
 
 from telltale.cli import screen
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.errors import InputError, TelltaleError
 from telltale.models.load import load_model, load_tokenizer
 from telltale.models.source import resolve_model
@@ -340,7 +340,7 @@ def test_names_with_control_characters_are_shown_escaped(tiny_folder: Path, tmp_
 
     program = (
         "import sys\n"
-        "from telltale.cli.main import main\n"
+        "from telltale.cli.commands import main\n"
         "for more in (['--skip-bad-rows', '--out', sys.argv[3]], []):\n"
         "    try:\n"
         "        main(['eval', sys.argv[1], '--data', sys.argv[2], *more])\n"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import telltale
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.errors import InputError
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import telltale
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.cli.showing import BETWEEN, CLOSE, OPEN
 from telltale.tasks.named import NAMED
 from telltale.tasks.sources import hub

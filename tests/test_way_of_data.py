@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import telltale.engine.choosing
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from tests.studies import search_arguments
 from tests.test_layout import PACKAGE, ROOT, imports_of, modules_of
 
@@ -64,7 +64,7 @@ def way(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
 
 def test_the_way_to_an_outcome_is_short_and_goes_down(way: list[str]) -> None:
     beneath = below()
-    assert way[0] == "telltale.cli.main"
+    assert way[0] == "telltale.cli.commands"
     assert len(set(way)) <= MOST_MODULES, way
     climbs = [(a, b) for a, b in pairwise(way) if a in beneath[b]]
     assert len(climbs) <= MOST_CLIMBS, climbs

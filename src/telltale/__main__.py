@@ -1,5 +1,5 @@
 """``python -m telltale`` is the command."""
 
-from telltale.cli.main import main
+from telltale.cli.commands import main
 
 main()

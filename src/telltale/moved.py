@@ -42,6 +42,7 @@ MODULES = {
     "telltale.scratch": "telltale.support.scratch",
     "telltale.screen": "telltale.cli.screen",
     "telltale.search_options": "telltale.cli.search_options",
+    "telltale.searches.removal": "telltale.searches",
     "telltale.selection": "telltale.evidence.selection",
     "telltale.settings": "telltale.study.settings",
     "telltale.showing": "telltale.cli.showing",

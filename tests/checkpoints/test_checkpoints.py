@@ -24,7 +24,7 @@ from telltale.checkpoints.config import DEPTHS, shallower_config
 from telltale.checkpoints.export import picked_from
 from telltale.checkpoints.verify import verify_checkpoint
 from telltale.checkpoints.write import write_checkpoint
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from telltale.measure import Measure, Measurement
     from telltale.models.source import ModelSource
 
+pytestmark = pytest.mark.slow  # each process imports torch
 MOST = 23
 WHOLE = LayerPath.whole(6)
 PATHS = [WHOLE, *(WHOLE.without(layer) for layer in range(6))]

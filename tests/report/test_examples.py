@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def looked_at(made: Made) -> PathModel:
-    model = made.finished().searched.worth
+    model = made.finished().searched.shown_first
     assert model is not None
     return model
 

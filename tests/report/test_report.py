@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import telltale
-from telltale.cli.main import main
+from telltale.cli.commands import main
 from telltale.errors import InputError
 from telltale.evidence.result import result_from
 from telltale.report import figure_folders, write_report

@@ -45,7 +45,7 @@ def test_a_study_without_a_document_is_told_by_its_search_alone() -> None:
     assert not found.is_finished
     assert len(found.models) == 3
     assert all(model.held_out is None and not model.names for model in found.models)
-    assert (study.result, found.recommended, found.worth) == (None, None, None)
+    assert (study.result, found.recommended, found.shown_first) == (None, None, None)
     assert not_begun().searched.models == ()
 
 
@@ -61,10 +61,10 @@ def test_the_model_looked_at_is_the_one_recommended_else_best_else_bsba() -> Non
         ({"best": path[2], "fastest_safe": path[3]}, 3),
         ({"best": path[2], "fastest_safe": path[3], "confirmed_best": path[2]}, 2),
     ):
-        worth = result_of(Made(gain=0.1), **(nothing | given)).worth
+        worth = result_of(Made(gain=0.1), **(nothing | given)).shown_first
         assert worth is not None
         assert len(worth.removed) == depth
-    assert result_of(Made(rounds=1)).worth is None
+    assert result_of(Made(rounds=1)).shown_first is None
 
 
 def test_a_model_has_every_name_that_the_result_gives_it() -> None:

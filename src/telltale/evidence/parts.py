@@ -181,7 +181,7 @@ class Searched:
         return None
 
     @property
-    def worth(self) -> PathModel | None:
+    def shown_first(self) -> PathModel | None:
         """The model to look at first; None where there is none."""
         return None
 

@@ -16,7 +16,7 @@ from telltale.moved import GONE_IN
 from telltale.support.words import layers_named, points
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from telltale.evidence.comparison import Comparison
     from telltale.evidence.selection import Claims, Level
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NAMED",
-    "WORTH",
+    "SHOWN_FIRST",
     "Cost",
     "FinalLook",
     "PathModel",
@@ -37,7 +37,7 @@ __all__ = [
     "with_names",
 ]
 
-WORTH = ("confirmed_best", "fastest_safe", "best", "bsba")  # the first that removes a layer
+SHOWN_FIRST = ("confirmed_best", "fastest_safe", "best", "bsba")  # the first that removes a layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +137,12 @@ class Result(Searched):
         return {name: model for name, model in names.items() if model is not None}
 
     @property
-    def worth(self) -> PathModel | None:
+    def shown_first(self) -> PathModel | None:
         """The model to look at first; None where no layer is removed.
 
         That is the one recommended, else BEST or BSBA, else the one that lacks fewest layers.
         """
-        named = [model for name in WORTH if (model := self.by_name(name)) is not None]
+        named = [model for name in SHOWN_FIRST if (model := self.by_name(name)) is not None]
         shallower = [model for model in (*named, *self.models) if model.removed]
         return shallower[0] if shallower else None
 
@@ -159,6 +159,24 @@ class Result(Searched):
         """Every model kept. Deprecated: `models`."""
         _deprecated("Result.path", "Result.models")
         return self.models
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A field of the document. Deprecated: `document`."""
+        _deprecated("a result as a document", "Result.document")
+        return self.document.get(name, default)
+
+    def keys(self) -> Iterable[str]:
+        """The fields of the document. Deprecated: `document`."""
+        _deprecated("a result as a document", "Result.document")
+        return self.document.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        _deprecated("a result as a document", "Result.document")
+        return iter(self.document)
+
+    def __contains__(self, name: str) -> bool:
+        _deprecated("a result as a document", "Result.document")
+        return name in self.document
 
     def __getitem__(self, name: str) -> Any:
         """A field of the document, for watchers that were told it. Deprecated: `document`."""

@@ -48,7 +48,7 @@ def _word(name: str) -> str:
 
 def tables(study: StoredStudy, searched: Searched) -> dict[str, str]:
     """Every table that a study has by now, as CSV, by its name."""
-    seen = differences(study, searched.worth) if searched.worth is not None else []
+    seen = differences(study, searched.shown_first) if searched.shown_first is not None else []
     found = {
         "path": csv_text(path_rows(searched)),
         "rounds": csv_text(round_rows(searched)),

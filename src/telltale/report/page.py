@@ -119,7 +119,7 @@ def _root(palette: Palette) -> str:
 def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
     """All that the template says of one study."""
     searched = study.searched
-    worth, result = searched.worth, study.result
+    worth, result = searched.shown_first, study.result
     return {
         "searched": searched,
         "verdict": None if result is None else result.verdict,
@@ -165,7 +165,7 @@ def _sizes(searched: Searched) -> str:
 
 def _worth_name(searched: Searched) -> str:
     """Which model is looked at, and why, in a sentence."""
-    model = searched.worth
+    model = searched.shown_first
     if model is None:
         return ""
     many = len(model.removed) > MANY_LAYERS
@@ -186,7 +186,7 @@ def _key_figures(searched: Searched) -> list[KeyFigure]:
     """The few numbers to see first."""
     if not searched.is_finished:
         return []
-    whole, model = searched.models[0], searched.worth
+    whole, model = searched.models[0], searched.shown_first
     assert whole.held_out is not None
     level = percent(whole.held_out.accuracy)
     if model is None or model.held_out is None:
@@ -236,20 +236,22 @@ def _texts(searched: Searched) -> list[tuple[str, str, str]]:
         for model in searched.models
         if model.held_out is not None
         and model.held_out.counts
-        and (model.names or not model.removed or model is searched.worth)
+        and (model.names or not model.removed or model is searched.shown_first)
     ]
 
 
 def _compared(searched: Searched) -> list[str]:
     """A study's row where several are side by side."""
     whole = searched.models[0].held_out if searched.models else None
-    seen = searched.worth.held_out if searched.worth is not None else None
+    seen = searched.shown_first.held_out if searched.shown_first is not None else None
     return [
         searched.objective if searched.settings else NOTHING,
         percent(whole.accuracy) if whole else NOTHING,
-        (", ".join(names_of(searched.worth)) or "first of the path") if searched.worth else NOTHING,
-        str(len(searched.worth.removed))
-        if searched.worth
+        (", ".join(names_of(searched.shown_first)) or "first of the path")
+        if searched.shown_first
+        else NOTHING,
+        str(len(searched.shown_first.removed))
+        if searched.shown_first
         else "0"
         if searched.is_finished
         else NOTHING,

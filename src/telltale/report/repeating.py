@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from telltale.objectives import OBJECTIVES
+from telltale.searches import SEARCHES, search_of
 from telltale.support.plain import printable
 from telltale.tasks.loading import HARNESS, HUB
 from telltale.tasks.named import NAMED
@@ -102,6 +103,13 @@ def command(searched: Searched) -> str | None:
     return printable(shlex.join(parts))
 
 
+def _search(settings: Mapping[str, Any]) -> str | None:
+    """The search's name, where it has one and is not what is run if nothing is said."""
+    search = search_of(settings)
+    names = [name for name, one in SEARCHES.items() if one == search]
+    return None if not names or names[0] == next(iter(SEARCHES)) else names[0]
+
+
 def _task(task: Mapping[str, Any]) -> list[str]:
     """The task and how it is asked, which several tasks say for each, and a harness for its own."""
     name = str(task["name"])
@@ -128,6 +136,7 @@ def _options(searched: Searched) -> list[str]:
         "--limit": task["search_examples"],
         "--held-out": task["held_out_examples"],
         "--final": task.get("final_examples"),
+        "--search": _search(settings),
         "--objective": settings["objective"] if settings["objective"] in OBJECTIVES else None,
         "--tolerance": f"{settings['tolerance']:g}",
         "--max-removed": settings["max_removed"],

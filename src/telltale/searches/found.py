@@ -68,7 +68,7 @@ class Round:
     which no candidate may be kept. ``refused`` would have been kept, had a guard not refused them.
 
     Raises:
-        InputError: nothing was tried.
+        InputError: nothing was tried, or what was not is kept.
     """
 
     tried: Mapping[LayerPath, Candidate]
@@ -91,6 +91,12 @@ class Round:
                 "a round of the search has no candidate; end the search where there is none, and "
                 "measure each on one batch at least"
             )
+        for path in (*self.kept, *self.refused):
+            if path not in self.tried:
+                raise InputError(
+                    f"a round of the search keeps or refuses the path without {list(path.removed)},"
+                    " which it has not tried; keep only candidates of the round"
+                )
 
     @cached_property
     def first(self) -> Candidate:
@@ -155,8 +161,7 @@ class Found:
     """A finished search: the path it started from, and its rounds.
 
     Raises:
-        InputError: a path is kept that its round has not tried, or one was made from a path that
-            was never kept.
+        InputError: a candidate was made from a path that was never kept.
     """
 
     origin: Candidate
@@ -165,12 +170,6 @@ class Found:
     def __post_init__(self) -> None:
         known = {self.origin.path}
         for number, done in enumerate(self.rounds, start=1):
-            for path in done.kept:
-                if path not in done.tried:
-                    raise InputError(
-                        f"the search kept the path without {list(path.removed)} in round {number}, "
-                        "which that round has not tried; keep only candidates of the round"
-                    )
             for candidate in done.tried.values():
                 if candidate.parent not in known:
                     raise InputError(
@@ -212,12 +211,12 @@ class Found:
 
     @property
     def best(self) -> Kept:
-        """BEST: the highest accuracy; of equals, the one with the fewest layers removed."""
+        """BEST: of `kept`, the most accurate; of equals, that with the fewest layers removed."""
         return max(self.kept, key=lambda model: (model.accuracy, -len(model.removed)))
 
     @property
     def bsba(self) -> Kept:
-        """BSBA, best speedup with at least baseline accuracy: the fewest layers of those."""
+        """BSBA, best speedup with at least baseline accuracy: the shallowest such of `kept`."""
         enough = [model for model in self.kept if model.accuracy >= self.baseline]
         return max(enough, key=lambda model: len(model.removed))
 

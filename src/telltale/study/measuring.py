@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.selftest import Absence
+from telltale.errors import InputError
 from telltale.measure import (
     BatchTooLargeError,
     Measurement,
@@ -28,6 +29,7 @@ from telltale.watcher import Watcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from telltale.engine.layer_scores import LayerScore
     from telltale.engine.workbench import Workbench
     from telltale.measure import Batch, Measure, Outcome
     from telltale.paths import LayerPath
@@ -230,17 +232,14 @@ class Measuring:
 
     def layer_scores(self, settings: Settings, plan: Plan) -> dict[str, Sequence[float]]:
         """The scores of layers that the search goes by; made on the search set once, and kept."""
-        wanted = {
-            score.name: score
-            for one in settings.search.needs
-            for score in [LAYER_SCORES[one] if isinstance(one, str) else one]
-        }
+        wanted = needed_scores(settings.search)
         known = self._records.fact("layer_scores") or {}
-        missing = [score for name, score in wanted.items() if name not in known]
+        missing = [score for key, score in wanted.items() if key not in known]
         if missing:
-            known |= self.bench.layer_scores(missing, plan.batches[SEARCH])
+            found = self.bench.layer_scores(missing, plan.batches[SEARCH])
+            known |= {key: found[one.name] for key, one in wanted.items() if one.name in found}
             self._records.set_facts({"layer_scores": known})
-        return {name: known[name] for name in wanted}
+        return {score.name: known[key] for key, score in wanted.items()}
 
     def _bench_of(self, role: Role) -> tuple[Workbench, int]:
         """What measures a set, and where among the study's examples its own begin."""
@@ -253,6 +252,34 @@ class Measuring:
         bench, start = self._bench_of(role)
         own = [position - start for position in self.question.positions[role]]
         return tuple(batch.shifted(start) for batch in bench.batches(own))
+
+
+def needed_scores(search: Search) -> dict[str, LayerScore]:
+    """The scores of layers that a search goes by, by what a study keeps them under.
+
+    That is the name of a known one; of one's own, its settings too, so that another is made anew.
+
+    Raises:
+        InputError: there is no such score, it is none, or it bears the name of another.
+    """
+    found: dict[str, LayerScore] = {}
+    for one in search.needs:
+        if isinstance(one, str) and one in LAYER_SCORES:
+            found[one] = LAYER_SCORES[one]
+            continue
+        name = getattr(one, "name", None)
+        if not (callable(one) and isinstance(name, str) and hasattr(one, "needs_gradients")):
+            raise InputError(
+                f"the search {type(search).__name__} needs {one!r}, which is no score of layers; "
+                f"give {', '.join(LAYER_SCORES)} or a telltale.engine.layer_scores.LayerScore"
+            )
+        if name in LAYER_SCORES and one != LAYER_SCORES[name]:
+            raise InputError(
+                f"a score of layers of your own is called {name}, as telltale's; give it another "
+                "name"
+            )
+        found[name if name in LAYER_SCORES else f"{name} {one!r}"] = one
+    return found
 
 
 def absences_of(plan: Plan) -> list[Absence]:

@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from telltale.engine.runner import LocalRunner
+from telltale.engine.selftest import line_of
 from telltale.engine.workbench import Workbench
-from telltale.errors import InputError
+from telltale.errors import InputError, MeasurementError, TelltaleError
 from telltale.support.files import sha256_of
 from telltale.tasks.sets import HELD_OUT, SEARCH, Part, Role
 from telltale.tasks.shots import without_shown
@@ -49,6 +50,7 @@ SETS = {
 }
 # Of a set, how the identity and what is asked name its part.
 FIELD = {part: part.replace("-", "_") for part in Part}
+RUNNER = ("facts", "capabilities", "engine", "layer_scores")
 GUARDED = (Part.SEARCH, Part.HELD_OUT)  # the sets of a guard
 
 
@@ -87,7 +89,19 @@ class Question:
     @cached_property
     def runner(self) -> ModelRunner:
         """What has the model; it is loaded when something is first measured."""
-        return self.make_runner(self.source, self.device, self.dtype)
+        try:
+            runner = self.make_runner(self.source, self.device, self.dtype)
+        except TelltaleError:
+            raise
+        except Exception as problem:
+            raise MeasurementError(f"no runner could be made: {line_of(problem)}") from problem
+        lacks = [name for name in RUNNER if not hasattr(type(runner), name)]
+        if lacks:
+            raise InputError(
+                f"runner must make a telltale.engine.runner.ModelRunner, and gave {runner!r}, "
+                f"which has no {lacks[0]}"
+            )
+        return runner
 
     @cached_property
     def sets(self) -> dict[Role, tuple[Example, ...]]:

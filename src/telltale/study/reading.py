@@ -158,16 +158,19 @@ def _searched_so_far(records: Records) -> Found | None:
     scoring = Scoring(asked["task"].get("scoring", Scoring.LOGLIK))
     writes = "scoring" not in asked["task"]
     right = {one.position: 0 if writes else one.answer for one in records.examples()}
+    scores = records.fact("layer_scores") or {}
     search = settings.bound(
         values_by(settings.objective, scoring, right),
         lambda path: all(admits(path) for admits in guards),
-        records.fact("layer_scores"),
+        scores,
     )
     batches, rounds = plan.batches[SEARCH], list[Round]()
     try:
         origin = search.origin(measure, batches, plan.whole)
     except _NotMeasuredError:
         return None
+    if not all(name in scores for name in search.needs):  # it has not begun to choose
+        return Found(origin, ())
     with suppress(_NotMeasuredError):
         search(measure, batches, plan.whole, rounds.append)
     return Found(origin, tuple(rounds))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from telltale.errors import InputError
-from telltale.searches import Search, search_named
+from telltale.searches import SEARCHES, Search, check_search, search_named
 from telltale.study.records import check_study_folder, only_writer
 from telltale.study.settings import MAX_LOSS, Settings
 from telltale.support.arguments import (
@@ -234,10 +234,14 @@ def opened(request: SearchRequest) -> Iterator[tuple[Question, Settings, Page | 
     from telltale.engine.runner import LocalRunner
     from telltale.models.load import choose_device, choose_dtype
     from telltale.models.source import resolve_model
+    from telltale.study.measuring import needed_scores
     from telltale.study.question import Question, guard_by
 
+    needed_scores(settings.search)  # refused where there is no such score
+
     page = None if request.text is None else page_from(Path(request.text))
-    choose_dtype(request.dtype, choose_device(request.device))
+    if request.runner is None:  # another machine may have other devices
+        choose_dtype(request.dtype, choose_device(request.device))
     guards = tuple(guard_by(other, most_loss, task, request.seed) for other, most_loss in guarded)
     with only_writer(Path(request.out)):
         source = resolve_model(
@@ -273,7 +277,8 @@ def _settings(request: SearchRequest, task: Task) -> Settings:
     from telltale.objectives import check_objective, default_objective, objective_named
 
     objective = request.objective
-    is_other = objective not in (None, "accuracy") or request.search != DEFAULTS["search"]
+    is_greedy = request.search in (DEFAULTS["search"], SEARCHES[DEFAULTS["search"]])
+    is_other = objective not in (None, "accuracy") or not is_greedy
     if request.paper and (request.guards or is_other):
         raise InputError(
             "`paper` is the published method: it searches greedily, ranks by accuracy and guards "
@@ -286,6 +291,8 @@ def _settings(request: SearchRequest, task: Task) -> Settings:
         ranks = objective_named(objective) if isinstance(objective, str) else objective
     check_objective(ranks, task)
     search = request.search
+    if isinstance(search, Search):
+        check_search(search)
     return Settings(
         ranks,
         request.tolerance,

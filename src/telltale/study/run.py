@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from telltale.engine.perplexity import Page, built_in_page, perplexities
 from telltale.engine.selftest import slowed, unable
 from telltale.engine.speed import tokens_per_second
+from telltale.errors import InputError
 from telltale.evidence.cautions import advice, cautions, remedies_for
 from telltale.evidence.comparison import compare, generation_counts
 from telltale.evidence.result import (
@@ -26,6 +27,7 @@ from telltale.evidence.result import (
 )
 from telltale.evidence.selection import Level, claims
 from telltale.paths import LayerPath
+from telltale.searches import Found
 from telltale.study.ledger import Looks, note_look
 from telltale.study.measuring import absences_of, with_halves
 from telltale.study.opening import (
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
 
     from telltale.evidence.comparison import Comparison
     from telltale.measure import Outcome
-    from telltale.searches import Found
     from telltale.study.question import Question
     from telltale.study.settings import Settings
 
@@ -164,10 +165,40 @@ class _Run:
         search = self.measuring.search_by(self.settings, self.plan)
         measure = self.measuring.of(SEARCH, self.watcher, counted=True)
         batches = self.plan.batches[SEARCH]
-        return with_halves(
+        found = with_halves(
             self.records,
             partial(search, measure, batches, self.plan.whole, self.watcher.round_done),
         )
+        self._check(found)
+        return found
+
+    def _check(self, found: Any) -> None:
+        """Refuse what a search of one's own may not give, before it is said to be found.
+
+        Raises:
+            InputError: it is no `Found`, does not start from the whole model measured in full, or
+                has kept a model that it may not.
+        """
+        kind, settings = type(self.settings.search).__name__, self.settings
+        if not isinstance(found, Found):
+            raise InputError(f"the search {kind} gave {found!r}; it must give a Found")
+        size = len(self.question.sets[SEARCH])
+        if found.start != self.plan.whole or found.origin.examples != size:
+            raise InputError(
+                f"the search {kind} must start from the whole model, measured on all {size} "
+                "examples; give Found what self.origin gives"
+            )
+        for model in found.kept:
+            too_many = (
+                settings.max_removed is not None and len(model.removed) > settings.max_removed
+            )
+            gone = settings.protected & set(model.removed)
+            if too_many or gone or model.examples != size:
+                raise InputError(
+                    f"the search {kind} has kept the model without {list(model.removed)}, which it "
+                    "may not: it goes against `max_removed` or `protect`, or was not measured on "
+                    "all examples; take candidates from self.children and keep by self.chosen"
+                )
 
     def _watched(
         self, role: Role, paths: Sequence[LayerPath]

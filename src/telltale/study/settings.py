@@ -9,7 +9,7 @@ from telltale.errors import InputError
 from telltale.evidence.stats import CONFIDENCE
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.objectives import OBJECTIVES, Objective
-from telltale.searches import SEARCHES, Search
+from telltale.searches import SEARCHES, Search, search_of
 from telltale.searches.search import ROUNDING, admit_all
 
 if TYPE_CHECKING:
@@ -89,11 +89,9 @@ def settings_from(document: Mapping[str, Any]) -> Settings | None:
     None where its objective or its search was a program of its own.
     """
     objective = OBJECTIVES.get(document["objective"])
-    known = {search.method: search for search in SEARCHES.values()}
-    search = known.get(document["method"])
+    search = search_of(document)
     if objective is None or search is None:
         return None
-    own = {name: document[name] for name in search.own_settings if name in document}
     return Settings(
         objective,
         document["tolerance"],
@@ -101,7 +99,7 @@ def settings_from(document: Mapping[str, Any]) -> Settings | None:
         frozenset(document["protected"]),
         document["max_loss"],
         document["confidence"],
-        replace(search, **own),
+        search,
     )
 
 

@@ -143,6 +143,11 @@ def measure_stability(
     watcher: Watcher,
 ) -> dict[str, Any]:
     """Search every part, and say what they have in common; see `telltale.stability`."""
+    if study.settings.search.needs:
+        raise InputError(
+            "`search` goes by a score of layers, which is made of the whole search set, so it has "
+            "seen what judges it; give one that goes by measurements alone, such as greedy"
+        )
     question, plan, measuring = study.question, study.plan, study.measuring
     positions = question.positions[SEARCH]
     clusters = {position: question.clusters[position] for position in positions}

@@ -122,12 +122,12 @@ def search(
 ) -> None:
     """Find the layers that a task does not need, with evidence on unseen examples.
 
-    Layers are removed one at a time, always the one whose absence leaves the model best on the
-    search set (TALE, arXiv 2510.22767). Every model on that path is then measured on held-out
-    examples. Named are BEST, the most accurate on the search set; BSBA, the shallowest of those at
-    least as accurate as the whole model there; and what the held-out set has shown: whether BEST
-    gains, and the shallowest model that is certified to lose no more than --max-loss. Writes
-    DIR/result.json and DIR/report.html.
+    By default layers are removed one at a time, always the one whose absence leaves the model best
+    on the search set (TALE, arXiv 2510.22767). Every model on that path is then measured on
+    held-out examples. Named are BEST, the most accurate on the search set; BSBA, the shallowest of
+    those at least as accurate as the whole model there; and what the held-out set has shown:
+    whether BEST gains, and the shallowest model that is certified to lose no more than --max-loss.
+    Writes DIR/result.json and DIR/report.html.
     """
     from telltale.cli.screen import ScreenWatcher
 
@@ -383,12 +383,12 @@ def _show_finished(result: Result, study: Path) -> None:
 
 def _worth_exporting(result: Result) -> str | None:
     """What to export next, by its name or layers removed; None where nothing was removed."""
-    from telltale.evidence.result import WORTH
+    from telltale.evidence.result import SHOWN_FIRST
 
-    model = result.worth
+    model = result.shown_first
     if model is None:
         return None
-    return next((name for name in WORTH if name in model.names), str(len(model.removed)))
+    return next((name for name in SHOWN_FIRST if name in model.names), str(len(model.removed)))
 
 
 def main(arguments: list[str] | None = None) -> None:
