@@ -8,6 +8,7 @@ from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import example as found_before
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,7 +98,12 @@ def leave(measurements: Iterator[Measurement], count: int, *, closes: bool) -> l
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
+@found_before(
+    left=[([WHOLE], [BATCHES[0]], 1, False), ([WHOLE, WHOLE.without(0)], [BATCHES[0]], 1, False)],
+    budget=0,
+    keeps_prefix=True,
+)
 @given(LEFT, st.sampled_from(BUDGETS), st.booleans())
 def test_an_engine_that_is_left_at_any_time_gives_the_same_and_holds_nothing_stale(
     left: list[Any], budget: int, keeps_prefix: bool

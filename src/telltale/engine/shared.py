@@ -128,6 +128,7 @@ class SharedEngine:
         while remaining:
             wanted = prefixes(remaining)
             self.store.retain(lambda key, wanted=wanted: key[1] in wanted)  # type: ignore[misc]
+            self._bound_token_prefix(remaining[0])
             with self._memory_errors(None):
                 count = self._read_token_prefix(remaining)
             plan = walks(remaining[:count])
@@ -234,6 +235,15 @@ class SharedEngine:
         self._layer_tokens += hidden.shape[0] * hidden.shape[1]
         hidden = self.model.run_layer(layer, hidden, prepared)
         return (hidden,) if cache is None else (hidden, *cache.held[layer])
+
+    def _bound_token_prefix(self, first: LayerPath) -> None:
+        """Where more is left of the token prefix than half the budget, keep the next path's alone.
+
+        Else calls that are left early would each leave a path's states to those after them.
+        """
+        if self.store.required_bytes > self.store.budget_bytes // 2:
+            own = prefixes([first])
+            self.store.retain(lambda key: key[0] != TOKEN_PREFIX or key[1] in own)
 
     def _read_token_prefix(self, paths: Sequence[LayerPath]) -> int:
         """Read the token prefix along as many paths as the store has room for, and say how many.
