@@ -9,19 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from telltale.searches.found import Found, Round
-from telltale.searches.search import Search, ignore
+from telltale.searches.greedy import GreedyRemoval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from telltale.measure import Batch, Measure
     from telltale.paths import LayerPath
 
 
 @dataclass(frozen=True)
-class RankedRemoval(Search):
-    """Leave out one layer a round, that of the lowest score, as long as the model may be kept.
+class RankedRemoval(GreedyRemoval):
+    """Greedy removal that tries one layer a round, that of the lowest score.
 
     ``score`` names the score of layers, of which a higher one is of a layer that is needed more. Of
     equals the lowest layer goes first.
@@ -36,26 +34,12 @@ class RankedRemoval(Search):
         """The score it ranks by."""
         return (self.score,)
 
-    def __call__(
-        self,
-        measure: Measure,
-        batches: Sequence[Batch],
-        start: LayerPath,
-        watch: Callable[[Round], None] = ignore,
-    ) -> Found:
-        """Search from ``start``; ``watch`` is told of every round."""
-        scores = self.layer_scores[self.score]
-        origin = self.origin(measure, batches, start)
-        path, rounds = start, list[Round]()
-        while candidates := self.children([path], start):
-            next_path = min(
-                candidates, key=lambda one: scores[next(iter(set(path.kept) - set(one.kept)))]
-            )
-            tried = self.measured(measure, batches, {next_path: path})
-            done = self.chosen(tried, origin)
-            rounds.append(done)
-            watch(done)
-            if not done.kept:
-                break
-            path = done.kept[0]
-        return Found(origin, tuple(rounds))
+    def children(self, paths: Sequence[LayerPath], start: LayerPath) -> dict[LayerPath, LayerPath]:
+        """Of the paths with one more layer left out, the one without the lowest score."""
+        found, scores = super().children(paths, start), self.layer_scores[self.score]
+
+        def score(path: LayerPath) -> float:
+            (layer,) = set(found[path].kept) - set(path.kept)
+            return scores[layer]
+
+        return {path: found[path] for path in [min(found, key=score)]} if found else {}
