@@ -28,7 +28,6 @@ from telltale.support.arguments import (
     layers,
     several,
     taken,
-    text_or,
     texts,
     whole,
 )
@@ -56,7 +55,6 @@ ARGUMENTS = {
     "study": Check("the path of a study's folder", PATH.take),
     "pick": Check("a model's name, or how many layers are removed", either(an(str), whole)),
     "to": PATH,
-    "dtype": text_or("a precision's name, such as float32"),
     "count": count_of("questions"),
 }
 
