@@ -421,6 +421,8 @@ def test_the_command_that_asks_the_same_names_the_search(tiny_folder: Path, tmp_
         assert said is not None
         assert ("--search" in said) == (says is not None)
         assert says is None or says in said
+    search(tiny_folder, tmp_path / "beam", search=Beam(), max_removed=1)
+    assert command(read_study(tmp_path / "beam").searched) is None
 
 
 @pytest.mark.parametrize(

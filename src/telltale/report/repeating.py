@@ -95,8 +95,8 @@ def command(searched: Searched) -> str | None:
 
     What the file does not say is where data lie, and whether a scorer of one's own judged.
     """
-    if not searched.model or not searched.settings:
-        return None
+    if not searched.model or not searched.settings or search_of(searched.settings) is None:
+        return None  # no command has a search of one's own
     parts = ["telltale", "search", str(searched.model["name"]), *_task(searched.task)]
     parts += ["--out", "STUDY"]
     parts += _options(searched)
