@@ -21,7 +21,7 @@ from telltale.engine.encode import (
     encode_choices,
 )
 from telltale.engine.layout import lay_out
-from telltale.engine.prefixes import prefixes, walks
+from telltale.engine.prefixes import prefixes, walks, worths
 from telltale.engine.store import StateStore, default_budget_bytes
 from telltale.errors import DataError, InputError, MeasurementError
 from telltale.paths import LayerPath
@@ -315,6 +315,77 @@ def test_the_store_keeps_to_its_budget_and_gives_way_to_what_is_required() -> No
     store.retain(lambda key: key[0] == "prefix")
     assert (len(store), store.offered_bytes, store.required_bytes) == (1, 0, 40)
     assert store.get(("0", ())) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=40),
+    st.integers(0, 12),
+    st.sets(st.integers(0, 9)),
+)
+def test_the_store_holds_what_is_worth_most_and_lets_go_of_nothing_awaited(
+    offered: list[tuple[int, int]], room: int, awaited: set[int]
+) -> None:
+    state = (torch.zeros(1),)
+    store = StateStore(4 * room)
+    store.revalue(lambda key: key[1][0])
+    waiting = [(f"early {one}", (one,)) for one in sorted(awaited)]
+    for key in waiting:
+        store.offer(key, state)
+    held = [key for key in waiting if store.get(key)]
+    store.revalue(lambda key: key[1][0], awaited=lambda key: key[0].startswith("early"))
+    keys = [(f"late {number} {worth}", (worth,)) for number, worth in offered]
+    for key in keys:
+        store.offer(key, state)
+        assert store.offered_bytes == 4 * len(store) <= store.budget_bytes
+        assert all(store.get(one) for one in held)
+    late = [key[1][0] for key in dict.fromkeys(keys) if store.get(key)]
+    ranked = sorted((key[1][0] for key in dict.fromkeys(keys)), reverse=True)
+    assert sorted(late, reverse=True) == ranked[: room - len(held)]
+    # When they have been read, they give way as all others do.
+    store.release(held)
+    best = [(f"best {number}", (10,)) for number in range(room)]
+    for key in best:
+        store.offer(key, state)
+    assert all(store.get(key) for key in best)
+
+
+def layers_run(paths: list[LayerPath], held: set[tuple[int, ...]]) -> int:
+    """How many layers a round runs that goes on from what is held, a batch."""
+    run = set[tuple[int, ...]]()
+    for path in paths:
+        known = held | run
+        nearest = next(d for d in range(path.depth, -1, -1) if not d or path.kept[:d] in known)
+        run |= {path.kept[:depth] for depth in range(nearest + 1, path.depth + 1)}
+    return len(run)
+
+
+def children(path: LayerPath) -> list[LayerPath]:
+    return [path.without(layer) for layer in path.kept]
+
+
+@pytest.mark.parametrize(("count", "share"), [(30, 0.5), (60, 0.6), (100, 0.75)])
+def test_a_few_states_save_most_of_what_all_would_whichever_layer_comes_out(
+    count: int, share: float
+) -> None:
+    """Of 406 states after a round of 30 layers; first come, 100 of them would save a sixth."""
+    whole = LayerPath.whole(30)
+    values = worths(children(whole), in_a_row=False)
+    best = set(sorted(values, key=lambda prefix: (-values[prefix], prefix))[:count])
+    nothing, few, everything = 0, 0, 0
+    for layer in whole.kept:
+        paths = children(whole.without(layer))
+        nothing += layers_run(paths, set())
+        few += layers_run(paths, best)
+        everything += layers_run(paths, set(values))
+    assert nothing - few >= share * (nothing - everything)
+
+
+def test_keys_and_values_are_worth_keeping_in_a_row_from_the_first_layer_on() -> None:
+    values = worths(children(LayerPath.whole(8)), in_a_row=True)
+    for prefix, worth in values.items():
+        if len(prefix) > 1:
+            assert worth <= values[prefix[:-1]]
+    assert worths([LayerPath.whole(3)], in_a_row=False) == {(0,): 1.0, (0, 1): 1.0, (0, 1, 2): 0.0}
 
 
 def test_the_default_budget_is_some_memory_but_not_all() -> None:

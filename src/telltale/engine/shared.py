@@ -1,7 +1,7 @@
 """The engine for use: nothing that two measurements share is computed twice.
 
 - Every layer prefix that paths have in common runs once a batch, and not at all where the store
-  still has its state from an earlier round.
+  still has its state from an earlier round. The store keeps what saves the next round most.
 - The tokens that all prompts begin with are read once a path, as keys and values.
 - The choices of a question share its context in one row.
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 
 from telltale.engine.layout import Layout, lay_out
-from telltale.engine.prefixes import Walk, common_depth, prefixes, walks
+from telltale.engine.prefixes import Walk, common_depth, prefixes, walks, worths
 from telltale.engine.store import StateStore, default_budget_bytes
 from telltale.errors import MeasurementError
 from telltale.measure import BatchTooLargeError, Measurement, Outcome
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from telltale.engine.encode import EncodedExample, Tokens
     from telltale.engine.prefixes import LayerPrefix
-    from telltale.engine.store import State
+    from telltale.engine.store import Key, State
     from telltale.measure import Batch
     from telltale.models.layered import KeyValue, LayeredModel, Prepared
     from telltale.paths import LayerPath
@@ -111,6 +111,8 @@ class SharedEngine:
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
         self.store = StateStore(default_budget_bytes(model.device)) if store is None else store
         self._layer_tokens = 0  # since the last measurement
+        self._round: frozenset[LayerPath] = frozenset()  # what was asked since a round began
+        self._round_before: frozenset[LayerPath] = frozenset()
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -125,15 +127,50 @@ class SharedEngine:
         """
         self._layer_tokens = 0  # what an earlier call did not finish is no work of this one
         remaining = [walk.path for walk in walks(paths)]
+        self._note(paths)
         while remaining:
-            wanted = prefixes(remaining)
-            self.store.retain(lambda key, wanted=wanted: key[1] in wanted)  # type: ignore[misc]
+            self._value_states(remaining, batches)
             with self._memory_errors(None):
                 count = self._read_token_prefix(remaining)
             plan = walks(remaining[:count])
+            read = prefixes(remaining[:count])
             for batch in batches:
                 yield from self._measure(batch, plan)
+                self.store.release((batch.id, prefix) for prefix in read)
             remaining = remaining[count:]
+
+    def _note(self, paths: Sequence[LayerPath]) -> None:
+        """Note what is asked: a path with fewer layers than all before it begins a round."""
+        asked = frozenset(paths)
+        if asked <= self._round:
+            return
+        if self._round and min(path.depth for path in asked) < min(
+            path.depth for path in self._round
+        ):
+            self._round_before, self._round = self._round, frozenset()
+        self._round |= asked
+        # What neither this round nor the one before it can read is read by none.
+        wanted = prefixes(self._round | self._round_before)
+        self.store.retain(lambda key: key[1] in wanted)
+
+    def _value_states(self, paths: Sequence[LayerPath], batches: Sequence[Batch]) -> None:
+        """Have the store hold what these paths will read, and keep what saves the next round most.
+
+        Token prefixes' states that they read are required.
+        """
+        of_rows = worths(self._round, in_a_row=self.reader.needs_key_values)
+        of_token_prefix = worths(self._round, in_a_row=True) if self.token_prefix else {}
+        read, ids = prefixes(paths), {batch.id for batch in batches}
+
+        def worth(key: Key) -> float:
+            values = of_token_prefix if key[0] == TOKEN_PREFIX else of_rows
+            return values.get(key[1], 0.0)
+
+        self.store.revalue(
+            worth,
+            required=lambda key: key[1] in read,
+            awaited=lambda key: key[1] in read and key[0] in ids,
+        )
 
     def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
         examples = tuple(self.examples[position] for position in batch.examples)
@@ -261,7 +298,7 @@ class SharedEngine:
             stored = self.store.get(key)
             if stored is None:
                 stored = self._run(key[1], hidden, prepared)
-                self.store.require(key, stored)
+            self.store.require(key, stored)
             hidden = stored[0]
 
     def _token_prefix_at(self, layers: LayerPrefix) -> KeyValue:
