@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telltale.engine.batches import blocks_of, canonical_batches
+from telltale.engine.batches import blocks_of, canonical_batches, grouped_batches
 from telltale.engine.choosing import judge
 from telltale.engine.encode import (
     ChoiceSize,
@@ -20,7 +20,7 @@ from telltale.engine.encode import (
     common_token_prefix,
     encode_choices,
 )
-from telltale.engine.layout import lay_out
+from telltale.engine.layout import groups_of, lay_out, tokens_in_row, tokens_read
 from telltale.engine.prefixes import prefixes, walks, worths
 from telltale.engine.store import StateStore, default_budget_bytes
 from telltale.errors import DataError, InputError, MeasurementError
@@ -31,6 +31,7 @@ from tests.encoded import example
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
 SIZES = st.dictionaries(
     st.integers(0, 500), st.tuples(st.integers(1, 4), st.integers(1, 50)), min_size=1, max_size=60
@@ -167,12 +168,25 @@ ENCODED = st.builds(
 )
 
 
-@given(st.lists(ENCODED, min_size=1, max_size=4), st.integers(0, 2), st.booleans())
+# In words of three letters, so that many begin alike.
+ALIKE = st.builds(
+    lambda context, choices: example(tuple(context), choices),
+    st.lists(st.integers(0, 2), min_size=3, max_size=40),
+    st.lists(BRANCHES, min_size=1, max_size=4),
+)
+LAYOUTS = [(False, False), (True, False), (True, True)]  # whether contexts are shared, and packed
+
+
+@given(
+    st.lists(ENCODED | ALIKE, min_size=1, max_size=7),
+    st.integers(0, 2),
+    st.sampled_from(LAYOUTS),
+)
 def test_every_read_sees_exactly_the_context_and_its_own_choice(
-    examples: list[EncodedExample], prefix_length: int, shares: bool
+    examples: list[EncodedExample], prefix_length: int, how: tuple[bool, bool]
 ) -> None:
     """The mask says what a position sees; that, with the prefix, must spell context and choice."""
-    layout = lay_out(examples, prefix_length=prefix_length, shares_context=shares)
+    layout = lay_out(examples, prefix_length=prefix_length, shares_context=how[0], packs=how[1])
     ids = layout.token_ids()
     positions = layout.position_ids(prefix_length)
     mask = layout.attention_mask(prefix_length, torch.float32)
@@ -192,6 +206,71 @@ def test_every_read_sees_exactly_the_context_and_its_own_choice(
                     range(prefix_length, prefix_length + len(read))
                 )
                 assert bool((mask[row, 0, column, :prefix_length] == 0).all())
+
+
+@given(st.lists(ENCODED | ALIKE, min_size=1, max_size=9))
+def test_packed_rows_read_nothing_twice_and_are_padded_little(
+    examples: list[EncodedExample],
+) -> None:
+    packed = lay_out(examples, prefix_length=0, shares_context=True, packs=True)
+    shared = lay_out(examples, prefix_length=0, shares_context=True)
+    for row in packed.rows:
+        texts = {row.tokens[:0]}
+        for columns, seen in row.stretches():
+            start = tuple(row.tokens[i] for part in seen for i in part)
+            for column in columns:
+                text = start + row.tokens[columns.start : column + 1]
+                assert text not in texts
+                texts.add(text)
+    assert len(packed.rows) * packed.length <= len(shared.rows) * shared.length * (
+        1 + packed.length / 2048
+    )
+    read = sum(len(row.tokens) for row in packed.rows)
+    assert read <= sum(len(row.tokens) for row in shared.rows)
+    assert read <= tokens_read(examples, prefix_length=0, shares_context=True, packs=True)
+    assert lay_out(examples, prefix_length=0, shares_context=True, packs=True) == packed
+
+
+def test_what_a_group_begins_with_is_there_once_and_its_examples_are_in_one_batch() -> None:
+    subjects = [tuple(range(100 * number, 100 * number + 40)) for number in range(3)]
+    asked = [example((*subjects[i % 3], 7 + i), ((1,), (2,))) for i in range(9)]
+    groups = groups_of(asked, 0)
+    assert sorted(map(sorted, groups)) == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+    batches = grouped_batches(
+        groups, lambda some: tokens_in_row([asked[i] for i in some], 0), token_budget=50
+    )
+    assert sorted(sorted(batch.examples) for batch in batches) == sorted(map(sorted, groups))
+    for batch in batches:
+        layout = lay_out(
+            [asked[i] for i in batch.examples], prefix_length=0, shares_context=True, packs=True
+        )
+        assert [len(row.tokens) for row in layout.rows] == [43]
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=20),
+    st.integers(1, 60),
+    st.integers(1, 9),
+)
+def test_grouped_batches_hold_every_example_once_within_the_budget_and_its_block(
+    counts: list[int], budget: int, block: int
+) -> None:
+    groups = [list(range(sum(counts[:i]), sum(counts[: i + 1]))) for i in range(len(counts))]
+
+    def tokens_in(some: Sequence[int]) -> int:
+        return 10 + 3 * len(some)
+
+    batches = grouped_batches(groups, tokens_in, token_budget=budget, block_size=block)
+    everyone = [one for group in groups for one in group]
+    assert sorted(one for batch in batches for one in batch.examples) == everyone
+    dealt = blocks_of(everyone, block_size=block)
+    for batch in batches:
+        assert {dealt[one] for one in batch.examples} == {batch.block}
+        of_groups = [[one for one in group if one in batch.examples] for group in groups]
+        tokens = sum(tokens_in(some) for some in of_groups if some)
+        assert tokens <= max(budget, 2 * 13)
+    again = grouped_batches(groups[::-1], tokens_in, token_budget=budget, block_size=block)
+    assert {batch.id for batch in again} == {batch.id for batch in batches}
 
 
 def test_a_question_of_one_token_choices_takes_one_row_in_either_layout() -> None:

@@ -3,9 +3,9 @@
 - Every layer prefix that paths have in common runs once a batch, and not at all where the store
   still has its state from an earlier round. The store keeps what saves the next round most.
 - The tokens that all prompts begin with are read once a path, as keys and values.
-- The choices of a question share its context in one row.
+- The choices of a question share its context in one row, and questions the beginnings of theirs.
 
-The second and third need a capability that `telltale.engine.selftest` looks for in a model. What is
+The second and third need capabilities that `telltale.engine.selftest` looks for in a model. What is
 then read of the states, log-likelihoods of choices or generated text, is a reader's business:
 `telltale.engine.choosing` and `telltale.engine.generating`.
 """
@@ -46,11 +46,13 @@ class Capabilities(NamedTuple):
     ``keeps_prefix``: a token prefix read once stands for itself in every row.
     ``shares_context``: the choices of a question may follow its context in one row.
     ``continues``: text goes on token by token from keys and values; needed for generation only.
+    ``packs``: several examples may lie in one row, and what they begin with alike be there once.
     """
 
     keeps_prefix: bool
     shares_context: bool
     continues: bool = False
+    packs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ class SharedEngine:
             examples,
             prefix_length=len(self.token_prefix),
             shares_context=self.capabilities.shares_context,
+            packs=self.capabilities.packs,
         )
         # The context is entered and left around each piece of work, never across a yield.
         with self._memory_errors(batch):
