@@ -115,6 +115,9 @@ class SharedEngine:
         self._layer_tokens = 0  # since the last measurement
         self._round: frozenset[LayerPath] = frozenset()  # what was asked since a round began
         self._round_before: frozenset[LayerPath] = frozenset()
+        # What states are worth after this round, those of rows and those of the token prefix.
+        self._worths: tuple[dict[LayerPrefix, float], dict[LayerPrefix, float]] = ({}, {})
+        self._layouts: dict[Batch, Layout] = {}
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -151,6 +154,10 @@ class SharedEngine:
         ):
             self._round_before, self._round = self._round, frozenset()
         self._round |= asked
+        self._worths = (
+            worths(self._round, in_a_row=self.reader.needs_key_values),
+            worths(self._round, in_a_row=True) if self.token_prefix else {},
+        )
         # What neither this round nor the one before it can read is read by none.
         wanted = prefixes(self._round | self._round_before)
         self.store.retain(lambda key: key[1] in wanted)
@@ -160,8 +167,7 @@ class SharedEngine:
 
         Token prefixes' states that they read are required.
         """
-        of_rows = worths(self._round, in_a_row=self.reader.needs_key_values)
-        of_token_prefix = worths(self._round, in_a_row=True) if self.token_prefix else {}
+        of_rows, of_token_prefix = self._worths
         read, ids = prefixes(paths), {batch.id for batch in batches}
 
         def worth(key: Key) -> float:
@@ -176,12 +182,14 @@ class SharedEngine:
 
     def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
         examples = tuple(self.examples[position] for position in batch.examples)
-        layout = lay_out(
-            examples,
-            prefix_length=len(self.token_prefix),
-            shares_context=self.capabilities.shares_context,
-            packs=self.capabilities.packs,
-        )
+        layout = self._layouts.get(batch)
+        if layout is None:
+            layout = self._layouts[batch] = lay_out(
+                examples,
+                prefix_length=len(self.token_prefix),
+                shares_context=self.capabilities.shares_context,
+                packs=self.capabilities.packs,
+            )
         # The context is entered and left around each piece of work, never across a yield.
         with self._memory_errors(batch):
             prepared = self._prepare(layout)
