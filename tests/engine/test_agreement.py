@@ -21,7 +21,7 @@ from telltale.tasks import Scoring
 from tests import tiny
 from tests.encoded import example
 
-BOTH = Capabilities(keeps_prefix=True, shares_context=True)
+BOTH = Capabilities(keeps_prefix=True, shares_context=True, packs=True)
 PREFIX_ONLY = Capabilities(keeps_prefix=True, shares_context=False)
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
 EXPECTED = {
@@ -57,6 +57,9 @@ def random_examples(source: random.Random, count: int) -> list[EncodedExample]:
     examples = []
     for _ in range(count):
         own = tuple(source.randrange(300) for _ in range(source.randint(1, LONGEST - len(prefix))))
+        if examples and source.random() < 0.3:  # as one of a subject, or a passage asked twice
+            before = source.choice(examples).context[len(prefix) :]
+            own = (before[: source.randint(1, len(before))] + own)[: LONGEST - len(prefix)]
         longest = source.choice([1, 1, 2, 6])
         choices = list(
             dict.fromkeys(
@@ -106,7 +109,7 @@ def test_the_self_test_finds_what_an_architecture_can_do(family: str) -> None:
 def test_nothing_is_tried_past_what_a_model_takes(generates: bool) -> None:
     model = LayeredModel(tiny.build("gpt2", n_positions=64))  # a 65th token has no position
     found = find_capabilities(model, longest=64, branch=30, generates=generates)
-    assert found == BOTH._replace(continues=generates)
+    assert found == BOTH._replace(continues=generates, packs=not generates)
 
 
 @pytest.mark.parametrize("family", ["mistral-window", "gemma3", "qwen2-window"])

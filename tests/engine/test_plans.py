@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telltale.engine.batches import blocks_of, canonical_batches
+from telltale.engine.batches import blocks_of, canonical_batches, grouped_batches
 from telltale.engine.choosing import judge
 from telltale.engine.encode import (
     ChoiceSize,
@@ -20,8 +20,8 @@ from telltale.engine.encode import (
     common_token_prefix,
     encode_choices,
 )
-from telltale.engine.layout import lay_out
-from telltale.engine.prefixes import prefixes, walks
+from telltale.engine.layout import groups_of, lay_out, tokens_in_row, tokens_read
+from telltale.engine.prefixes import prefixes, walks, worths
 from telltale.engine.store import StateStore, default_budget_bytes
 from telltale.errors import DataError, InputError, MeasurementError
 from telltale.paths import LayerPath
@@ -31,6 +31,7 @@ from tests.encoded import example
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
 SIZES = st.dictionaries(
     st.integers(0, 500), st.tuples(st.integers(1, 4), st.integers(1, 50)), min_size=1, max_size=60
@@ -167,12 +168,25 @@ ENCODED = st.builds(
 )
 
 
-@given(st.lists(ENCODED, min_size=1, max_size=4), st.integers(0, 2), st.booleans())
+# In words of three letters, so that many begin alike.
+ALIKE = st.builds(
+    lambda context, choices: example(tuple(context), choices),
+    st.lists(st.integers(0, 2), min_size=3, max_size=40),
+    st.lists(BRANCHES, min_size=1, max_size=4),
+)
+LAYOUTS = [(False, False), (True, False), (True, True)]  # whether contexts are shared, and packed
+
+
+@given(
+    st.lists(ENCODED | ALIKE, min_size=1, max_size=7),
+    st.integers(0, 2),
+    st.sampled_from(LAYOUTS),
+)
 def test_every_read_sees_exactly_the_context_and_its_own_choice(
-    examples: list[EncodedExample], prefix_length: int, shares: bool
+    examples: list[EncodedExample], prefix_length: int, how: tuple[bool, bool]
 ) -> None:
     """The mask says what a position sees; that, with the prefix, must spell context and choice."""
-    layout = lay_out(examples, prefix_length=prefix_length, shares_context=shares)
+    layout = lay_out(examples, prefix_length=prefix_length, shares_context=how[0], packs=how[1])
     ids = layout.token_ids()
     positions = layout.position_ids(prefix_length)
     mask = layout.attention_mask(prefix_length, torch.float32)
@@ -192,6 +206,71 @@ def test_every_read_sees_exactly_the_context_and_its_own_choice(
                     range(prefix_length, prefix_length + len(read))
                 )
                 assert bool((mask[row, 0, column, :prefix_length] == 0).all())
+
+
+@given(st.lists(ENCODED | ALIKE, min_size=1, max_size=9))
+def test_packed_rows_read_nothing_twice_and_are_padded_little(
+    examples: list[EncodedExample],
+) -> None:
+    packed = lay_out(examples, prefix_length=0, shares_context=True, packs=True)
+    shared = lay_out(examples, prefix_length=0, shares_context=True)
+    for row in packed.rows:
+        texts = {row.tokens[:0]}
+        for columns, seen in row.stretches():
+            start = tuple(row.tokens[i] for part in seen for i in part)
+            for column in columns:
+                text = start + row.tokens[columns.start : column + 1]
+                assert text not in texts
+                texts.add(text)
+    assert len(packed.rows) * packed.length <= len(shared.rows) * shared.length * (
+        1 + packed.length / 2048
+    )
+    read = sum(len(row.tokens) for row in packed.rows)
+    assert read <= sum(len(row.tokens) for row in shared.rows)
+    assert read <= tokens_read(examples, prefix_length=0, shares_context=True, packs=True)
+    assert lay_out(examples, prefix_length=0, shares_context=True, packs=True) == packed
+
+
+def test_what_a_group_begins_with_is_there_once_and_its_examples_are_in_one_batch() -> None:
+    subjects = [tuple(range(100 * number, 100 * number + 40)) for number in range(3)]
+    asked = [example((*subjects[i % 3], 7 + i), ((1,), (2,))) for i in range(9)]
+    groups = groups_of(asked, 0)
+    assert sorted(map(sorted, groups)) == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+    batches = grouped_batches(
+        groups, lambda some: tokens_in_row([asked[i] for i in some], 0), token_budget=50
+    )
+    assert sorted(sorted(batch.examples) for batch in batches) == sorted(map(sorted, groups))
+    for batch in batches:
+        layout = lay_out(
+            [asked[i] for i in batch.examples], prefix_length=0, shares_context=True, packs=True
+        )
+        assert [len(row.tokens) for row in layout.rows] == [43]
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=20),
+    st.integers(1, 60),
+    st.integers(1, 9),
+)
+def test_grouped_batches_hold_every_example_once_within_the_budget_and_its_block(
+    counts: list[int], budget: int, block: int
+) -> None:
+    groups = [list(range(sum(counts[:i]), sum(counts[: i + 1]))) for i in range(len(counts))]
+
+    def tokens_in(some: Sequence[int]) -> int:
+        return 10 + 3 * len(some)
+
+    batches = grouped_batches(groups, tokens_in, token_budget=budget, block_size=block)
+    everyone = [one for group in groups for one in group]
+    assert sorted(one for batch in batches for one in batch.examples) == everyone
+    dealt = blocks_of(everyone, block_size=block)
+    for batch in batches:
+        assert {dealt[one] for one in batch.examples} == {batch.block}
+        of_groups = [[one for one in group if one in batch.examples] for group in groups]
+        tokens = sum(tokens_in(some) for some in of_groups if some)
+        assert tokens <= max(budget, 2 * 13)
+    again = grouped_batches(groups[::-1], tokens_in, token_budget=budget, block_size=block)
+    assert {batch.id for batch in again} == {batch.id for batch in batches}
 
 
 def test_a_question_of_one_token_choices_takes_one_row_in_either_layout() -> None:
@@ -315,6 +394,77 @@ def test_the_store_keeps_to_its_budget_and_gives_way_to_what_is_required() -> No
     store.retain(lambda key: key[0] == "prefix")
     assert (len(store), store.offered_bytes, store.required_bytes) == (1, 0, 40)
     assert store.get(("0", ())) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=40),
+    st.integers(0, 12),
+    st.sets(st.integers(0, 9)),
+)
+def test_the_store_holds_what_is_worth_most_and_lets_go_of_nothing_awaited(
+    offered: list[tuple[int, int]], room: int, awaited: set[int]
+) -> None:
+    state = (torch.zeros(1),)
+    store = StateStore(4 * room)
+    store.revalue(lambda key: key[1][0])
+    waiting = [(f"early {one}", (one,)) for one in sorted(awaited)]
+    for key in waiting:
+        store.offer(key, state)
+    held = [key for key in waiting if store.get(key)]
+    store.revalue(lambda key: key[1][0], awaited=lambda key: key[0].startswith("early"))
+    keys = [(f"late {number} {worth}", (worth,)) for number, worth in offered]
+    for key in keys:
+        store.offer(key, state)
+        assert store.offered_bytes == 4 * len(store) <= store.budget_bytes
+        assert all(store.get(one) for one in held)
+    late = [key[1][0] for key in dict.fromkeys(keys) if store.get(key)]
+    ranked = sorted((key[1][0] for key in dict.fromkeys(keys)), reverse=True)
+    assert sorted(late, reverse=True) == ranked[: room - len(held)]
+    # When they have been read, they give way as all others do.
+    store.release(held)
+    best = [(f"best {number}", (10,)) for number in range(room)]
+    for key in best:
+        store.offer(key, state)
+    assert all(store.get(key) for key in best)
+
+
+def layers_run(paths: list[LayerPath], held: set[tuple[int, ...]]) -> int:
+    """How many layers a round runs that goes on from what is held, a batch."""
+    run = set[tuple[int, ...]]()
+    for path in paths:
+        known = held | run
+        nearest = next(d for d in range(path.depth, -1, -1) if not d or path.kept[:d] in known)
+        run |= {path.kept[:depth] for depth in range(nearest + 1, path.depth + 1)}
+    return len(run)
+
+
+def children(path: LayerPath) -> list[LayerPath]:
+    return [path.without(layer) for layer in path.kept]
+
+
+@pytest.mark.parametrize(("count", "share"), [(30, 0.5), (60, 0.6), (100, 0.75)])
+def test_a_few_states_save_most_of_what_all_would_whichever_layer_comes_out(
+    count: int, share: float
+) -> None:
+    """Of 406 states after a round of 30 layers; first come, 100 of them would save a sixth."""
+    whole = LayerPath.whole(30)
+    values = worths(children(whole), in_a_row=False)
+    best = set(sorted(values, key=lambda prefix: (-values[prefix], prefix))[:count])
+    nothing, few, everything = 0, 0, 0
+    for layer in whole.kept:
+        paths = children(whole.without(layer))
+        nothing += layers_run(paths, set())
+        few += layers_run(paths, best)
+        everything += layers_run(paths, set(values))
+    assert nothing - few >= share * (nothing - everything)
+
+
+def test_keys_and_values_are_worth_keeping_in_a_row_from_the_first_layer_on() -> None:
+    values = worths(children(LayerPath.whole(8)), in_a_row=True)
+    for prefix, worth in values.items():
+        if len(prefix) > 1:
+            assert worth <= values[prefix[:-1]]
+    assert worths([LayerPath.whole(3)], in_a_row=False) == {(0,): 1.0, (0, 1): 1.0, (0, 1, 2): 0.0}
 
 
 def test_the_default_budget_is_some_memory_but_not_all() -> None:

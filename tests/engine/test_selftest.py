@@ -26,7 +26,7 @@ from tests.studies import PAGE
 if TYPE_CHECKING:
     from pathlib import Path
 
-BOTH = Capabilities(keeps_prefix=True, shares_context=True)
+BOTH = Capabilities(keeps_prefix=True, shares_context=True, packs=True)
 PREFIX_ONLY = Capabilities(keeps_prefix=True, shares_context=False)
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
 SMALL: dict[str, Any] = {
@@ -88,7 +88,7 @@ def _renamed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_raises_is_missing_with_its_exception() -> None:
     absences: list[Absence] = []
     found = find_capabilities(refuses_caches(), longest=20, absences=absences)
-    assert found == Capabilities(keeps_prefix=False, shares_context=True)
+    assert found == BOTH._replace(keeps_prefix=False)
     assert absences == [Absence("keeps_prefix", RAISED, f"TypeError: {RENAMED}")]
     assert absences[0].words == (
         f"the model cannot keep a token prefix (TypeError: {RENAMED}): every prompt is read whole, "
@@ -103,6 +103,26 @@ def test_what_differs_is_missing_with_the_difference() -> None:
     assert (absence.capability, absence.kind) == ("shares_context", DIFFERS)
     assert "with 30 tokens its log-likelihoods differ by " in absence.reason
     assert "please report" not in absence.words
+
+
+def test_rows_are_not_packed_where_a_model_places_a_second_text_wrongly() -> None:
+    """As one that takes positions from the row's first token on, wherever a text begins."""
+    model = tiny.build("llama")
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def falls_never(*args: Any, **kwargs: Any) -> Any:
+        positions = kwargs.get("position_ids")
+        if positions is not None and int((positions == 1).sum(-1).max()) > 1:
+            kwargs["position_ids"] = positions.cummax(-1).values
+        return forward(*args, **kwargs)
+
+    absences: list[Absence] = []
+    model.forward = falls_never
+    found = find_capabilities(LayeredModel(model), longest=60, prefix=0, absences=absences)
+    assert not found.packs
+    assert absences[-1].capability == "packs"
+    assert absences[-1].kind == DIFFERS
 
 
 @pytest.mark.usefixtures("_renamed")

@@ -101,6 +101,33 @@ def test_states_kept_from_the_round_before_are_not_computed_again() -> None:
     assert model.row_runs - before == new * len(BATCHES)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_a_round_may_be_asked_a_few_paths_at_a_time_and_its_states_are_kept(at_once: int) -> None:
+    model, engine = counted_engine(budget=10**9)
+    list(engine([WHOLE], BATCHES))
+    for start in range(0, 6, at_once):
+        list(engine(ROUND_ONE[start : start + at_once], BATCHES))
+    assert model.row_runs == len(prefixes([WHOLE, *ROUND_ONE])) * len(BATCHES)
+    assert model.prefix_runs == len(prefixes([WHOLE, *ROUND_ONE]))
+    round_two = [ROUND_ONE[3].without(layer) for layer in (0, 1)]
+    before = model.row_runs
+    for path in round_two:
+        list(engine([path], BATCHES))
+    assert model.row_runs - before == 2 * 2 * len(BATCHES)  # what comes after layer 3
+
+
+def test_states_that_no_path_of_this_round_or_the_last_begins_with_are_let_go() -> None:
+    _, engine = counted_engine(budget=10**9, keeps_prefix=False)
+    path = WHOLE
+    for layer in (5, 4, 3):
+        list(engine([path.without(one) for one in path.kept], BATCHES))
+        assert engine.store.get((BATCHES[0].id, (0, 1, 2)))
+        path = path.without(layer)
+    list(engine([path.without(one) for one in path.kept], BATCHES))
+    assert engine.store.get((BATCHES[0].id, (0, 1, 2, 3))) is None
+    assert engine.store.get((BATCHES[0].id, (0, 1)))
+
+
 def test_logits_are_computed_once_for_each_position_that_is_read() -> None:
     model, engine = counted_engine()
     list(engine([WHOLE], [Batch((0,))]))

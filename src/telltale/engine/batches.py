@@ -3,7 +3,8 @@
 In low precision a batch of another shape can give another answer, so batches never depend on which
 paths are measured, on memory or on what was measured before. Examples are dealt into random
 blocks, so that any few blocks are a fair sample; inside a block they are sorted by length, so that
-little is padded; and cut where a batch would hold more tokens than the budget. Knows no torch.
+little is padded; and cut where a batch would hold more tokens than the budget. Examples that begin
+alike for a large part, if there are such, stay together within a block. Knows no torch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from telltale.measure import Batch
 from telltale.support.files import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 BLOCK_SIZE = 128
 
@@ -72,5 +73,53 @@ def canonical_batches(
                 batch, rows = [], 0
             batch.append(example)
             rows += example_rows
+        batches.append(Batch(tuple(batch), number))
+    return tuple(batches)
+
+
+def grouped_batches(
+    groups: Iterable[Sequence[int]],
+    tokens_in: Callable[[Sequence[int]], int],
+    *,
+    token_budget: int,
+    block_size: int = BLOCK_SIZE,
+    seed: int = 0,
+) -> tuple[Batch, ...]:
+    """Deal examples into the same blocks, and keep those of a group together in these.
+
+    Args:
+        groups: the examples of each group; one that is like no other is a group of its own.
+        tokens_in: how many tokens some examples of a group take, what they begin with once.
+        token_budget: the most tokens in a batch. Of a group whose single examples take more than
+            half of it, a batch may hold twice what one of them takes.
+        block_size: how many examples are dealt into a block.
+        seed: another seed deals otherwise.
+    """
+    found = [list(group) for group in groups]
+    dealt = blocks_of([one for group in found for one in group], block_size=block_size, seed=seed)
+    parts: dict[int, list[tuple[int, list[int]]]] = {number: [] for number in dealt.values()}
+    for group in found:
+        of_blocks: dict[int, list[int]] = {}
+        for example in group:
+            of_blocks.setdefault(dealt[example], []).append(example)
+        for number, members in of_blocks.items():
+            most = max(token_budget, 2 * tokens_in(members[:1]))
+            part = members[:1]
+            for example in members[1:]:
+                if tokens_in([*part, example]) > most:
+                    parts[number].append((tokens_in(part), part))
+                    part = []
+                part = [*part, example]
+            parts[number].append((tokens_in(part), part))
+    batches: list[Batch] = []
+    for number, of_block in parts.items():
+        batch: list[int] = []
+        tokens = 0
+        for size, part in sorted(of_block):
+            if batch and tokens + size > token_budget:
+                batches.append(Batch(tuple(batch), number))
+                batch, tokens = [], 0
+            batch += part
+            tokens += size
         batches.append(Batch(tuple(batch), number))
     return tuple(batches)

@@ -1,23 +1,34 @@
 """How a batch's examples become rows of tokens, and where its answers are read. Knows no model.
 
-Two layouts. Shared: one row an example, the context once, then every branch (what must be read of
-the choices) after it; a branch sees the context and itself. Plain: one row a branch, the context
-before each. Where every example has one branch they are the same, and attention is simply causal.
+A row is a tree of tokens: each sees those between it and the root, and itself. Three layouts.
+Plain: one row for every branch (what must be read of the choices), the context before each;
+attention is simply causal. Shared: one row an example, the context once, then every branch. Packed:
+examples are put into rows of like lengths, and what any in a row begin with alike is there once, be
+it the shots of a subject, a passage asked twice or the first words of two choices.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import heapreplace
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from telltale.engine.encode import common_start
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
     from telltale.engine.encode import EncodedExample, Tokens
+
+# A token in a row of so many costs as much for what it sees as for all else.
+DEAR_LENGTH = 2048
+# Contexts are of one group if the shorter has so many tokens, and so large a share of it, alike.
+GROUP_TOKENS, GROUP_SHARE = 16, 0.5
 
 
 class Span(NamedTuple):
@@ -29,15 +40,53 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the context, then branches that each see the context and themselves."""
+    """One row, or what follows a fork of one: tokens, then branches that each see these tokens."""
 
     context: Tokens
-    branches: tuple[Tokens, ...]
+    branches: tuple[Row, ...] = ()
 
     @property
     def tokens(self) -> Tokens:
-        """All tokens in reading order."""
-        return sum(self.branches, self.context)
+        """All tokens in the order in which they lie."""
+        return sum((branch.tokens for branch in self.branches), self.context)
+
+    @property
+    def forks(self) -> bool:
+        """Whether any two tokens come after the same one."""
+        return len(self.branches) > 1 or any(branch.forks for branch in self.branches)
+
+    def stretches(self, start: int = 0, seen: tuple[range, ...] = ()) -> Iterator[Stretch]:
+        """The parts between forks, the first of which lies at ``start``."""
+        here = range(start, start + len(self.context))
+        yield Stretch(here, seen)
+        start, seen = here.stop, (*seen, here)
+        for branch in self.branches:
+            for stretch in branch.stretches(start, seen):
+                yield stretch
+                start = stretch.columns.stop
+
+    def columns_of(self, text: Tokens, start: int = 0) -> tuple[int, ...] | None:
+        """The columns of a text that is read from the row's first token on, if it is there."""
+        own = self.context[: len(text)]
+        if own != text[: len(own)]:
+            return None
+        here = tuple(range(start, start + len(own)))
+        if len(own) == len(text):
+            return here
+        start += len(own)
+        for branch in self.branches:
+            rest = branch.columns_of(text[len(own) :], start)
+            if rest is not None:
+                return here + rest
+            start += len(branch.tokens)
+        return None
+
+
+class Stretch(NamedTuple):
+    """A part of a row without forks: its columns, and those that it sees before it."""
+
+    columns: range
+    seen: tuple[range, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +94,8 @@ class Layout:
     """A batch as rows, padded to (rows, length), and where to read.
 
     ``spans`` holds, for each example, one span a choice; a position is row times length and
-    column. ``branching`` says that some row has several branches, so that attention must be masked
-    and positions given.
+    column. ``branching`` says that some row forks, so that attention must be masked and positions
+    given.
     """
 
     rows: tuple[Row, ...]
@@ -59,8 +108,8 @@ class Layout:
 
     @property
     def branching(self) -> bool:
-        """Whether any row has more than one branch."""
-        return any(len(row.branches) > 1 for row in self.rows)
+        """Whether any row forks."""
+        return any(row.forks for row in self.rows)
 
     def token_ids(self) -> Tensor:
         """(rows, length), padded on the right with token 0, which no real token sees."""
@@ -70,16 +119,12 @@ class Layout:
         return ids
 
     def position_ids(self, prefix_length: int) -> Tensor:
-        """(rows, length): how far each token is from the text's start, on its own branch."""
+        """(rows, length): how far each token is from the start of a text that it ends."""
         ids = torch.zeros((len(self.rows), self.length), dtype=torch.long)
         for number, row in enumerate(self.rows):
-            start = len(row.context)
-            ids[number, :start] = torch.arange(start)
-            for branch in row.branches:
-                ids[number, start : start + len(branch)] = torch.arange(len(branch)) + len(
-                    row.context
-                )
-                start += len(branch)
+            for columns, seen in row.stretches():
+                first = sum(map(len, seen))
+                ids[number, columns.start : columns.stop] = torch.arange(len(columns)) + first
         return ids + prefix_length
 
     def attention_mask(self, prefix_length: int, dtype: torch.dtype) -> Tensor:
@@ -88,63 +133,147 @@ class Layout:
         Every token sees the prefix and itself, so no row of scores is empty.
         """
         length = self.length
-        sees = torch.ones(length, length, dtype=torch.bool).tril().repeat(len(self.rows), 1, 1)
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        sees = causal.repeat(len(self.rows), 1, 1)
         for number, row in enumerate(self.rows):
-            first = start = len(row.context)
-            for branch in row.branches:
-                sees[number, start : start + len(branch), first:start] = False
-                start += len(branch)
+            for columns, seen in row.stretches():
+                of_stretch = sees[number, columns.start : columns.stop, : columns.start]
+                of_stretch[:] = False
+                for before in seen:
+                    of_stretch[:, before.start : before.stop] = True
         mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
         prefix = torch.zeros((len(self.rows), length, prefix_length), dtype=dtype)
         return torch.cat([prefix, mask], dim=-1)[:, None]
 
 
 def lay_out(
-    examples: Sequence[EncodedExample], *, prefix_length: int, shares_context: bool
+    examples: Sequence[EncodedExample],
+    *,
+    prefix_length: int,
+    shares_context: bool,
+    packs: bool = False,
 ) -> Layout:
     """Arrange examples whose first ``prefix_length`` tokens are read apart."""
     rows: list[Row] = []
-    places: list[list[tuple[int, int, Tokens]]] = []  # an example's (row, column, branch)
-    for example in examples:
-        context = example.context[prefix_length:]
-        mine: list[tuple[int, int, Tokens]] = []
-        if shares_context:
-            column = len(context)
-            for branch in example.branches:
-                mine.append((len(rows), column, branch))
-                column += len(branch)
-            rows.append(Row(context, example.branches))
-        else:
-            for branch in example.branches:
-                mine.append((len(rows), len(context), branch))
-                rows.append(Row(context, (branch,)))
-        places.append(mine)
+    homes: list[Sequence[int]] = [()] * len(examples)  # each example's rows
+    if packs:
+        for members in _packed(examples, prefix_length):
+            for member in members:
+                homes[member] = (len(rows),)
+            texts = {text for i in members for text in _texts(examples[i], prefix_length)}
+            rows.append(_tree(sorted(texts)))
+    else:
+        for number, example in enumerate(examples):
+            context = example.context[prefix_length:]
+            branches = tuple(map(Row, example.branches))
+            first = len(rows)
+            if shares_context:
+                rows.append(Row(context, branches))
+            else:
+                rows += [Row(context, (branch,)) for branch in branches]
+            homes[number] = range(first, len(rows))
     length = max(len(row.tokens) for row in rows)
-    spans = []
-    for example, mine in zip(examples, places, strict=True):
-        last = len(example.context) - prefix_length - 1
-        spans.append(
-            tuple(
-                _span(choice, size.tokens, mine, last, length)
-                for choice, size in zip(example.choices, example.sizes, strict=True)
-            )
+    spans = tuple(
+        tuple(
+            _span(example.context[prefix_length:], choice, size.tokens, rows, home, length)
+            for choice, size in zip(example.choices, example.sizes, strict=True)
         )
-    return Layout(tuple(rows), tuple(spans))
+        for example, home in zip(examples, homes, strict=True)
+    )
+    return Layout(tuple(rows), spans)
+
+
+def _texts(example: EncodedExample, prefix_length: int) -> list[Tokens]:
+    """What is read of an example: its context with each branch."""
+    context = example.context[prefix_length:]
+    return [context + branch for branch in example.branches]
+
+
+def _tree(texts: Sequence[Tokens]) -> Row:
+    """The row in which each of some texts, in sorted order, is read, none of its beginnings twice.
+
+    At least one text is not empty.
+    """
+    common = common_start(texts)
+    rest = [text[len(common) :] for text in texts]
+    by_first: dict[int, list[Tokens]] = {}
+    for text in rest:
+        if text:  # else it ends where others go on
+            by_first.setdefault(text[0], []).append(text)
+    return Row(common, tuple(map(_tree, by_first.values())))
+
+
+def _packed(examples: Sequence[EncodedExample], prefix_length: int) -> list[list[int]]:
+    """Which examples go into each row, by their index; those of a group stay together.
+
+    Of all numbers of rows the one that costs least is taken, by tokens, padding counted, and what
+    these see.
+    """
+    groups = groups_of(examples, prefix_length)
+    sizes = [tokens_in_row([examples[i] for i in members], prefix_length) for members in groups]
+    order = sorted(range(len(groups)), key=lambda group: (-sizes[group], group))
+    best: tuple[float, list[list[int]]] | None = None
+    for count in range(1, len(groups) + 1):
+        rows: list[list[int]] = [[] for _ in range(count)]
+        filled = [(0, row) for row in range(count)]  # a heap: the emptiest first
+        for group in order:
+            length, row = filled[0]
+            heapreplace(filled, (length + sizes[group], row))
+            rows[row] += groups[group]
+        longest = max(filled)[0]
+        cost = count * longest * (1 + longest / DEAR_LENGTH)
+        if best is None or cost < best[0]:
+            best = cost, rows
+    assert best is not None  # a batch has examples
+    return best[1]
+
+
+def groups_of(examples: Sequence[EncodedExample], prefix_length: int) -> list[list[int]]:
+    """Examples, by their index, whose contexts begin alike for a large part, each in one group."""
+    contexts = [example.context[prefix_length:] for example in examples]
+    found: list[list[int]] = []
+    before: Tokens = ()
+    for index in sorted(range(len(examples)), key=lambda i: (contexts[i], i)):
+        context = contexts[index]
+        alike = len(common_start([before, context]))
+        if alike >= max(GROUP_TOKENS, GROUP_SHARE * min(len(before), len(context))):
+            found[-1].append(index)
+        else:
+            found.append([index])
+        before = context
+    return found
+
+
+def tokens_in_row(examples: Sequence[EncodedExample], prefix_length: int) -> int:
+    """How many tokens examples take that lie in one row."""
+    texts = {text for example in examples for text in _texts(example, prefix_length)}
+    # In sorted order, what a text shares with any before it, it shares with the one right before.
+    shared = sum(len(common_start(pair)) for pair in pairwise(sorted(texts)))
+    return sum(map(len, texts)) - shared
 
 
 def row_sizes(
     example: EncodedExample, *, prefix_length: int, shares_context: bool
 ) -> tuple[int, int]:
-    """How many rows an example takes, and the length of the longest."""
+    """How many rows an example takes if it is not packed, and the length of the longest."""
     layout = lay_out([example], prefix_length=prefix_length, shares_context=shares_context)
     return len(layout.rows), layout.length
 
 
 def tokens_read(
-    examples: Sequence[EncodedExample], *, prefix_length: int, shares_context: bool
+    examples: Sequence[EncodedExample],
+    *,
+    prefix_length: int,
+    shares_context: bool,
+    packs: bool = False,
 ) -> int:
     """How many tokens a path reads of examples, the prefix once and no padding."""
     total = prefix_length
+    if packs:
+        groups = groups_of(examples, prefix_length)
+        return total + sum(
+            tokens_in_row([examples[i] for i in one], prefix_length) for one in groups
+        )
     for example in examples:
         own, branches = len(example.context) - prefix_length, example.branches
         contexts = 1 if shares_context else len(branches)
@@ -153,17 +282,15 @@ def tokens_read(
 
 
 def _span(
+    context: Tokens,
     choice: Tokens,
     scored: int,
-    places: Sequence[tuple[int, int, Tokens]],
-    last: int,
+    rows: Sequence[Row],
+    home: Sequence[int],
     length: int,
 ) -> Span:
     """The context's last position predicts the first token, each branch token the next one."""
-    read = choice[:-1]
-    row, column, _ = next(place for place in places if place[2][: len(read)] == read)
-    positions = (
-        row * length + last,
-        *(row * length + column + offset for offset in range(len(read))),
-    )
-    return Span(positions[-scored:], choice[-scored:])
+    text = context + choice[:-1]
+    places = ((number, rows[number].columns_of(text)) for number in home)
+    row, columns = next((row, columns) for row, columns in places if columns is not None)
+    return Span(tuple(row * length + column for column in columns)[-scored:], choice[-scored:])

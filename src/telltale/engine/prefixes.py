@@ -1,7 +1,11 @@
-"""In which order to walk paths so that every shared layer prefix runs once. Knows no torch."""
+"""In which order to walk paths so that every shared layer prefix runs once, and what to keep.
+
+Knows no torch.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,3 +60,38 @@ def common_depth(one: LayerPrefix, other: LayerPrefix) -> int:
 def prefixes(paths: Iterable[LayerPath]) -> frozenset[LayerPrefix]:
     """Every layer prefix of every path, the empty one left out."""
     return frozenset(path.kept[:depth] for path in paths for depth in range(1, path.depth + 1))
+
+
+def worths(paths: Iterable[LayerPath], *, in_a_row: bool) -> dict[LayerPrefix, float]:
+    """What the state after each layer prefix is worth to the next round: the layers it saves.
+
+    It is expected that the next round's paths are one of these with one more layer left out, any
+    path and any layer alike. Where layer b comes out of the one that lacks a, what ran on past a
+    without b serves up to there; so states of a path's own part are wanted, and few of them, far
+    apart, save nearly as much as all.
+
+    Args:
+        paths: what is measured in a round.
+        in_a_row: whether a state is of use only where all before it are kept as well, as keys and
+            values are; else it is enough to go on from.
+    """
+    distinct = set(paths)
+    count = len(distinct)
+    sharing = Counter(path.kept[:depth] for path in distinct for depth in range(1, path.depth + 1))
+    found: dict[LayerPrefix, float] = {}
+    for path in distinct:
+        own = next((d for d in range(path.depth, 0, -1) if sharing[path.kept[:d]] > 1), 0)
+        for depth in range(1, path.depth + 1):
+            prefix, after = path.kept[:depth], path.depth - depth
+            if count == 1:  # whatever comes out of it begins so
+                worth = float(after > 0)
+            elif depth <= own or in_a_row:
+                worth = after / count
+            else:
+                # Every second state of the own part halves the distance between those kept, and
+                # every fourth that between those. It saves up to `apart` layers, where the layer
+                # that comes out lies among the `apart` after it.
+                apart = depth & -depth
+                worth = min(apart, depth - own) * min(apart, after) / count
+            found[prefix] = max(worth, found.get(prefix, 0.0))
+    return found

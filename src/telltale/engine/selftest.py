@@ -11,6 +11,7 @@ used, and the reason is kept.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from telltale.models.layered import LayeredModel
 
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
-EVERYTHING = Capabilities(keeps_prefix=True, shares_context=True, continues=True)
+EVERYTHING = Capabilities(keeps_prefix=True, shares_context=True, continues=True, packs=True)
 # Another order of the same sums differs by more than the precision's own step; how much more grows
 # with the depth, so it is measured on the model: this many times what padding alone changes.
 NOISE_FACTOR = 8.0
@@ -44,8 +45,9 @@ NOISE_FACTOR = 8.0
 STEPS = 32.0
 # Tokens of a context and of a choice that are enough where length does not matter.
 SHORT_CONTEXT, SHORT_BRANCH = 32, 8
-# What a trial of all capabilities reads at full length, in times the longest example.
-FULL_LENGTH_READS = 6
+# What a trial of all capabilities reads at full length, in times the longest example; and of packed
+# rows, for which there are two examples.
+FULL_LENGTH_READS, PACKED_READS = 6, 8
 LONGEST_REASON = 200  # characters of an exception
 RAISED, DIFFERS, NOT_TRIED = "raised", "differs", "not tried"
 # What a model cannot do, and what follows.
@@ -54,6 +56,10 @@ WITHOUT = {
     "shares_context": (
         "read several choices after one context",
         "the context is read again for each choice, which is slower",
+    ),
+    "packs": (
+        "read several examples in one row",
+        "rows are padded, and what some prompts begin with is read again for each, which is slower",
     ),
     "continues": (
         "go on from keys and values",
@@ -144,12 +150,11 @@ def find_capabilities(
         choices=choices,
     )
     short.check_that_layers_matter()
-    trials, unpaid = [short], None
+    trials, paid = [short], math.inf
     if (longest, branch) != short.size and any(wanted):
         tokens = short.tokens(0, longest)
         path = whole if model.minds_length(longest + branch) else model.one_of_each_kind(tokens)
-        if FULL_LENGTH_READS * longest * path.depth > saves:
-            unpaid = f"trying it with {longest} tokens would take longer than it saves"
+        paid = saves / (longest * path.depth)
         full = _Trial(
             model,
             path,
@@ -161,10 +166,11 @@ def find_capabilities(
         )
         trials.append(full)
 
+    untried = _untried(wanted, paid, f"trying it with {longest} tokens")
+
     def lacks(name: str, tried: Capabilities) -> bool:
-        reason = unpaid if getattr(wanted, name) else "there is too little to share"
-        if reason is not None:
-            found = iter([Absence(name, NOT_TRIED, reason)])
+        if name in untried:
+            found = iter([Absence(name, NOT_TRIED, untried[name])])
         else:
             found = filter(None, (trial.absence(name, tried) for trial in trials))
         first = next(found, None)
@@ -178,8 +184,31 @@ def find_capabilities(
         # A prompt is one row, whatever it is that may follow.
         tried = found._replace(shares_context=True, continues=True)
         return tried._replace(continues=not lacks("continues", tried))
-    tried = found._replace(shares_context=True)
-    return found if lacks("shares_context", tried) else tried
+    if lacks("shares_context", tried := found._replace(shares_context=True)):
+        return found
+    found = tried
+    if len(trials) > 1:  # one example is nothing to pack, two of different lengths go in one row
+        trials[1] = trials[1].with_examples(2)
+    return found if lacks("packs", tried := found._replace(packs=True)) else tried
+
+
+def _untried(wanted: Capabilities, paid: float, trying: str) -> dict[str, str]:
+    """The capabilities that are not tried, and why.
+
+    Args:
+        wanted: those that would save anything.
+        paid: how often a trial may read the longest example before it costs more than is saved.
+        trying: what a trial is, for the reason.
+    """
+    dear = f"{trying} would take longer than it saves"
+    reads = dict.fromkeys(Capabilities._fields, FULL_LENGTH_READS)
+    reads["packs"] += PACKED_READS
+    found = {name: dear for name, count in reads.items() if paid < count}
+    return found | {
+        name: "there is too little to share"
+        for name, is_wanted in wanted._asdict().items()
+        if not is_wanted
+    }
 
 
 class _Trial:
@@ -205,10 +234,22 @@ class _Trial:
         self.size = size
         self.choices = choices
         self._least_noise = least_noise
-        longest, branch = size
+        longest, _ = size
         self.prefix = self.tokens(0, min(prefix, longest // 2 if examples > 1 else longest - 1))
+        self.examples = self._examples(examples)
+
+    def with_examples(self, count: int) -> _Trial:
+        """The same trial with another number of examples."""
+        other = copy(self)
+        other.__dict__.pop("plain", None)  # what was found for these examples
+        other.__dict__.pop("noise", None)
+        other.examples = self._examples(count)
+        return other
+
+    def _examples(self, count: int) -> list[EncodedExample]:
+        longest, branch = self.size
         own = longest - len(self.prefix)
-        self.examples = [self._example(max(1, own // (i + 1)), branch) for i in range(examples)]
+        return [self._example(i, max(1, own // (i + 1)), branch) for i in range(count)]
 
     @cached_property
     def plain(self) -> list[list[float]]:
@@ -303,9 +344,9 @@ class _Trial:
             store=StateStore(0),
         )
 
-    def _example(self, length: int, branch: int) -> EncodedExample:
+    def _example(self, number: int, length: int, branch: int) -> EncodedExample:
         choices = tuple(self.tokens(100 * (i + 1), branch - i % 2) for i in range(self.choices))
-        context = self.prefix + self.tokens(7, length)
+        context = self.prefix + self.tokens(7 + number, length)
         sizes = tuple(ChoiceSize(len(choice), 0, 0) for choice in choices)
         return EncodedExample(context, choices, sizes, answer=0)
 

@@ -1,11 +1,11 @@
 """The engine for use: nothing that two measurements share is computed twice.
 
 - Every layer prefix that paths have in common runs once a batch, and not at all where the store
-  still has its state from an earlier round.
+  still has its state from an earlier round. The store keeps what saves the next round most.
 - The tokens that all prompts begin with are read once a path, as keys and values.
-- The choices of a question share its context in one row.
+- The choices of a question share its context in one row, and questions the beginnings of theirs.
 
-The second and third need a capability that `telltale.engine.selftest` looks for in a model. What is
+The second and third need capabilities that `telltale.engine.selftest` looks for in a model. What is
 then read of the states, log-likelihoods of choices or generated text, is a reader's business:
 `telltale.engine.choosing` and `telltale.engine.generating`.
 """
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 
 from telltale.engine.layout import Layout, lay_out
-from telltale.engine.prefixes import Walk, common_depth, prefixes, walks
+from telltale.engine.prefixes import Walk, common_depth, prefixes, walks, worths
 from telltale.engine.store import StateStore, default_budget_bytes
 from telltale.errors import MeasurementError
 from telltale.measure import BatchTooLargeError, Measurement, Outcome
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from telltale.engine.encode import EncodedExample, Tokens
     from telltale.engine.prefixes import LayerPrefix
-    from telltale.engine.store import State
+    from telltale.engine.store import Key, State
     from telltale.measure import Batch
     from telltale.models.layered import KeyValue, LayeredModel, Prepared
     from telltale.paths import LayerPath
@@ -46,11 +46,13 @@ class Capabilities(NamedTuple):
     ``keeps_prefix``: a token prefix read once stands for itself in every row.
     ``shares_context``: the choices of a question may follow its context in one row.
     ``continues``: text goes on token by token from keys and values; needed for generation only.
+    ``packs``: several examples may lie in one row, and what they begin with alike be there once.
     """
 
     keeps_prefix: bool
     shares_context: bool
     continues: bool = False
+    packs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,11 @@ class SharedEngine:
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
         self.store = StateStore(default_budget_bytes(model.device)) if store is None else store
         self._layer_tokens = 0  # since the last measurement
+        self._round: frozenset[LayerPath] = frozenset()  # what was asked since a round began
+        self._round_before: frozenset[LayerPath] = frozenset()
+        # What states are worth after this round, those of rows and those of the token prefix.
+        self._worths: tuple[dict[LayerPrefix, float], dict[LayerPrefix, float]] = ({}, {})
+        self._layouts: dict[Batch, Layout] = {}
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -125,24 +132,65 @@ class SharedEngine:
         """
         self._layer_tokens = 0  # what an earlier call did not finish is no work of this one
         remaining = [walk.path for walk in walks(paths)]
+        self._note(paths)
         while remaining:
-            wanted = prefixes(remaining)
-            self.store.retain(lambda key, wanted=wanted: key[1] in wanted)  # type: ignore[misc]
+            self._value_states(remaining, batches)
             self._bound_token_prefix(remaining[0])
             with self._memory_errors(None):
                 count = self._read_token_prefix(remaining)
             plan = walks(remaining[:count])
+            read = prefixes(remaining[:count])
             for batch in batches:
                 yield from self._measure(batch, plan)
+                self.store.release((batch.id, prefix) for prefix in read)
             remaining = remaining[count:]
+
+    def _note(self, paths: Sequence[LayerPath]) -> None:
+        """Note what is asked: a path with fewer layers than all before it begins a round."""
+        asked = frozenset(paths)
+        if asked <= self._round:
+            return
+        if self._round and min(path.depth for path in asked) < min(
+            path.depth for path in self._round
+        ):
+            self._round_before, self._round = self._round, frozenset()
+        self._round |= asked
+        self._worths = (
+            worths(self._round, in_a_row=self.reader.needs_key_values),
+            worths(self._round, in_a_row=True) if self.token_prefix else {},
+        )
+        # What neither this round nor the one before it can read is read by none.
+        wanted = prefixes(self._round | self._round_before)
+        self.store.retain(lambda key: key[1] in wanted)
+
+    def _value_states(self, paths: Sequence[LayerPath], batches: Sequence[Batch]) -> None:
+        """Have the store hold what these paths will read, and keep what saves the next round most.
+
+        Token prefixes' states that they read are required.
+        """
+        of_rows, of_token_prefix = self._worths
+        read, ids = prefixes(paths), {batch.id for batch in batches}
+
+        def worth(key: Key) -> float:
+            values = of_token_prefix if key[0] == TOKEN_PREFIX else of_rows
+            return values.get(key[1], 0.0)
+
+        self.store.revalue(
+            worth,
+            required=lambda key: key[1] in read,
+            awaited=lambda key: key[1] in read and key[0] in ids,
+        )
 
     def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
         examples = tuple(self.examples[position] for position in batch.examples)
-        layout = lay_out(
-            examples,
-            prefix_length=len(self.token_prefix),
-            shares_context=self.capabilities.shares_context,
-        )
+        layout = self._layouts.get(batch)
+        if layout is None:
+            layout = self._layouts[batch] = lay_out(
+                examples,
+                prefix_length=len(self.token_prefix),
+                shares_context=self.capabilities.shares_context,
+                packs=self.capabilities.packs,
+            )
         # The context is entered and left around each piece of work, never across a yield.
         with self._memory_errors(batch):
             prepared = self._prepare(layout)
@@ -271,7 +319,7 @@ class SharedEngine:
             stored = self.store.get(key)
             if stored is None:
                 stored = self._run(key[1], hidden, prepared)
-                self.store.require(key, stored)
+            self.store.require(key, stored)
             hidden = stored[0]
 
     def _token_prefix_at(self, layers: LayerPrefix) -> KeyValue:

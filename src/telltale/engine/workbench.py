@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from telltale.engine.batches import BLOCK_SIZE, canonical_batches
+from telltale.engine.batches import BLOCK_SIZE, canonical_batches, grouped_batches
 from telltale.engine.encode import (
     EncodedExample,
     InputLimit,
@@ -19,7 +19,7 @@ from telltale.engine.encode import (
     encode_choices,
     encode_prompts,
 )
-from telltale.engine.layout import row_sizes, tokens_read
+from telltale.engine.layout import groups_of, row_sizes, tokens_in_row, tokens_read
 from telltale.engine.references import WithReferences, encode_references
 from telltale.engine.runner import Job, LocalRunner, Trial, Writing
 from telltale.engine.shared import Capabilities
@@ -50,6 +50,9 @@ GPU_TOKEN_BUDGET = 16384
 # Rows that follow a kept prefix need a mask, and attention then skips nothing. Where contexts are
 # longer than this, and have no branches, which need a mask too, the prefix is to be this share.
 UNMASKED_TOKENS, LEAST_PREFIX = 512, 0.25
+# What is left to read where groups of examples, such as a subject's, have their beginnings read
+# once is to be at most this share, or examples are dealt into batches without regard to groups.
+MOST_OF_GROUPS = 0.75
 
 
 @dataclass(frozen=True)
@@ -170,15 +173,18 @@ class Workbench:
             )
         branches = [len(example.branches) for example in encoded]
         is_masked = max(branches) > 1
+        packs = len(encoded) > 1 and (is_masked or longest <= UNMASKED_TOKENS or self._has_groups)
         wanted = Capabilities(
             keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
-            shares_context=is_masked,
+            shares_context=is_masked or packs,
+            packs=packs,
         )
         plain = tokens_read(encoded, prefix_length=0, shares_context=False)
         shared = tokens_read(
             encoded,
             prefix_length=prefix if wanted.keeps_prefix else 0,
             shares_context=wanted.shares_context,
+            packs=wanted.packs,
         )
         paths = 1 if self.once else self.depth + 1  # at least: the whole model and a round
         return Trial(
@@ -188,6 +194,14 @@ class Workbench:
             prefix=prefix,
             saves=paths * self.depth * (plain - shared),
         )
+
+    @cached_property
+    def _has_groups(self) -> bool:
+        """Whether much is saved by reading once what groups of the examples begin with."""
+        prefix = len(common_token_prefix(self.encoded))
+        apart = prefix + sum(tokens_in_row([one], prefix) for one in self.encoded)
+        together = tokens_read(self.encoded, prefix_length=prefix, shares_context=True, packs=True)
+        return together <= MOST_OF_GROUPS * apart
 
     @cached_property
     def token_prefix(self) -> Tokens:
@@ -272,6 +286,13 @@ class Workbench:
     def batches(self, positions: Sequence[int]) -> tuple[Batch, ...]:
         """The canonical batches of some of the examples."""
         prefix_length = len(self.token_prefix)
+        if self.capabilities.packs and self._has_groups:
+            asked = [self.encoded[position] for position in positions]
+            return grouped_batches(
+                [[positions[i] for i in one] for one in groups_of(asked, prefix_length)],
+                lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
+                **self.batch_settings,
+            )
         sizes = {
             position: row_sizes(
                 self.encoded[position],
