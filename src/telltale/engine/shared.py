@@ -12,9 +12,11 @@ then read of the states, log-likelihoods of choices or generated text, is a read
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -26,7 +28,7 @@ from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from telltale.paths import LayerPath
 
 TOKEN_PREFIX = "token prefix"  # the store's name for it; a batch's is its id
+# The most tokens, padding counted, that are read at once of prompts that are then gone on from.
+PART_TOKENS = {"cpu": 512}
+# What writes on many paths at once is faster by more than what the store could keep instead saves.
+WRITERS_SHARE = 0.75
 
 
 class Capabilities(NamedTuple):
@@ -87,6 +93,47 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class Writer(Protocol):
+    """Reads outcomes as a `Reader` does, of several paths at once."""
+
+    @property
+    def needs_key_values(self) -> bool:
+        """Whether it goes on from the keys and values of a path's layers."""
+        ...
+
+    def paths_at_once(
+        self,
+        model: LayeredModel,
+        paths: Sequence[LayerPath],
+        walked: Sequence[Walked],
+        room_bytes: int,
+    ) -> int:
+        """How many of the first ``paths`` it can read at once, given the batch on the first."""
+        ...
+
+    def write(
+        self,
+        model: LayeredModel,
+        batch: Batch,
+        paths: Sequence[LayerPath],
+        walked: Iterable[Sequence[Walked]],
+    ) -> tuple[list[tuple[Outcome, ...]], int]:
+        """Read one batch at the ends of some paths.
+
+        Args:
+            model: what runs.
+            batch: the examples.
+            paths: where they are read.
+            walked: for each of the paths, the parts of the batch, in order.
+
+        Returns:
+            Each path's outcomes, in the order of the batch, and the tokens times layers that were
+            run for all of them.
+        """
+        ...
+
+
 class SharedEngine:
     """Measures paths on encoded examples, which batches name by position.
 
@@ -98,7 +145,7 @@ class SharedEngine:
         self,
         model: LayeredModel,
         examples: Sequence[EncodedExample],
-        reader: Reader,
+        reader: Reader | Writer,
         *,
         capabilities: Capabilities,
         token_prefix: Tokens = (),
@@ -110,7 +157,11 @@ class SharedEngine:
         self.capabilities = capabilities
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
         self.store = StateStore(default_budget_bytes(model.device)) if store is None else store
+        if isinstance(reader, Writer):  # which holds keys and values of its own
+            self.store.reserved_bytes = int(self.store.budget_bytes * WRITERS_SHARE)
         self._layer_tokens = 0  # since the last measurement
+        self._most_at_once = sys.maxsize  # paths that are written side by side
+        self._at_once = 1
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -131,11 +182,88 @@ class SharedEngine:
             with self._memory_errors(None):
                 count = self._read_token_prefix(remaining)
             plan = walks(remaining[:count])
+            measured = self._measure_writing if isinstance(self.reader, Writer) else self._measure
             for batch in batches:
-                yield from self._measure(batch, plan)
+                yield from measured(batch, plan)
             remaining = remaining[count:]
 
+    def _measure_writing(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+        """Measure one batch, writing on fewer paths at once where they do not fit."""
+        remaining = {walk.path: None for walk in plan}
+        while remaining:
+            try:
+                for measured in self._write(batch, walks(remaining)):
+                    del remaining[measured.path]
+                    yield measured
+            except BatchTooLargeError:
+                if self._at_once == 1:
+                    raise
+                self._most_at_once = self._at_once // 2  # and so for what comes after
+
+    def _write(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+        """Measure one batch, on as many paths at once as the writer will take.
+
+        The work of paths that are written at once is counted with the first of them.
+        """
+        writer = self.reader
+        assert isinstance(writer, Writer)
+        with self._memory_errors(batch):
+            parts = self._walk_parts(batch, plan)
+        remaining = [walk.path for walk in plan]
+        while remaining:
+            self._at_once = 1
+            with self._memory_errors(batch):
+                first = next(parts)
+                room = self.store.reserved_bytes
+                count = writer.paths_at_once(self.model, remaining, first, room)
+                self._at_once = min(count, self._most_at_once)
+                paths, remaining = remaining[: self._at_once], remaining[self._at_once :]
+                walked = chain([first], islice(parts, len(paths) - 1))
+                outcomes, read = writer.write(self.model, batch, paths, walked)
+            self._layer_tokens += read
+            for path, of_path in zip(paths, outcomes, strict=True):
+                done, self._layer_tokens = self._layer_tokens, 0
+                yield Measurement(batch, path, of_path, done)
+
+    def _walk_parts(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[tuple[Walked, ...]]:
+        """Each path, with the state of all parts of the batch at its end.
+
+        What is written needs many rows side by side. Prompts are read in parts of a few rows of
+        like length, so that little is padded and a processor's caches hold them.
+        """
+        return zip(
+            *(self._walked(part, plan) for part in self._parts(batch)),
+            strict=True,
+        )
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        budget = PART_TOKENS.get(self.model.device.type)
+        if budget is None:
+            return [batch]
+        parts: list[list[int]] = [[]]
+        longest = 0
+        for position in batch.examples:
+            own = len(self.examples[position].context) - len(self.token_prefix)
+            longest = max(longest, own)
+            if parts[-1] and (len(parts[-1]) + 1) * longest > budget:
+                parts.append([])
+                longest = own
+            parts[-1].append(position)
+        return [replace(batch, examples=tuple(part)) for part in parts]
+
+    def _walked(self, part: Batch, plan: Sequence[Walk]) -> Iterator[Walked]:
+        examples = tuple(self.examples[position] for position in part.examples)
+        layout = lay_out(
+            examples,
+            prefix_length=len(self.token_prefix),
+            shares_context=self.capabilities.shares_context,
+        )
+        prepared = self._prepare(layout)
+        for path, hidden, key_values in self._walk(part, plan, prepared):
+            yield Walked(examples, layout, path, hidden, key_values)
+
     def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+        assert not isinstance(self.reader, Writer)
         examples = tuple(self.examples[position] for position in batch.examples)
         layout = lay_out(
             examples,

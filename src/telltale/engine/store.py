@@ -23,10 +23,14 @@ Key = tuple[str, "LayerPrefix"]  # what was read, and the layers it went through
 
 
 class StateStore:
-    """States by what was read and the layers it went through, with a memory budget in bytes."""
+    """States by what was read and the layers it went through, with a memory budget in bytes.
+
+    ``reserved_bytes`` of the budget are for others to use: nothing is kept in them that is offered.
+    """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
+        self.reserved_bytes = 0
         self._required: dict[Key, State] = {}
         self._offered: dict[Key, State] = {}
         self.required_bytes = 0
@@ -40,14 +44,14 @@ class StateStore:
         """Keep ``state``, letting go of offered ones where the budget asks for it."""
         self._required[key] = state
         self.required_bytes += size_bytes(state)
-        while self._offered and self.required_bytes + self.offered_bytes > self.budget_bytes:
+        while self._offered and self.required_bytes + self.offered_bytes > self._room_bytes:
             _, dropped = self._offered.popitem()
             self.offered_bytes -= size_bytes(dropped)
 
     def offer(self, key: Key, state: State) -> None:
         """Keep ``state`` if there is room."""
         size = size_bytes(state)
-        if self.required_bytes + self.offered_bytes + size <= self.budget_bytes:
+        if self.required_bytes + self.offered_bytes + size <= self._room_bytes:
             self._offered[key] = state
             self.offered_bytes += size
 
@@ -57,6 +61,10 @@ class StateStore:
         self._offered = {key: state for key, state in self._offered.items() if wanted(key)}
         self.required_bytes = sum(map(size_bytes, self._required.values()))
         self.offered_bytes = sum(map(size_bytes, self._offered.values()))
+
+    @property
+    def _room_bytes(self) -> int:
+        return self.budget_bytes - self.reserved_bytes
 
     def __len__(self) -> int:
         return len(self._required) + len(self._offered)
