@@ -4,6 +4,15 @@ Rows are read padded on the right, as all rows are. To go on, each is moved to t
 its tokens, cached and new, are next to each other: a sliding window or a positional bias then sees
 the distances that it would see in a row alone. Where a model cannot go on from keys and values,
 every token is computed from the whole text again, which is slow and right.
+
+Several paths of a batch are written side by side, so that each layer's weights are read once for
+all of them. What a row gives may then differ by rounding from what it gives alone, which in float32
+changes no token but where two are equal to the last digits. In low precision it would, and an
+outcome must not depend on companions: there each path is written alone.
+
+No text of a nearby path is taken as a draft. Without one layer SmolLM2-135M goes on as the whole
+model does for 5 tokens of a solution (12% of 48, the first 16 of gsm8k); with so many rows side by
+side a draft's token costs half of a written one, and drafts of any length save less than 2%.
 """
 
 from __future__ import annotations
