@@ -17,6 +17,7 @@ side a draft's token costs half of a written one, and drafts of any length save 
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from telltale.engine.encode import Tokens
     from telltale.engine.shared import Walked
-    from telltale.measure import Batch
     from telltale.models.layered import LayeredModel
     from telltale.paths import LayerPath
     from telltale.tasks import Example, Generation
@@ -208,6 +208,13 @@ class Generating:
         self._tail = longest + 8
         self._steps = generation.max_new_tokens - 1  # the last token written is never read
 
+    def enough_rows(self, model: LayeredModel) -> float:
+        """See `telltale.engine.shared.Writer`."""
+        return ROWS_AT_ONCE if self._writes_together(model) else math.inf
+
+    def _writes_together(self, model: LayeredModel) -> bool:
+        return self.needs_key_values and torch.finfo(model.dtype).bits >= FULL_PRECISION_BITS
+
     def paths_at_once(
         self,
         model: LayeredModel,
@@ -221,7 +228,7 @@ class Generating:
         most layers in common. In low precision one: what a row gives may there depend on how many
         are beside it, and an outcome must not.
         """
-        if not self.needs_key_values or torch.finfo(model.dtype).bits < FULL_PRECISION_BITS:
+        if not self._writes_together(model):
             return 1
         rows = sum(len(part.examples) for part in walked)
         longest = max(len(example.context) for part in walked for example in part.examples)
@@ -240,19 +247,19 @@ class Generating:
     def write(
         self,
         model: LayeredModel,
-        batch: Batch,
+        positions: Sequence[int],
         paths: Sequence[LayerPath],
         walked: Iterable[Sequence[Walked]],
     ) -> tuple[list[tuple[Outcome, ...]], int]:
         """See `telltale.engine.shared.Writer`."""
-        examples = [self._examples[position] for position in batch.examples]
+        examples = [self._examples[position] for position in positions]
         ways = [self._extraction(len(example.choices)) for example in examples]
         written, ended, layer_tokens = self._write(model, paths, walked, ways)
         outcomes = []
         for start in range(0, len(written), len(examples)):
             of_path = []
             for offset, (position, example, way) in enumerate(
-                zip(batch.examples, examples, ways, strict=True)
+                zip(positions, examples, ways, strict=True)
             ):
                 tokens, has_ended = written[start + offset], ended[start + offset]
                 text = self._text(tokens)

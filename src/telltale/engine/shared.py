@@ -102,6 +102,13 @@ class Writer(Protocol):
         """Whether it goes on from the keys and values of a path's layers."""
         ...
 
+    def enough_rows(self, model: LayeredModel) -> float:
+        """How many rows, of all paths together, are enough to read at once.
+
+        A batch may then be read in sections; where that must not be, no number is enough.
+        """
+        ...
+
     def paths_at_once(
         self,
         model: LayeredModel,
@@ -109,27 +116,27 @@ class Writer(Protocol):
         walked: Sequence[Walked],
         room_bytes: int,
     ) -> int:
-        """How many of the first ``paths`` it can read at once, given the batch on the first."""
+        """How many of the first ``paths`` it can read at once, given the examples on the first."""
         ...
 
     def write(
         self,
         model: LayeredModel,
-        batch: Batch,
+        positions: Sequence[int],
         paths: Sequence[LayerPath],
         walked: Iterable[Sequence[Walked]],
     ) -> tuple[list[tuple[Outcome, ...]], int]:
-        """Read one batch at the ends of some paths.
+        """Read some examples at the ends of some paths.
 
         Args:
             model: what runs.
-            batch: the examples.
+            positions: the examples, all of a batch or a section.
             paths: where they are read.
-            walked: for each of the paths, the parts of the batch, in order.
+            walked: for each of the paths, the examples in parts, in order.
 
         Returns:
-            Each path's outcomes, in the order of the batch, and the tokens times layers that were
-            run for all of them.
+            Each path's outcomes, in the order of the examples, and the tokens times layers that
+            were run for all of them.
         """
         ...
 
@@ -203,40 +210,50 @@ class SharedEngine:
     def _write(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
         """Measure one batch, on as many paths at once as the writer will take.
 
-        The work of paths that are written at once is counted with the first of them.
+        Work that paths share is counted with the first of them.
         """
         writer = self.reader
         assert isinstance(writer, Writer)
-        with self._memory_errors(batch):
-            parts = self._walk_parts(batch, plan)
-        remaining = [walk.path for walk in plan]
-        while remaining:
-            self._at_once = 1
+        found: dict[LayerPath, tuple[Outcome, ...]] = {walk.path: () for walk in plan}
+        for section in self._sections(batch, writer.enough_rows(self.model) / len(plan)):
             with self._memory_errors(batch):
-                first = next(parts)
-                room = self.store.reserved_bytes
-                count = writer.paths_at_once(self.model, remaining, first, room)
-                self._at_once = min(count, self._most_at_once)
-                paths, remaining = remaining[: self._at_once], remaining[self._at_once :]
-                walked = chain([first], islice(parts, len(paths) - 1))
-                outcomes, read = writer.write(self.model, batch, paths, walked)
-            self._layer_tokens += read
-            for path, of_path in zip(paths, outcomes, strict=True):
-                done, self._layer_tokens = self._layer_tokens, 0
-                yield Measurement(batch, path, of_path, done)
+                states = zip(*(self._walked(part, plan) for part in section), strict=True)
+            positions = sum((part.examples for part in section), ())
+            remaining = [*found]
+            while remaining:
+                self._at_once = 1
+                with self._memory_errors(batch):
+                    first = next(states)
+                    room = self.store.reserved_bytes
+                    count = writer.paths_at_once(self.model, remaining, first, room)
+                    self._at_once = min(count, self._most_at_once)
+                    paths, remaining = remaining[: self._at_once], remaining[self._at_once :]
+                    walked = chain([first], islice(states, len(paths) - 1))
+                    outcomes, read = writer.write(self.model, positions, paths, walked)
+                self._layer_tokens += read
+                for path, of_path in zip(paths, outcomes, strict=True):
+                    found[path] += of_path
+                    if len(found[path]) == len(batch.examples):
+                        done, self._layer_tokens = self._layer_tokens, 0
+                        yield Measurement(batch, path, found[path], done)
 
-    def _walk_parts(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[tuple[Walked, ...]]:
-        """Each path, with the state of all parts of the batch at its end.
-
-        What is written needs many rows side by side. Prompts are read in parts of a few rows of
-        like length, so that little is padded and a processor's caches hold them.
-        """
-        return zip(
-            *(self._walked(part, plan) for part in self._parts(batch)),
-            strict=True,
-        )
+    def _sections(self, batch: Batch, rows: float) -> Iterator[list[Batch]]:
+        """The parts of a batch, as many together as have so many rows."""
+        section: list[Batch] = []
+        for part in self._parts(batch):
+            section.append(part)
+            if sum(len(one.examples) for one in section) >= rows:
+                yield section
+                section = []
+        if section:
+            yield section
 
     def _parts(self, batch: Batch) -> list[Batch]:
+        """A batch in parts of a few rows of like length.
+
+        So little is padded, and a processor's caches hold them. It takes many more rows to write
+        well, but they may be those of several paths.
+        """
         budget = PART_TOKENS.get(self.model.device.type)
         if budget is None:
             return [batch]
