@@ -333,7 +333,7 @@ def searching(
 
     held_out = against_whole(unseen, orders=False)
     said = claims(
-        removal, against_whole(sample, orders=True), held_out, MAX_LOSS, Level(ALPHA, looks)
+        removal, against_whole(sample, orders=True), held_out, MAX_LOSS, Level.after(looks, ALPHA)
     )
     truth = {model.path: world.truth(model.removed, scored) for model in removal.kept}
     whole = truth[removal.start]

@@ -30,7 +30,6 @@ myst_heading_anchors = 3
 highlight_language = "text"
 default_role = "py:obj"  # a name between single backticks in a docstring is a link where it can be
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 # Slow to import, and nothing of them is shown.
 autodoc_mock_imports = ["torch", "transformers", "safetensors"]
 add_module_names = False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ import telltale
 from telltale import api
 from telltale.errors import InputError
 from telltale.tasks.datafile import AnswerForm, Fields
+
+if TYPE_CHECKING:
+    from telltale.study.request import SearchRequest
 
 PUBLIC = [getattr(api, name) for name in api.__all__]
 COUNTS = ("40", "many", 1.5, True, [40])
@@ -51,6 +55,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "limit": COUNTS,
         "held_out": COUNTS,
         "final": COUNTS,
+        "search": (3, ["greedy"], abs),
         "objective": (3, ["accuracy"], abs),
         "guards": ("boolq:0.1", ["boolq"], [("boolq", "0.1")], {"boolq": True}, {3: 0.1}, 3),
         "tolerance": SHARES,
@@ -69,6 +74,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "resume_anyway": SWITCHES,
         "track": (3, [3], {"wandb": 1}),
         "watcher": (print, "screen"),
+        "runner": (3, "local"),
     },
     "evaluate": {"remove": LAYERS, "limit": COUNTS},
     "stability": {"sizes": LAYERS, "resamples": COUNTS, "limit": COUNTS, "protect": LAYERS},
@@ -120,11 +126,11 @@ def test_numbers_of_numpy_and_others_are_taken_as_what_they_are(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def stop(*_: Any, **given: Any) -> None:
-        seen.update(given)
+    def stop(request: SearchRequest) -> None:
+        seen.update(asdict(request))
         raise InputError("enough")
 
-    monkeypatch.setattr(api, "_asked", stop)
+    monkeypatch.setattr(api, "opened", stop)
     with pytest.raises(InputError, match="enough"):
         telltale.search(
             "m",
@@ -154,7 +160,7 @@ def test_one_text_alone_is_one_and_not_as_many_as_it_has_letters(tmp_path: Path)
     task = telltale.load_task("capitals", **given)  # type: ignore[arg-type]
     assert task.generation is not None
     assert task.generation.stop == ("END",)
-    with pytest.raises(InputError, match=r"^no `track` 'mine'; give trackio"):
+    with pytest.raises(InputError, match=r"^`track` must be trackio, .*, got 'mine'"):
         telltale.search("m", "capitals", out=tmp_path / "s", track="mine")
 
 
@@ -175,25 +181,33 @@ def test_a_parameter_that_is_not_there_is_pythons_own_error(name: str) -> None:
 
 
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "a small set": ("search", {"limit": 5}, "`limit` 5 is too small to choose layers by"),
-    "confidence in percent": ("search", {"confidence": 95}, "`confidence` 95 makes no sense"),
-    "a tolerance": ("search", {"tolerance": float("nan")}, "`tolerance` nan makes no sense"),
+    "a small set": ("search", {"limit": 5}, "`limit` must be at least 20, got 5"),
+    "confidence in percent": (
+        "search",
+        {"confidence": 95},
+        "`confidence` must be in [0.5, 1), got 95",
+    ),
+    "a tolerance": (
+        "search",
+        {"tolerance": float("nan")},
+        "`tolerance` must be in [0, 1], got nan",
+    ),
     "the published method": (
         "search",
         {"paper": True, "objective": "margin"},
-        "`paper` is the published method: it ranks by accuracy and guards nothing; leave out "
-        "`objective` and `guards`",
+        "`paper` is the published method: it searches greedily, ranks by accuracy and guards "
+        "nothing; leave out `search`, `objective` and `guards`",
     ),
     "a guard": (
         "search",
         {"guards": {"boolean_expressions": 2}},
-        "`guards` boolean_expressions:2 ",
+        "the share of `guards` boolean_expressions must be in [0, 1), got 2",
     ),
-    "no example": ("evaluate", {"limit": 0}, "`limit` 0 leaves no examples"),
-    "no part": ("stability", {"resamples": 1}, "`resamples` 1 shows no difference"),
-    "no question": ("preview", {"count": 0}, "`count` 0 shows nothing"),
-    "no shots": ("load_task", {"shots": -1}, "`shots` -1 is not a number of examples"),
-    "no tokens": ("load_task", {"max_new_tokens": 0}, "`max_new_tokens` 0 leaves no room"),
+    "no example": ("evaluate", {"limit": 0}, "`limit` must be at least 1, got 0"),
+    "no part": ("stability", {"resamples": 1}, "`resamples` must be at least 2, got 1"),
+    "no question": ("preview", {"count": 0}, "`count` must be at least 1, got 0"),
+    "no shots": ("load_task", {"shots": -1}, "`shots` must be at least 0, got -1"),
+    "no tokens": ("load_task", {"max_new_tokens": 0}, "`max_new_tokens` must be at least 1, got 0"),
     "two tasks": ("load_task", {"data": "x.csv"}, "give either a task's name or `data` FILE"),
 }
 

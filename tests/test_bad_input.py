@@ -112,18 +112,26 @@ CHANGES = {
     # Settings
     "a layer outside the model": Change("layer 6 is not in this model", ("--protect", "6")),
     "layers that are no numbers": Change("not a list of layers", ("--protect", "a")),
-    "a tolerance of 8": Change("--tolerance 8 makes no sense", ("--tolerance", "8")),
-    "a tolerance of nan": Change("--tolerance nan makes no sense", ("--tolerance", "nan")),
-    "a limit of nothing": Change("--limit 0 is too small", ("--limit", "0")),
+    "a tolerance of 8": Change("--tolerance must be in [0, 1], got 8", ("--tolerance", "8")),
+    "a tolerance of nan": Change("--tolerance must be in [0, 1], got nan", ("--tolerance", "nan")),
+    "a limit of nothing": Change("--limit must be at least 20, got 0", ("--limit", "0")),
     "a limit that is no number": Change("'--limit'", ("--limit", "many")),
     "a limit that leaves nothing": Change("lower --limit", ("--limit", "43")),
-    "a dtype of int8": Change("no dtype 'int8'", ("--dtype", "int8")),
-    "a device of tpu": Change("no device 'tpu'", ("--device", "tpu")),
-    "no layer to remove": Change("--max-removed 0 removes nothing", ("--max-removed", "0")),
-    "a scoring that is not there": Change("no scoring 'best'", ("--scoring", "best")),
-    "a protocol that is not there": Change("no protocol 'ask'", ("--protocol", "ask")),
-    "an answer form that is not there": Change("no --answer-form 'x'", ("--answer-form", "x")),
-    "a truncation that is not there": Change("no --truncate 'right'", ("--truncate", "right")),
+    "a dtype of int8": Change(
+        "--dtype must be float32, bfloat16 or auto, got 'int8'", ("--dtype", "int8")
+    ),
+    "a device of tpu": Change("cuda:N or mps, got 'tpu'", ("--device", "tpu")),
+    "no layer to remove": Change("--max-removed must be at least 1, got 0", ("--max-removed", "0")),
+    "a scoring that is not there": Change(
+        "loglik-per-character, got 'best'", ("--scoring", "best")
+    ),
+    "a protocol that is not there": Change(
+        "--protocol must be loglik, chat or text, got 'ask'", ("--protocol", "ask")
+    ),
+    "an answer form that is not there": Change("text or free, got 'x'", ("--answer-form", "x")),
+    "a truncation that is not there": Change(
+        "--truncate must be left or no, got 'right'", ("--truncate", "right")
+    ),
     "an unknown option": Change("--deep", ("--deep",)),
     "a task and a file": Change("give either a task's name or --data", ("capitals",)),
     # Generation
@@ -135,7 +143,7 @@ CHANGES = {
         "--extract is for generated text", ("--extract", "letter")
     ),
     "an extraction that is not there": Change(
-        "no --extract 'last'", ("--protocol", "text", "--extract", "last")
+        "regex:PATTERN, got 'last'", ("--protocol", "text", "--extract", "last")
     ),
     "a pattern that is none": Change(
         "is not a regular expression", ("--protocol", "text", "--extract", "regex:(")
@@ -151,13 +159,16 @@ CHANGES = {
         rows=[{**row, "answer": "three"} if i == 2 else row for i, row in enumerate(FREE)],
     ),
     "no room to write": Change(
-        "--max-new-tokens 0 leaves no room", ("--protocol", "text", "--max-new-tokens", "0")
+        "--max-new-tokens must be at least 1, got 0",
+        ("--protocol", "text", "--max-new-tokens", "0"),
     ),
     "more to write than the model takes": Change(
         "are more than the 256 that this model takes",
         ("--protocol", "text", "--max-new-tokens", "300"),
     ),
-    "a stop of nothing": Change("--stop ''", ("--protocol", "text", "--stop", "")),
+    "a stop of nothing": Change(
+        "--stop must be some text, got ''", ("--protocol", "text", "--stop", "")
+    ),
     "a scoring of generated text": Change(
         "--scoring is for log-likelihoods", ("--protocol", "text", "--scoring", "loglik")
     ),
@@ -263,7 +274,7 @@ def test_bad_input_is_one_line_and_status_two_and_writes_nothing(
         (["--remove", "1,1"], "layer 1 is given twice"),
         (["--remove", "0,1,2,3,4,5"], "removing all 6 layers leaves nothing"),
         (["--out", "FOLDER"], "it is a folder; give a file's name"),
-        (["--limit", "0"], "--limit 0 leaves no examples"),
+        (["--limit", "0"], "--limit must be at least 1, got 0"),
     ],
 )
 def test_bad_input_to_eval_is_one_line_and_status_two(

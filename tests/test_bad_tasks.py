@@ -90,7 +90,7 @@ CASES = {
         change=lambda place: (place / "data/arc_easy/test.jsonl").write_text("{}\n{"),
     ),
     # Shots
-    "fewer shots than none": Case("--shots -1 is not a number", options=("--shots", "-1")),
+    "fewer shots than none": Case("--shots must be at least 0, got -1", options=("--shots", "-1")),
     "shots that are no number": Case("'--shots'", options=("--shots", "few")),
     "more shots than there are": Case(
         "--shots 9 needs 9 examples to show that are not among those asked, and the train split of "
@@ -217,7 +217,7 @@ HARNESS = {
         "has 8 examples to show, and 9 are wanted", options=("--shots", "9")
     ),
     "fewer shots than none for the harness": Case(
-        "--shots -1 is not a number", options=("--shots", "-1")
+        "--shots must be at least 0, got -1", options=("--shots", "-1")
     ),
     "one name for two files": Case(
         "two of the tasks are named harness:made",
@@ -289,8 +289,8 @@ def test_other_commands_say_the_same(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("arc_easy", "--show", "0"), "--show 0 shows nothing; give 1 or more"),
-        (("arc_easy", "--show", "-1"), "--show -1 shows nothing"),
+        (("arc_easy", "--show", "0"), "--show must be at least 1, got 0"),
+        (("arc_easy", "--show", "-1"), "--show must be at least 1, got -1"),
         (("arc_easy", "--show", "x"), "'--show'"),
         (("--show", "1"), "give either a task's name or --data"),
         (("arc",), "no task is named 'arc'"),

@@ -37,10 +37,13 @@ from telltale.tasks import Example
 from telltale.tasks.group import group
 from telltale.tasks.loading import load_task
 from tests import questions
+from tests.report.made import Made
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from telltale.study import Result
 
 WHOLE = LayerPath.whole(6)
 LETTERS = ("A", "B", "C")
@@ -100,17 +103,17 @@ def named(
     return {
         name: PathModel(
             kept=Kept(
-                removed[name],
                 LayerPath.from_removed(removed[name], 6),
+                None,
                 (search or {}).get(name, 0.5),
                 0.0,
+                100,
+                removed[name],
             ),
             parameters=1,
             held_out=compare(table["baseline"], table[name]),
-            search_counts={},
             perplexity=(perplexity or {}).get(name, 10.0),
             tokens_per_second=1.0,
-            guards={},
         )
         for name in table
     }
@@ -282,6 +285,15 @@ def test_before_and_after_agree_where_as_many_answers_change_as_was_expected(
     assert f"on {changed} of them" in told
 
 
+def recommending(name: str | None, told: Sequence[str]) -> Result:
+    """A result with these cautions, whose first shallower model alone has a name, if any has."""
+    result = Made().finished().result
+    assert result is not None
+    models = [replace(model, names=()) for model in result.models]
+    models[1] = replace(models[1], names=() if name is None else (name,))
+    return replace(result, models=tuple(models), cautions=tuple(told))
+
+
 def test_a_safe_model_of_a_whole_one_that_guesses_is_no_success() -> None:
     answers = [0, 1] * 15
     names = ("baseline", "best", "bsba", "fastest_safe")
@@ -291,10 +303,11 @@ def test_a_safe_model_of_a_whole_one_that_guesses_is_no_success() -> None:
         told = cautions(named(outcomes, removed=removed), outcomes, examples(answers))
         assert (SAFE_AT_CHANCE in told) == guesses
         for recommended in ("fastest_safe", "confirmed_best", None):
-            document = {"recommended": recommended, "cautions": told}
+            result = recommending(recommended, told)
+            assert result.recommended == recommended
             shown = recommended == "confirmed_best"
             shown |= recommended == "fastest_safe" and not guesses
-            assert is_success(document) == shown
+            assert is_success(result) == shown
         without = {name: outcomes[name] for name in MODELS}
         assert SAFE_AT_CHANCE not in cautions(named(without), without, examples(answers))
     assert "not shown to be more than guessing" in SAFE_AT_CHANCE

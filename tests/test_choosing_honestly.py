@@ -15,17 +15,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import telltale
 from telltale.cli.main import main
 from telltale.errors import InputError
+from telltale.evidence.result import result_from
 from telltale.measure import Batch
 from telltale.paths import LayerPath
-from telltale.report.facts import cost_sentence
+from telltale.report.sentences import cost_sentences
 from telltale.study.reading import StoredStudy, read_study
 from telltale.study.records import open_records
 from telltale.tasks.loading import names_apart
+from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH, Part, Role
 from telltale.watcher import Watcher
 from tests import tiny
 from tests.studies import PAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from telltale.measure import Measurement, Outcome
@@ -38,6 +41,11 @@ SMALL: dict[str, Any] = {
     "max_removed": 2,
     "text": PAGE,
 }
+
+
+def without(removed: Iterable[int]) -> LayerPath:
+    """A path of the tiny model."""
+    return LayerPath.from_removed(removed, 6)
 
 
 class Counting(Watcher):
@@ -101,7 +109,7 @@ def test_values_are_those_of_the_stored_outcomes(studied: dict[str, StoredStudy]
         study = studied[objective]
         assert study.document is not None
         for model in study.document["path"]:
-            outcomes = study.outcomes["search", tuple(model["removed"])]
+            outcomes = study.outcomes[SEARCH, without(model["removed"])]
             assert model["search"]["objective"] == pytest.approx(mean(dict(outcomes), value))
 
 
@@ -116,7 +124,7 @@ def test_the_path_has_every_model_kept_measured_on_the_held_out_set(
         accepted[:count] for count in range(len(accepted) + 1)
     ]
     for model in result["path"]:
-        outcomes = study.outcomes["held-out", tuple(model["removed"])]
+        outcomes = study.outcomes[HELD_OUT, without(model["removed"])]
         assert model["held_out"]["accuracy"] == mean(dict(outcomes), lambda one: one.score)
         assert model["loses_at_most"] >= -model["held_out"]["gain"] - 1e-9
         assert model["loses_at_most"] <= -model["held_out"]["gain_interval"][0] + 1e-9
@@ -160,7 +168,7 @@ def test_an_objective_of_ones_own_is_searched_by_and_read_again(
     assert first[str(result["rounds"][0]["removed"])] == min(kept.values())
     stored = read_study(tmp_path / "s")
     assert stored.document == json.loads(json.dumps(result))
-    assert ("held-out", ()) in stored.outcomes
+    assert (HELD_OUT, without(())) in stored.outcomes
 
 
 def test_the_published_method_is_by_accuracy_and_unguarded(
@@ -190,9 +198,9 @@ def test_no_model_is_kept_that_loses_more_at_a_guard(tiny_folder: Path, tmp_path
     free = telltale.search(str(tiny_folder), "capitals", out=tmp_path / "free", **SMALL).document
     found = guarded(tiny_folder, tmp_path / "s", 0.01)
     study = read_study(tmp_path / "s")
-    role = "guard boolean_expressions search"
+    role = Role(Part.SEARCH, "boolean_expressions")
     scores = {
-        removed: mean(dict(study.outcomes[role, removed]), lambda one: one.score)
+        removed: mean(dict(study.outcomes[role, without(removed)]), lambda one: one.score)
         for removed in (tuple(model["removed"]) for model in found["path"])
     }
     assert () in scores
@@ -202,9 +210,10 @@ def test_no_model_is_kept_that_loses_more_at_a_guard(tiny_folder: Path, tmp_path
         for layer in done.get("guarded", []):
             assert done["objective"][str(layer)] >= done["objective"][str(done["removed"])]
     assert found["rounds"][0]["candidates"] == free["rounds"][0]["candidates"]
+    judging = Role(Part.HELD_OUT, "boolean_expressions")
     for model in found["path"]:
         evidence = model["guards"]["boolean_expressions"]
-        outcomes = study.outcomes["guard boolean_expressions held-out", tuple(model["removed"])]
+        outcomes = study.outcomes[judging, without(model["removed"])]
         assert evidence["examples"] == len(outcomes)
         assert evidence["accuracy"] == mean(dict(outcomes), lambda one: one.score)
     assert found["search"]["guards"] == [{"task": "boolean_expressions", "most_loss": 0.01}]
@@ -236,14 +245,14 @@ def test_both_sides_of_the_cost_count_the_work_at_guards(tiny_folder: Path, tmp_
 
     read = dict.fromkeys(passes, 0)
     for one in read_study(tmp_path / "s").examples:
-        if one.role in read:
+        if str(one.role) in read:
             of_choices = [size(f"{one.context} {choice}") for choice in one.choices]
-            read[one.role] += sum(of_choices) - (len(of_choices) - 1) * size(one.context)
+            read[str(one.role)] += sum(of_choices) - (len(of_choices) - 1) * size(one.context)
     assert read["search"] == cost["search_tokens"]
     assert passes["guard boolean_expressions search"] > 1
     expected = sum(passes[role] * read[role] for role in passes) / read["search"]
     assert cost["naive_passes"] == pytest.approx(expected)
-    line = cost_sentence(found, [])
+    (line,) = cost_sentences(result_from(found, 0))
     assert line.startswith(f"The search and its guards cost {cost['dense_passes']:.1f} passes")
     assert line.endswith(f"; each candidate by itself: {expected:.1f}.")
 
@@ -251,7 +260,7 @@ def test_both_sides_of_the_cost_count_the_work_at_guards(tiny_folder: Path, tmp_
 def test_a_guard_that_admits_nothing_ends_the_search(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("telltale.study.plan.admits_by", lambda *_: lambda _: False)
+    monkeypatch.setattr("telltale.study.measuring.admits_by", lambda *_: lambda _: False)
     found = guarded(tiny_folder, tmp_path / "s", 0.0, max_removed=1)
     (done,) = found["rounds"]
     assert not done["accepted"]
@@ -270,7 +279,7 @@ def test_a_guards_examples_are_its_own(tiny_folder: Path, tmp_path: Path) -> Non
     examples = read_study(tmp_path / "s").examples
     contexts: dict[str, set[str]] = {}
     for one in examples:
-        contexts.setdefault(one.role, set()).add(one.context)
+        contexts.setdefault(str(one.role), set()).add(one.context)
     roles = list(contexts)
     assert roles == [
         "search",
@@ -301,9 +310,9 @@ def test_the_final_set_is_looked_at_for_one_model_only(tiny_folder: Path, tmp_pa
     assert first["recommended"] == first["final"]["name"]
     assert first["final"]["removed"] == first[first["recommended"]]["removed"]
     study = read_study(out)
-    looked_at = {removed for role, removed in study.outcomes if role == "final"}
-    assert looked_at == {(), tuple(first["final"]["removed"])}
-    roles = [one.role for one in study.examples]
+    looked_at = {path for role, path in study.outcomes if role == FINAL}
+    assert looked_at == {without(()), without(first["final"]["removed"])}
+    roles = [str(one.role) for one in study.examples]
     assert (roles.count("search"), roles.count("held-out"), roles.count("final")) == (40, 30, 20)
     # Another choice does not get another look, and the reader is told.
     assert len(first["final"]["removed"]) == 2
@@ -321,7 +330,7 @@ def test_the_final_set_stays_sealed_where_no_model_is_recommended(
     assert found["final"] is None
     with open_records(tmp_path / "s", write=False) as records:
         assert records.fact("final") is None
-    assert all(role != "final" for role, _ in read_study(tmp_path / "s").outcomes)
+    assert all(role != FINAL for role, _ in read_study(tmp_path / "s").outcomes)
 
 
 def test_a_final_set_is_no_other_sets(tiny_folder: Path, tmp_path: Path) -> None:
@@ -359,7 +368,7 @@ def test_a_reference_answers_likelihood_is_the_models_own(
     model = AutoModelForCausalLM.from_pretrained(tiny_folder)
     values = []
     for one in study.examples[:30]:
-        outcome = study.outcomes["search", ()][one.position]
+        outcome = study.outcomes[SEARCH, without(())][one.position]
         assert outcome.generated is not None
         prompt = tokenizer(one.context)["input_ids"]
         answer = tokenizer(" " + one.choices[0], add_special_tokens=False)["input_ids"]
@@ -468,24 +477,24 @@ def test_the_command_takes_what_the_function_takes(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--objective", "f1"), "no --objective 'f1'; give accuracy, likelihood, margin"),
+        (("--objective", "f1"), "--objective must be accuracy, likelihood or margin, got 'f1'"),
         (("--guard", "arc_easy"), "--guard 'arc_easy' names no task with a share"),
         (("--guard", "arc_easy:much"), "names no task with a share of its examples"),
-        (("--guard", "boolean_expressions:2"), "boolean_expressions:2 makes no sense"),
+        (("--guard", "boolean_expressions:2"), "boolean_expressions must be in [0, 1), got 2"),
         (("--guard", "nothing:0.1"), "nothing"),
         (
             ("--guard", "boolean_expressions:0.1", "--guard", "boolean_expressions:0.2"),
             "--guard names boolean_expressions twice",
         ),
-        (("--max-loss", "-0.1"), "--max-loss -0.1 makes no sense"),
-        (("--max-loss", "nan"), "--max-loss nan makes no sense"),
-        (("--confidence", "1"), "--confidence 1 makes no sense"),
-        (("--confidence", "0.3"), "give a number from 0.5 to below 1"),
-        (("--final", "5"), "--final 5 is too small"),
+        (("--max-loss", "-0.1"), "--max-loss must be in [0, 1), got -0.1"),
+        (("--max-loss", "nan"), "--max-loss must be in [0, 1), got nan"),
+        (("--confidence", "1"), "--confidence must be in [0.5, 1), got 1"),
+        (("--confidence", "0.3"), "--confidence must be in [0.5, 1), got 0.3"),
+        (("--final", "5"), "--final must be at least 20, got 5"),
         (("--paper", "--objective", "margin"), "--paper is the published method"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(
+def test_a_value_out_of_range_is_refused_in_one_line(
     tiny_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

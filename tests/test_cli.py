@@ -178,7 +178,7 @@ GOOD = {"question": "Is it?", "choices": ["yes", "no"], "answer": 1}
         (["dig"], "No such command 'dig'"),
         (["search", "./no/model", "capitals", "--out", "OUT"], "no such file or folder"),
         (["eval", "./no/model", "capitals", "--remove", "x"], "--remove 'x'"),
-        (["eval", "./no/model", "capitals", "--limit", "0"], "--limit 0"),
+        (["eval", "./no/model", "capitals", "--limit", "0"], "--limit must be at least 1, got 0"),
         (["eval", "./no/model", "capitals", "--out", "/no/folder/e.json"], "there is no folder"),
         (["show", "OUT"], "is not a study"),
         (["export", "OUT", "--to", "x"], "is not a study"),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telltale.evidence.comparison import compare, generation_counts
+from telltale.evidence.document import comparison_document
 from telltale.measure import Generated, Outcome
 
 
@@ -67,7 +68,7 @@ def test_texts_without_an_answer_and_cut_off_ones_are_counted_each(
         "cut_off": len([1 for _, cut_off in texts if cut_off]),
     }
     assert generation_counts(written(texts).values()) == counts
-    assert compare(written(texts), written(texts)).document().items() >= counts.items()
+    assert comparison_document(compare(written(texts), written(texts))).items() >= counts.items()
 
 
 def test_where_choices_were_compared_there_are_no_texts_to_count() -> None:

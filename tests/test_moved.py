@@ -114,9 +114,9 @@ def test_the_folders_own_names_bring_no_torch_but_where_they_need_it() -> None:
     program = (
         "import sys\n"
         "import telltale.evidence, telltale.study\n"
-        "telltale.evidence.compare, telltale.study.read_study\n"
+        "telltale.evidence.compare, telltale.study.read_study, telltale.study.Result\n"
         "assert 'torch' not in sys.modules\n"
-        "telltale.study.Result\n"
+        "telltale.study.run_study\n"
         "assert 'torch' in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)

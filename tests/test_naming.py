@@ -135,7 +135,7 @@ def test_the_command_names_the_option_in_an_error(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["search", "m", "capitals", "--out", str(tmp_path / "s"), "--held-out", "5"])
-    assert "telltale: --held-out 5 is too small" in capsys.readouterr().err
+    assert "telltale: --held-out must be at least 20, got 5" in capsys.readouterr().err
 
 
 def test_the_command_names_the_option_in_a_line_of_the_log(

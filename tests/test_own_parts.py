@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.engine.layer_scores import Observation
-
     from telltale.measure import Batch, Measure, Measurement, Outcome
     from telltale.tasks import Scoring
 
@@ -166,7 +165,7 @@ def test_a_racing_measure_leaves_early_and_the_records_stay_right(
     raced = search(tiny_folder, tmp_path / "raced", search=Racing(), **asked)
     fresh = search(tiny_folder, tmp_path / "fresh", **asked)
     assert raced.document["path"] == fresh.document["path"]
-    assert raced.document["cost"]["layer_tokens"] < fresh.document["cost"]["layer_tokens"]
+    assert raced.document["cost"]["batches_measured"] < fresh.document["cost"]["batches_measured"]
     partial = [
         count for one in raced.document["rounds"] for count in one.get("examples", {}).values()
     ]

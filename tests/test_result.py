@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from telltale.evidence.comparison import Comparison, compare
-from telltale.evidence.result import Findings, PathModel, findings, verdict
+from telltale.evidence.document import document_of
+from telltale.evidence.result import Cost, PathModel, Result, Text, verdict, with_names
 from telltale.evidence.selection import Level, claims
 from telltale.measure import Outcome
 from telltale.paths import LayerPath
-from telltale.searches import Removal, Round
 from telltale.support.words import points
+from tests.rounds import found_by as searched_by
+from tests.rounds import in_order
 
 
 def outcomes(scores: list[int]) -> dict[int, Outcome]:
@@ -23,34 +25,48 @@ def found_by(
     max_loss: float = 0.03,
     looks: int | None = 0,
     searched: list[list[int]] | None = None,
-) -> Findings:
+) -> Result:
     """A search that removed layers 7, 2 and so on, by its accuracies; the whole model's first.
 
     Where the search set's scores are not given, they are the held-out set's.
     """
-    rounds = [
-        Round(layer, True, {layer: accuracy}, {layer: accuracy})
-        for layer, accuracy in zip((7, 2, 4), search[1:], strict=False)
-    ]
-    removal = Removal(LayerPath.whole(9), search[0], search[0], tuple(rounds))
+    whole = LayerPath.whole(9)
+    found = searched_by(whole, search[0], in_order(whole, (7, 2, 4), search[1:]))
 
     def by_path(of: list[list[int]]) -> dict[LayerPath, Comparison]:
-        whole = outcomes(of[0])
+        before = outcomes(of[0])
         return {
-            model.path: compare(whole, outcomes(scores) if model.removed else whole)
-            for model, scores in zip(removal.kept, of, strict=True)
+            model.path: compare(before, outcomes(scores) if model.removed else before)
+            for model, scores in zip(found.kept, of, strict=True)
         }
 
     compared = by_path(held_out)
     models = {
-        model.path: PathModel(model, 9, compared[model.path], {}, 2.5, 10.0, {})
-        for model in removal.kept
+        model.path: PathModel(model, 9, compared[model.path], {}, 2.5, 10.0) for model in found.kept
     }
-    return findings(
-        removal,
-        models,
-        claims(removal, by_path(searched or held_out), compared, max_loss, Level(0.05, looks)),
+    claimed = claims(
+        found, by_path(searched or held_out), compared, max_loss, Level.after(looks, 0.05)
     )
+    return Result(
+        model={"name": "small", "layers": 9},
+        task={"name": "capitals", "search_examples": 100, "held_out_examples": len(held_out[0])},
+        settings={},
+        models=with_names(found, models, claimed),
+        rounds=found.rounds,
+        fingerprint="f" * 64,
+        claims=claimed,
+        final=None,
+        verdict=verdict(found, compared, claimed, max_loss, 0.95),
+        cautions=(),
+        text=Text("page", "b" * 64),
+        cost=Cost(100, 1.0, None, 1, 1.0, 10),
+        held_out_looks=looks,
+    )
+
+
+def of_held_out(model: PathModel) -> Comparison:
+    assert model.held_out is not None
+    return model.held_out
 
 
 WHOLE = [1] * 50 + [0] * 50
@@ -68,8 +84,8 @@ BETTER, WORSE = [1] * 70 + [0] * 30, [1] * 30 + [0] * 70
 )
 def test_the_verdict_follows_the_interval(shallower: list[int], said: str) -> None:
     found = found_by([0.5, 0.6], [WHOLE, shallower])
-    low, high = found.best.held_out.gain_interval
-    sentence = verdict(found, 0.03, 0.95)
+    low, high = of_held_out(found.best).gain_interval
+    sentence = found.verdict
     assert sentence.startswith(said)
     assert points(low) in sentence
     assert points(high) in sentence
@@ -80,24 +96,23 @@ def test_the_verdict_follows_the_interval(shallower: list[int], said: str) -> No
 
 def test_the_verdict_names_the_shallowest_model_that_is_safe() -> None:
     safe = found_by([0.5, 0.6, 0.55], [WHOLE, BETTER, BETTER])
-    assert safe.fastest_safe is safe.path[2]
-    assert "to lose no more than 3 points lacks layers 2, 7: it loses at most 0.0." in verdict(
-        safe, 0.03, 0.95
-    )
+    assert safe.fastest_safe is safe.models[2]
+    said = "to lose no more than 3 points lacks layers 2, 7: it loses at most 0.0."
+    assert said in safe.verdict
     none = found_by([0.5, 0.6], [WHOLE, WORSE])
     assert none.fastest_safe is None
     assert "No shallower model is certified to lose at most 3 points with 95% confidence" in (
-        verdict(none, 0.03, 0.95)
+        none.verdict
     )
 
 
 def test_where_nothing_was_kept_it_says_so() -> None:
-    assert verdict(found_by([0.5], [WHOLE]), 0.03, 0.95).startswith("No layer should go")
+    assert found_by([0.5], [WHOLE]).verdict.startswith("No layer should go")
 
 
 def test_where_nothing_gains_on_the_search_set_no_gain_is_looked_for() -> None:
     found = found_by([0.5, 0.4], [WHOLE, BETTER])
-    assert verdict(found, 0.03, 0.95).startswith("No gain is shown: on the search set")
+    assert found.verdict.startswith("No gain is shown: on the search set")
     assert found.confirmed_best is None
 
 
@@ -108,7 +123,7 @@ def test_the_model_recommended_is_one_that_gains_or_else_one_that_is_safe() -> N
 
 
 def test_documents_hold_every_model_of_the_path_in_one_form() -> None:
-    found = found_by([0.5, 0.6, 0.55], [WHOLE, BETTER, WHOLE]).documents()
+    found = document_of(found_by([0.5, 0.6, 0.55], [WHOLE, BETTER, WHOLE]))
     assert [model["removed"] for model in found["path"]] == [[], [7], [7, 2]]
     assert found["baseline"] == found["path"][0]
     assert found["best"] == found["confirmed_best"] == found["path"][1]
@@ -116,7 +131,7 @@ def test_documents_hold_every_model_of_the_path_in_one_form() -> None:
     assert {frozenset(model) for model in found["path"]} == {frozenset(found["best"])}
     assert found["best"]["loses_at_most"] < -0.1
     assert found["baseline"]["loses_at_most"] == 0
-    assert found_by([0.5, 0.6], [WHOLE, WORSE]).documents()["confirmed_best"] is None
+    assert document_of(found_by([0.5, 0.6], [WHOLE, WORSE]))["confirmed_best"] is None
 
 
 def scores(mended: int, broken: int) -> list[int]:
@@ -134,9 +149,9 @@ def test_a_model_that_seems_safe_by_itself_is_told_why_it_is_not_certified() -> 
         [HALF, scores(10, 12), scores(40, 48)],
         searched=[HALF, scores(0, 40), HALF],
     )
-    said = verdict(found, 0.03, 0.95)
+    said = found.verdict
     one = next(one for one in found.claims.asked if len(one.model.removed) == 1)
-    assert found.path[1].held_out.loses_at_most < 0.03
+    assert of_held_out(found.models[1]).loses_at_most < 0.03
     assert not one.certified
     assert "No shallower model is certified" in said
     assert "Taken by itself, the model without layer 7 loses at most 2." in said
@@ -147,7 +162,7 @@ def test_a_model_that_seems_safe_by_itself_is_told_why_it_is_not_certified() -> 
 
 
 def test_where_none_is_certified_the_nearest_is_named() -> None:
-    said = verdict(found_by([0.5, 0.5, 0.5], [HALF, scores(0, 40), scores(5, 30)]), 0.03, 0.95)
+    said = found_by([0.5, 0.5, 0.5], [HALF, scores(0, 40), scores(5, 30)]).verdict
     assert "Without layers 2, 7, which comes closest, it loses at most" in said
     assert "Taken by itself" not in said
 
@@ -157,26 +172,26 @@ def test_looks_before_are_said_with_the_chance_of_error_that_they_leave(
     looks: int, level: str
 ) -> None:
     fresh = found_by([0.5, 0.6], [WHOLE, BETTER])
-    assert "had looked" not in verdict(fresh, 0.03, 0.95)
+    assert "had looked" not in fresh.verdict
     found = found_by([0.5, 0.6], [WHOLE, BETTER], looks=looks)
     who = "1 other search" if looks == 1 else f"{looks} other searches"
-    sentence = verdict(found, 0.03, 0.95)
+    sentence = found.verdict
     assert f"Since {who} of this model had looked at some of these held-out examples" in sentence
     assert f"is allowed a chance of error of {level} instead of 5%" in sentence
-    assert found.documents()["claims"]["looks_before"] == looks
+    assert document_of(found)["claims"]["looks_before"] == looks
 
 
 def test_one_model_that_is_not_certified_for_the_looks_alone_is_told_so() -> None:
-    said = verdict(found_by([0.5, 0.5], [HALF, scores(10, 12)], looks=1), 0.03, 0.95)
+    said = found_by([0.5, 0.5], [HALF, scores(10, 12)], looks=1).verdict
     assert "It is not certified, since other searches have looked: its part of the chance" in said
     assert "models are asked about" not in said
 
 
 def test_where_looks_are_not_known_the_document_says_so() -> None:
     found = found_by([0.5, 0.6], [WHOLE, BETTER], looks=None)
-    assert found.documents()["claims"]["looks_before"] is None
-    assert found.documents()["claims"]["safety_level"] == pytest.approx(0.05)
-    assert "had looked" not in verdict(found, 0.03, 0.95)
+    assert document_of(found)["claims"]["looks_before"] is None
+    assert document_of(found)["claims"]["safety_level"] == pytest.approx(0.05)
+    assert "had looked" not in found.verdict
 
 
 def test_a_gain_that_is_not_shown_after_many_looks_is_said_so() -> None:
@@ -184,14 +199,14 @@ def test_a_gain_that_is_not_shown_after_many_looks_is_said_so() -> None:
     assert found_by([0.5, 0.6], [HALF, gains]).confirmed_best is not None
     worn = found_by([0.5, 0.6], [HALF, gains], looks=9)
     assert worn.confirmed_best is None
-    said = verdict(worn, 0.03, 0.95)
+    said = worn.verdict
     assert said.startswith("No gain is shown: ")
     assert "the chance of as much without a gain is" in said
     assert "and 0.025% is wanted after the looks before" in said
 
 
 def test_the_document_says_of_which_models_it_was_asked() -> None:
-    found = found_by([0.5, 0.6, 0.55], [WHOLE, BETTER, WORSE]).documents()["claims"]
+    found = document_of(found_by([0.5, 0.6, 0.55], [WHOLE, BETTER, WORSE]))["claims"]
     assert [one["removed"] for one in found["asked"]] == [[7], [7, 2]]
     assert [one["certified"] for one in found["asked"]] == [True, False]
     assert found["safety_level"] == 2 * found["gain_level"] == pytest.approx(0.05)

@@ -23,15 +23,15 @@ from telltale.cli.screen import (
 from telltale.cli.showing import task_table
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
-from telltale.searches import Round
 from telltale.support.words import loss, points
 from telltale.tasks.named import NAMED
 from tests.report.made import Made, not_begun
+from tests.rounds import step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from telltale.study.reading import StoredStudy
+    from telltale.study import Result, StoredStudy
 
 WHOLE = LayerPath.whole(3)
 
@@ -62,9 +62,7 @@ def test_a_terminal_shows_accuracy_layers_removed_and_the_time_left(terminal: io
         for layer in range(3):
             watcher.measured(measured(WHOLE.without(layer), 6 + layer), remembered=False)
         watcher._progress.refresh()
-        watcher.round_done(
-            Round(removed=2, accepted=True, candidates={0: 0.6, 1: 0.7, 2: 0.8}, values={})
-        )
+        watcher.round_done(step(WHOLE, {0: 0.6, 1: 0.7, 2: 0.8}, 2))
         watcher.expect(2)
         watcher._progress.refresh()
     text = terminal.getvalue()
@@ -74,8 +72,8 @@ def test_a_terminal_shows_accuracy_layers_removed_and_the_time_left(terminal: io
     assert "round 2, without 2: 80.0%" in text
 
 
-FIRST = Round(2, True, {0: 0.6, 1: 0.7, 2: 0.8}, {0: 1, 1: 2, 2: 3})
-SECOND = Round(1, True, {0: 0.5, 1: 0.7}, {0: 1, 1: 2})
+FIRST = step(WHOLE, {0: 0.6, 1: 0.7, 2: 0.8}, 2, {0: 1, 1: 2, 2: 3})
+SECOND = step(WHOLE.without(2), {0: 0.5, 1: 0.7}, 1, {0: 1, 1: 2})
 
 
 def begin(watcher: ScreenWatcher, *parts: tuple[int, ...]) -> None:
@@ -107,7 +105,7 @@ def test_rounds_are_counted_right_where_a_search_begins_again(terminal: io.Strin
 
 
 def test_a_round_that_has_changed_is_written_again(terminal: io.StringIO) -> None:
-    changed = replace(SECOND, removed=0)
+    changed = replace(SECOND, kept=(WHOLE.without(2).without(0),))
     with ScreenWatcher() as watcher:
         begin(watcher, tuple(range(10)))
         for done in (FIRST, SECOND, FIRST, changed):  # without being told of the whole model
@@ -120,10 +118,10 @@ def test_a_round_that_has_changed_is_written_again(terminal: io.StringIO) -> Non
 
 def shown(study: StoredStudy, width: int = 100) -> str:
     out = Console(file=io.StringIO(), width=width, color_system=None, soft_wrap=True)
-    if study.document is None:
+    if study.result is None:
         unfinished(study, out)
     else:
-        summary(study.document, study.held_out_looks, out)
+        summary(study.result, out)
     return out.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -181,6 +179,14 @@ LONG = Made(
     model="an-organisation/a-model-of-many-words",
     task="boolean_expressions",
 )
+
+
+def result_of(made: Made, looks: int | None) -> Result:
+    result = made.finished().result
+    assert result is not None
+    return replace(result, held_out_looks=looks)
+
+
 STABILITY = {
     "sizes": [
         {
@@ -208,13 +214,13 @@ EVALUATION: dict[str, Any] = {
 # What prints a study, an evaluation and so on; what its rows are told by; what it always shows.
 PRINTED: dict[str, tuple[Callable[[Console], None], list[str], list[str]]] = {
     "study": (
-        lambda out: summary(LONG.finished().document or {}, 1, out),
-        [str(done.removed) for done in LONG.removal().rounds if done.accepted],
+        lambda out: summary(result_of(LONG, 1), out),
+        [str(layer) for layer in LONG.found().kept[-1].removed],
         ["BEST", "BSBA", "safe", "removed", "nothing"],
     ),
     "unfinished": (
         lambda out: unfinished(LONG.interrupted(12), out),
-        [str(done.removed) for done in LONG.removal().rounds if done.accepted],
+        [str(layer) for layer in LONG.found().kept[-1].removed],
         ["removed"],
     ),
     "stability": (
@@ -296,10 +302,10 @@ def test_a_long_path_is_folded_and_keeps_what_has_a_name() -> None:
 
 def test_an_unfinished_study_shows_its_path_on_the_search_set() -> None:
     study = Made(rounds=4).interrupted(2)
-    assert study.removal is not None
+    assert study.found is not None
     text = shown(study)
     found = rows(text)
-    kept = study.removal.kept
+    kept = study.found.kept
     assert list(found) == ["whole", *(str(one.removed[-1]) for one in kept[1:])]
     assert all(
         f"{100 * one.accuracy:.1f}%" in line for one, line in zip(kept, found.values(), strict=True)
@@ -309,13 +315,13 @@ def test_an_unfinished_study_shows_its_path_on_the_search_set() -> None:
 
 
 def test_an_unfinished_study_tells_why_its_last_layer_stays() -> None:
-    last = Round(1, False, {1: 0.5}, {1: 0.5})
     study = Made(objective="accuracy").interrupted(0)
-    assert study.removal is not None
-    whole = replace(study, removal=replace(study.removal, rounds=(last,)))
+    assert study.found is not None
+    last = step(study.found.start, {1: 0.5})
+    whole = replace(study, found=replace(study.found, rounds=(last,)))
     assert "Layer 1 would be next, but falls below the floor: 50.0%" in shown(whole)
-    guarded = replace(last, guarded=(1,))
-    whole = replace(study, removal=replace(study.removal, rounds=(guarded,)))
+    guarded = step(study.found.start, {1: 0.5}, refused=(1,))
+    whole = replace(study, found=replace(study.found, rounds=(guarded,)))
     assert "Layer 1 would be next, but is refused by a guard" in shown(whole)
 
 
@@ -355,15 +361,16 @@ def test_a_summary_has_a_line_for_every_guard() -> None:
 
 def test_a_summary_ends_with_what_to_mind_and_the_cost() -> None:
     cautions = ("BEST never answers 'B'", "the token limit cut off 18 of 40 texts of BEST")
-    study = replace(Made(cautions=cautions).finished(), held_out_looks=2)
+    made = Made(cautions=cautions)
+    study = replace(made.finished(), result=result_of(made, 2))
     lines = shown(study).splitlines()
     minded = [line for line in lines if line.startswith("Mind: ")]
     assert minded[:2] == [f"Mind: {caution}." for caution in cautions]
     assert "2 other searches have looked at these held-out examples" in minded[2]
     assert lines[-1].startswith("The search cost 4.5 passes")
-    assert "1 other search has looked" in shown(replace(study, held_out_looks=1))
+    assert "1 other search has looked" in shown(replace(study, result=result_of(made, 1)))
     for none in (0, None):
-        assert "Mind: " not in shown(replace(Made().finished(), held_out_looks=none))
+        assert "Mind: " not in shown(replace(study, result=result_of(Made(), none)))
 
 
 def test_an_evaluation_counts_texts_and_prompts_that_were_cut() -> None:

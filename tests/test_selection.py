@@ -15,17 +15,19 @@ from telltale.evidence.selection import FIRST_SHARE, Level, claims, passed_on, s
 from telltale.evidence.stats import Interval, Pairs
 from telltale.measure import Outcome
 from telltale.paths import LayerPath
-from telltale.searches import Removal, Round
+from tests.rounds import found_by, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from telltale.searches import Found
+
 P_VALUES = st.lists(st.sampled_from([0.0011, 0.0041, 0.0107, 0.0213, 0.0457, 0.2]), max_size=7)
 
 
-def removal(values: Sequence[float]) -> Removal:
-    rounds = [Round(i, True, {i: value}, {i: value}) for i, value in enumerate(values)]
-    return Removal(LayerPath.whole(len(values) + 1), 0.25, 0.25, tuple(rounds))
+def searched_with(values: Sequence[float]) -> Found:
+    whole = LayerPath.whole(len(values) + 1)
+    return found_by(whole, 0.25, in_order(whole, range(len(values)), values))
 
 
 def compared(mended: int, broken: int, total: int = 400) -> Comparison:
@@ -102,7 +104,7 @@ def test_models_that_lose_too_much_are_certified_in_one_study_of_twenty_at_most(
 
 
 def test_models_are_asked_about_the_safest_on_the_search_set_first() -> None:
-    found = removal([0.3, 0.4, 0.3, 0.1])
+    found = searched_with([0.3, 0.4, 0.3, 0.1])
     bounds = [0.0, 0.04, 0.02, 0.02, 0.05]
     searched = {m.path: losing(b) for m, b in zip(found.kept, bounds, strict=True)}
     held_out = {model.path: compared(0, 0) for model in found.kept}
@@ -112,7 +114,7 @@ def test_models_are_asked_about_the_safest_on_the_search_set_first() -> None:
 
 def test_one_failure_does_not_end_the_asking() -> None:
     """As on SST-2: the model asked about first fails, and others are safe all the same."""
-    found = removal([0.3] * 4)
+    found = searched_with([0.3] * 4)
     searched = {m.path: losing(b) for m, b in zip(found.kept, [0, 4, 3, 2, 1], strict=True)}
     held_out = {
         model.path: compared(30, 34) if len(model.removed) == 4 else compared(3, 1)
@@ -125,7 +127,7 @@ def test_one_failure_does_not_end_the_asking() -> None:
 
 
 def test_best_is_confirmed_where_its_interval_is_above_zero() -> None:
-    found = removal([0.4, 0.3])
+    found = searched_with([0.4, 0.3])
     for mended, broken, shown in ((40, 10, True), (20, 12, False), (10, 40, False)):
         held_out = {model.path: compared(mended, broken) for model in found.kept}
         said = claims(found, held_out, held_out, 0.03, Level(0.05))
@@ -138,22 +140,22 @@ def test_best_is_confirmed_where_its_interval_is_above_zero() -> None:
 
 
 def test_the_whole_model_gains_nothing_over_itself() -> None:
-    found = removal([0.2])  # less accurate than the whole model's 0.25
+    found = searched_with([0.2])  # less accurate than the whole model's 0.25
     held_out = {model.path: compared(40, 10) for model in found.kept}
     assert found.best.removed == ()
     assert claims(found, held_out, held_out, 0.03, Level(0.05)).confirmed_best is None
 
 
 def test_looks_before_make_claims_harder_and_never_more_than_their_sum() -> None:
-    levels = [Level(0.05, looks) for looks in range(1000)]
+    levels = [Level.after(looks, 0.05) for looks in range(1000)]
     assert levels[0].safety == 0.05
     assert levels[0].gain == 0.025
     assert all(a.safety > b.safety for a, b in itertools.pairwise(levels))
     assert sum(level.gain for level in levels) < 0.05
-    found = removal([0.4])
+    found = searched_with([0.4])
     held_out = {model.path: compared(24, 8) for model in found.kept}
     shown = [
-        claims(found, held_out, held_out, 0.03, Level(0.05, looks)).confirmed_best is not None
+        claims(found, held_out, held_out, 0.03, Level.after(looks, 0.05)).confirmed_best is not None
         for looks in (0, 9)
     ]
     assert shown == [True, False]

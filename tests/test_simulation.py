@@ -74,8 +74,7 @@ def test_ten_searches_of_one_held_out_set_claim_less_wrongly_than_if_none_minded
     simulation: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minded = simulated(simulation, "no layer matters", "accuracy", 80, reruns=10)
-    level = simulation.Level
-    monkeypatch.setattr(simulation, "Level", lambda alpha, _: level(alpha))
+    monkeypatch.setattr(simulation.Level, "after", lambda _, alpha: simulation.Level(alpha))
     not_minded = simulated(simulation, "no layer matters", "accuracy", 80, reruns=10)
     assert not_minded["confirmed_wrongly"] > 0.06 > minded["confirmed_wrongly"]
 

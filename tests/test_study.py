@@ -19,12 +19,12 @@ import telltale
 from telltale.cli.screen import PlainConsole, console, summary, unfinished
 from telltale.engine.runner import LocalRunner
 from telltale.errors import InputError, TelltaleError
+from telltale.evidence.result import result_from
 from telltale.measure import Batch, BatchTooLargeError, Measurement
 from telltale.report import write_report
-from telltale.report.facts import naive_passes
-from telltale.searches import Round
+from telltale.report.sentences import naive_passes
+from telltale.study import opening
 from telltale.study import records as records_module
-from telltale.study import run as study_module
 from telltale.study.ledger import Looks, note_look
 from telltale.study.reading import read_study
 from telltale.study.records import open_records
@@ -34,8 +34,8 @@ from tests.studies import PAGE, result_of, search_arguments, start_command
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from telltale.study import Result
     from telltale.study.reading import StoredStudy
-    from telltale.study.run import Result
 
 
 ASKING = ("prompt", "scoring", "protocol", "shots")
@@ -86,16 +86,11 @@ def test_the_result_has_what_scripts_rely_on(finished: Path, tiny_folder: Path) 
     assert len(result["rounds"][0]["candidates"]) == 6
     cost = result["cost"]
     assert cost["dense_passes"] == cost["layer_tokens"] / (6 * cost["search_tokens"])
-    assert cost["naive_passes"] == pytest.approx(naive_passes(rounds_of(result), 6))
+    assert cost["naive_passes"] == pytest.approx(naive_passes(result_from(result, 0).rounds, 6))
     assert cost["seconds"] > 0
     assert result["version"] == 2
     assert len(result["fingerprint"]) == 64
     assert result["verdict"].endswith(".")
-
-
-def rounds_of(result: dict[str, Any]) -> list[Round]:
-    """Of each round, what its cost depends on."""
-    return [Round(0, done["accepted"], done["candidates"], {}) for done in result["rounds"]]
 
 
 def test_the_result_holds_no_path(finished: Path, tiny_folder: Path) -> None:
@@ -198,10 +193,10 @@ def test_changed_libraries_are_refused_unless_told_otherwise_and_then_recorded(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search(tiny_folder, tmp_path / "s", max_removed=1)
-    versions = study_module.library_versions
+    versions = opening.library_versions
     before = importlib.metadata.version("torch")
     monkeypatch.setattr(
-        study_module, "library_versions", lambda task: {**versions(task), "torch": "9.9"}
+        opening, "library_versions", lambda task: {**versions(task), "torch": "9.9"}
     )
     with pytest.raises(InputError, match=r"torch .* to 9.9.*add `resume_anyway`"):
         search(tiny_folder, tmp_path / "s", max_removed=1)
@@ -300,7 +295,7 @@ def test_a_study_of_the_last_format_is_read_and_not_gone_on_with(
         db.executemany("INSERT INTO facts VALUES (?1, ?2, seal_of(?1, ?2))", rows)
     assert read_study(old).document == facts["result"]
     shown = io.StringIO()
-    summary(facts["result"], 0, PlainConsole(file=shown, width=100))
+    summary(result_from(facts["result"], 0), PlainConsole(file=shown, width=100))
     assert facts["result"]["verdict"] in " ".join(shown.getvalue().split())
     write_report([old], tmp_path / "page.html")
     assert "tiny-llama" in (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -437,8 +432,9 @@ def test_an_unfinished_study_tells_how_far_it_has_come(
     found = read_study(tmp_path / "s")
     assert found.document is None
     rounds = result_of(finished)["rounds"]
-    assert found.removal is not None
-    assert [done.removed for done in found.removal.rounds] == [r["removed"] for r in rounds[:2]]
+    assert found.found is not None
+    left_out = [list(done.first.left_out) for done in found.found.rounds]
+    assert left_out == [[r["removed"]] for r in rounds[:2]]
     assert read_study(finished).document == result_of(finished, cost=True)
     with pytest.raises(InputError, match="is not a study"):
         read_study(tmp_path)

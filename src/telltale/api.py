@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from telltale.checkpoints.export import Exported
     from telltale.engine.previews import Preview
-    from telltale.study.run import Result
+    from telltale.evidence.result import Result
     from telltale.tasks.task import Task
 
 REPORT = "report.html"
@@ -98,12 +98,12 @@ def search(
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
             them.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: ``float32``, ``bfloat16``, or ``auto`` for float32 on a CPU and bfloat16 elsewhere.
+        dtype: ``float32``, ``bfloat16``, or ``auto`` for float32 on a CPU and bfloat16 on a GPU.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
         seed: chooses the two sets.
-        text: a file of plain text on which to see how much the model is hurt elsewhere; by default
-            a page that comes with telltale.
+        text: a file of plain text on which perplexity is measured; by default a page that comes
+            with telltale.
         resume_anyway: go on although libraries have changed since the study began.
         watcher: is told how the search goes on.
         runner: makes what has the model, by its source, device and dtype (a
@@ -178,7 +178,7 @@ def stability(
         sizes = taken("sizes", ARGUMENTS["sizes"], sizes)
     resamples = taken("resamples", ARGUMENTS["resamples"], resamples)
     if resamples < 2:
-        raise InputError(f"`resamples` {resamples} shows no difference; give 2 or more")
+        raise InputError(f"`resamples` must be at least 2, got {resamples}")
 
     from telltale.engine.perplexity import built_in_page
     from telltale.study.opening import open_study
@@ -234,8 +234,8 @@ def evaluate(
         dtype: ``float32``, ``bfloat16`` or ``auto``.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
-        text: a file of plain text on which to see how much a model that lacks layers is hurt
-            elsewhere; by default a page that comes with telltale.
+        text: a file of plain text on which perplexity is measured, where layers are removed; by
+            default a page that comes with telltale.
         watcher: is told how it goes on.
 
     Returns:
@@ -249,7 +249,7 @@ def evaluate(
         TelltaleError: as in `search`.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"`limit` {limit} leaves no examples; give 1 or more")
+        raise InputError(f"`limit` must be at least 1, got {limit}")
     cuts = cuts_by(truncate)
     chosen = load_task(task) if isinstance(task, str) else task
 
@@ -325,7 +325,7 @@ def preview(
         TelltaleError: the task or the model cannot be had, or they do not fit each other.
     """
     if count < 1:
-        raise InputError(f"`count` {count} shows nothing; give 1 or more")
+        raise InputError(f"`count` must be at least 1, got {count}")
     chosen = load_task(task) if isinstance(task, str) else task
 
     from telltale.engine.previews import previews

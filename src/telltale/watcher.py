@@ -1,4 +1,4 @@
-"""Being told how a study goes on. Knows no screen and no torch."""
+"""Watchers: callbacks that are told how a study goes on. Knows no screen and no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
+    from telltale.evidence.result import Result
     from telltale.measure import Measurement
     from telltale.searches import Round
 
@@ -54,8 +55,8 @@ class Watcher:
         before it are told again.
         """
 
-    def finished(self, document: Mapping[str, Any]) -> None:
-        """The study is finished and written; told once, with what ``result.json`` holds."""
+    def finished(self, result: Result) -> None:
+        """The study is finished and written; told once, with what `telltale.search` returns."""
 
     def __enter__(self) -> Self:
         return self
@@ -110,10 +111,10 @@ class Watchers(Watcher):
         for watcher in self._watchers:
             watcher.round_done(done)
 
-    def finished(self, document: Mapping[str, Any]) -> None:
+    def finished(self, result: Result) -> None:
         """Tell each."""
         for watcher in self._watchers:
-            watcher.finished(document)
+            watcher.finished(result)
 
     def __enter__(self) -> Self:
         with ExitStack() as entering:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from telltale.checkpoints import reload_check
 from telltale.checkpoints import verify as verify_module
 from telltale.checkpoints import write as checkpoint_module
 from telltale.checkpoints.config import DEPTHS, shallower_config
+from telltale.checkpoints.export import picked_from
 from telltale.checkpoints.verify import verify_checkpoint
 from telltale.checkpoints.write import write_checkpoint
 from telltale.cli.main import main
 from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
+from telltale.study import read_study
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -199,7 +202,7 @@ def test_weights_may_be_converted(tmp_path: Path, dtype: str) -> None:
     weights = load_file(tmp_path / "smaller" / "model.safetensors")
     assert {str(w.dtype) for w in weights.values()} == {f"torch.{dtype}"}
     assert verify_checkpoint(tmp_path / "smaller", source, PATH, dtype, CPU).dtype == dtype
-    with pytest.raises(InputError, match="no dtype 'int3'"):
+    with pytest.raises(InputError, match=r"`dtype` must be .*, got 'int3'"):
         write_checkpoint(source, PATH, tmp_path / "other", "int3")
 
 
@@ -234,18 +237,16 @@ def test_a_pick_that_the_study_has_not_is_refused(study: Path, tmp_path: Path, p
     assert not (tmp_path / "x").exists()
 
 
-def test_nothing_removed_is_refused_with_what_to_pick_instead(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from telltale.checkpoints.export import _picked
-
-    result = json.loads((study / "result.json").read_text(encoding="utf-8"))
-    result["best"]["removed"] = []
+def test_nothing_removed_is_refused_with_what_to_pick_instead(study: Path) -> None:
+    result = read_study(study).result
+    assert result is not None
+    names = [tuple(name for name in one.names if name != "best") for one in result.models]
+    models = [replace(one, names=own) for one, own in zip(result.models, names, strict=True)]
+    models[0] = replace(models[0], names=("best", *names[0]))
     with pytest.raises(InputError, match=r"best is the whole model.*1-3"):
-        _picked(result, "best")
-    result["rounds"] = [{**result["rounds"][0], "accepted": False}]
+        picked_from(replace(result, models=tuple(models)), "best")
     with pytest.raises(InputError, match="larger `tolerance`"):
-        _picked(result, "1")
+        picked_from(replace(result, models=tuple(models[:1])), "1")
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(study: Path, tmp_path: Path) -> None:

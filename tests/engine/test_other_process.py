@@ -245,3 +245,29 @@ def test_a_process_that_ends_is_a_failed_measurement_and_no_wait(tiny_folder: Pa
         for asked in (measurements, bench.measure(PATHS, batches)):
             with pytest.raises(MeasurementError, match="has ended"):
                 list(asked)
+
+
+def test_a_search_whose_model_is_in_another_process_has_the_same_result(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    processes: list[OtherProcess] = []
+
+    def other_process(source: ModelSource, device: str, dtype: str) -> OtherProcess:
+        processes.append(OtherProcess(source))
+        return processes[-1]
+
+    asked: dict[str, Any] = {"limit": 60, "held_out": 30, "max_removed": 2, "tolerance": 0.3}
+    results = [
+        telltale.search(
+            str(tiny_folder), "capitals", out=tmp_path / name, text=PAGE, runner=runner, **asked
+        ).document
+        for name, runner in (("here", SmallRunner), ("there", other_process))
+    ]
+    for result in results:
+        for timed in ("seconds", "tokens_per_second", "path_tokens_per_second"):
+            del result["cost"][timed]
+    assert results[0] == results[1]
+    (process,) = processes
+    measured, open_calls = process.ask("done")
+    assert measured > 40
+    assert open_calls == 0

@@ -15,7 +15,7 @@ from telltale.engine.shared import Capabilities
 from telltale.engine.workbench import Workbench
 from telltale.models.layered import LayerCache, LayeredModel
 from telltale.models.source import resolve_model
-from telltale.report.facts import facts_of
+from telltale.report.sentences import cost_of, minds
 from telltale.study.reading import read_study
 from telltale.study.records import open_records
 from telltale.tasks import Example, Task
@@ -117,8 +117,9 @@ def test_a_search_says_before_it_measures_that_a_capability_raised(
     assert len(warnings) == 1
     assert warnings[0].startswith("Warning: ")
     assert heard.told.index(warnings[0]) < heard.told.index("measured")
-    facts = facts_of(read_study(tmp_path / "study"))
-    assert [line for line in facts.minds if sentence in line]
+    result = read_study(tmp_path / "study").result
+    assert result is not None
+    assert [line for line in minds(result) if sentence in line]
     with open_records(tmp_path / "study", write=False) as records:
         kept = records.fact("plan")["absences"]
     assert ["keeps_prefix", RAISED, f"TypeError: {RENAMED}"] in kept
@@ -140,10 +141,12 @@ def test_a_measured_difference_is_told_beside_the_cost_and_is_no_warning(tmp_pat
     said = [line for line in heard.told if "cannot read several choices after one" in line]
     assert len(said) == 1
     assert said[0].startswith("The model cannot")
-    facts = facts_of(read_study(tmp_path / "study"))
-    assert len(facts.cost) == 2
-    assert "the context is read again for each choice, which is slower" in facts.cost[1]
-    assert not [line for line in facts.minds if "cannot read several" in line]
+    study = read_study(tmp_path / "study")
+    cost = cost_of(study)
+    assert len(cost) == 2
+    assert "the context is read again for each choice, which is slower" in cost[1]
+    assert study.result is not None
+    assert not [line for line in minds(study.result) if "cannot read several" in line]
 
 
 def test_the_self_test_is_a_phase_of_a_new_study_only(tiny_folder: Path, tmp_path: Path) -> None:

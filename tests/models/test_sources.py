@@ -158,7 +158,7 @@ def test_devices_and_precisions() -> None:
     for wrong in ("gpu", "cpu:1", "cuda:99", "mps:x", ""):
         with pytest.raises(InputError, match="device"):
             choose_device(wrong)
-    with pytest.raises(InputError, match="no dtype 'int8'; give float32, bfloat16 or auto"):
+    with pytest.raises(InputError, match="must be float32, bfloat16 or auto, got 'int8'"):
         choose_dtype("int8", cpu)
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.comparison import compare, generation_counts
-from telltale.evidence.result import PathModel, findings, round_document, verdict
+from telltale.evidence.result import Cost, PathModel, Result, Text, verdict, with_names
 from telltale.evidence.selection import Level, claims
 from telltale.measure import ChoiceOutcome, Generated, Outcome
 from telltale.paths import LayerPath
-from telltale.report.examples import HELD_OUT
-from telltale.searches import Kept, Removal, Round
+from telltale.study import records
 from telltale.study.reading import StoredStudy
-from telltale.study.records import Cost, StoredExample
+from telltale.study.records import StoredExample
+from telltale.tasks.sets import HELD_OUT, SEARCH, Role
+from tests.rounds import found_by, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from telltale.evidence.comparison import Comparison
+    from telltale.searches import Found, Kept
 
 CHOICES = ("Paris", "London", "Rome", "Madrid")
 VERSIONS = {"telltale-llm": "0.1.0", "torch": "2.13.0"}
@@ -52,26 +54,25 @@ class Made:
 
     def finished(self) -> StoredStudy:
         """The study from start to end."""
-        removal, seen = self.removal(), self.outcomes()
-        document = self.document(removal, seen)
-        return self.stored(document, None, seen)
+        seen = self.outcomes()
+        return self.stored(self.result(self.found(), seen), None, seen)
 
     def interrupted(self, rounds: int | None = 2) -> StoredStudy:
         """The study after so many rounds; None before the whole model was measured."""
-        removal = None
+        found = None
         if rounds is not None:
-            whole = self.removal()
-            removal = Removal(
-                whole.start, whole.baseline, whole.baseline_value, whole.rounds[:rounds]
-            )
-        return self.stored(None, removal, {})
+            whole = self.found()
+            found = replace(whole, rounds=whole.rounds[:rounds])
+        return self.stored(None, found, {})
 
-    def removal(self) -> Removal:
+    def found(self) -> Found:
         """A search's path: layers from the last on, accuracies by chance, always the same."""
         chance = random.Random(1)
         start = LayerPath.whole(self.layers)
         found, path = [], start
         for index in range(self.rounds):
+            if path.depth == 1:
+                break
             free = [layer for layer in path.kept if layer not in self.protected]
             accuracy = {layer: round(chance.uniform(0.3, 0.8), 3) for layer in free}
             values = accuracy
@@ -79,23 +80,28 @@ class Made:
                 values = {layer: -8 + 7 * share for layer, share in accuracy.items()}
             best = max(free, key=values.__getitem__)
             is_last = index == self.rounds - 1
-            found.append(Round(best, not is_last, accuracy, values, (free[0],) * bool(self.guards)))
+            refused = free[:1] if self.guards else []
+            chosen = None if is_last else best
+            found.append(
+                step(path, accuracy, chosen, values, refused=refused, examples=self.search)
+            )
             if not is_last:
                 path = path.without(best)
-        return Removal(start, 0.7, 0.7 if self.objective == "accuracy" else -2.0, tuple(found))
+        value = 0.7 if self.objective == "accuracy" else -2.0
+        return found_by(start, 0.7, found, value, self.search)
 
-    def outcomes(self) -> dict[tuple[str, tuple[int, ...]], dict[int, Outcome]]:
+    def outcomes(self) -> dict[tuple[Role, LayerPath], dict[int, Outcome]]:
         """The held-out outcomes of every model kept; the deeper, the more differ."""
-        found: dict[tuple[str, tuple[int, ...]], dict[int, Outcome]] = {}
+        found: dict[tuple[Role, LayerPath], dict[int, Outcome]] = {}
         chance = random.Random(2)
         right = {self.search + i: chance.random() < 0.6 for i in range(self.held_out)}
-        for kept in self.removal().kept:
+        for kept in self.found().kept:
             if kept.removed:
                 right = {
                     position: was != (chance.random() < (0.08 if was else 0.08 + 2 * self.gain))
                     for position, was in right.items()
                 }
-            found[HELD_OUT, kept.removed] = {
+            found[HELD_OUT, kept.path] = {
                 position: self.outcome(position, is_right=is_right)
                 for position, is_right in right.items()
             }
@@ -141,20 +147,16 @@ class Made:
             **({"guards": guards} if guards else {}),
         }
 
-    def document(
-        self, removal: Removal, seen: dict[tuple[str, tuple[int, ...]], dict[int, Outcome]]
-    ) -> dict[str, Any]:
-        """What ``result.json`` would hold."""
-        whole = seen[HELD_OUT, ()]
-        compared = {
-            kept.path: compare(whole, seen[HELD_OUT, kept.removed]) for kept in removal.kept
-        }
-        models = {kept.path: self.path_model(kept, compared[kept.path]) for kept in removal.kept}
-        claimed = claims(removal, compared, compared, 0.03, Level(0.05))
-        found = findings(removal, models, claimed)
-        return {
-            "version": 2,
-            "model": {
+    def result(
+        self, found: Found, seen: dict[tuple[Role, LayerPath], dict[int, Outcome]]
+    ) -> Result:
+        """What it says."""
+        whole = seen[HELD_OUT, found.start]
+        compared = {kept.path: compare(whole, seen[HELD_OUT, kept.path]) for kept in found.kept}
+        models = {kept.path: self.path_model(kept, compared[kept.path]) for kept in found.kept}
+        claimed = claims(found, compared, compared, 0.03, Level(0.05))
+        return Result(
+            model={
                 "name": self.model,
                 "revision": None,
                 "sha256": "a" * 64,
@@ -162,26 +164,26 @@ class Made:
                 "parameters": 1_000_000 * self.layers,
                 "dtype": "float32",
             },
-            "task": self.asked_task(),
-            "fingerprint": "f" * 64,
-            "search": self.settings(),
-            **found.documents(),
-            "final": None,
-            "rounds": [round_document(done) for done in removal.rounds],
-            "verdict": verdict(found, 0.03, 0.95),
-            "text": {"name": "built-in page", "sha256": "b" * 64},
-            "cautions": list(self.cautions),
-            "cost": {
-                "layer_tokens": 1000,
-                "dense_passes": 4.5,
-                "batches_measured": 10,
-                "slowed_by": [],
-                "seconds": 61.0,
-                "search_tokens": 100,
-                "tokens_per_second": {},
-                "path_tokens_per_second": [one.tokens_per_second for one in found.path],
-            },
-        }
+            task=self.asked_task(),
+            settings=self.settings(),
+            models=with_names(found, models, claimed),
+            rounds=found.rounds,
+            fingerprint="f" * 64,
+            claims=claimed,
+            final=None,
+            verdict=verdict(found, compared, claimed, 0.03, 0.95),
+            cautions=self.cautions,
+            text=Text("built-in page", "b" * 64),
+            cost=Cost(
+                layer_tokens=1000,
+                dense_passes=4.5,
+                naive_passes=None,
+                batches_measured=10,
+                seconds=61.0,
+                search_tokens=100,
+            ),
+            held_out_looks=0,
+        )
 
     def path_model(self, kept: Kept, seen: Comparison) -> PathModel:
         depth = len(kept.removed)
@@ -197,14 +199,14 @@ class Made:
 
     def stored(
         self,
-        document: dict[str, Any] | None,
-        removal: Removal | None,
-        seen: dict[tuple[str, tuple[int, ...]], dict[int, Outcome]],
+        result: Result | None,
+        found: Found | None,
+        seen: dict[tuple[Role, LayerPath], dict[int, Outcome]],
     ) -> StoredStudy:
         examples = tuple(
             StoredExample(
                 position,
-                "search" if position < self.search else HELD_OUT,
+                SEARCH if position < self.search else HELD_OUT,
                 f"capitals-{position}",
                 self.context(position),
                 self.choices,
@@ -227,18 +229,17 @@ class Made:
             ],
         }
         return StoredStudy(
-            document=document,
-            held_out_looks=0,
+            result=result,
             asked=asked,
             settings=self.settings(),
-            removal=removal,
+            found=found,
             examples=examples,
             outcomes=seen,
             versions=[VERSIONS],
-            cost=Cost(10, 1000, 61.0),
+            cost=records.Cost(10, 1000, 61.0),
         )
 
 
 def not_begun() -> StoredStudy:
     """A study that was stopped before anything was asked."""
-    return StoredStudy(None, None, None, None, None, (), {}, (), Cost(0, 0, 0.0))
+    return StoredStudy(None, None, None, None, (), {}, (), records.Cost(0, 0, 0.0))

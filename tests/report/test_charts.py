@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from telltale.report.facts import facts_of
 from telltale.report.figures import drawings
 from telltale.report.heat import MOST_TOOLTIPS, heat_map, shading_of
 from telltale.report.svg import DARK, INLINE, LIGHT, SHADES, Flag, Flags, Scale, ticks
@@ -38,8 +37,7 @@ def study(request: pytest.FixtureRequest) -> StoredStudy:
 
 
 def test_every_drawing_is_xml_and_says_what_it_shows(study: StoredStudy) -> None:
-    facts = facts_of(study)
-    found = drawings(facts, INLINE)
+    found = drawings(study.searched, INLINE)
     assert "accuracy" in found
     for drawing in found.values():
         for text in (drawing.inline(), drawing.standalone(LIGHT), drawing.standalone(DARK)):
@@ -51,12 +49,12 @@ def test_every_drawing_is_xml_and_says_what_it_shows(study: StoredStudy) -> None
 
 
 def test_a_file_of_its_own_needs_no_style_of_a_page(study: StoredStudy) -> None:
-    for drawing in drawings(facts_of(study), LIGHT).values():
+    for drawing in drawings(study.searched, LIGHT).values():
         assert "var(" not in drawing.standalone(LIGHT)
 
 
 def test_everything_is_drawn_inside_the_drawing(study: StoredStudy) -> None:
-    for drawing in drawings(facts_of(study), LIGHT).values():
+    for drawing in drawings(study.searched, LIGHT).values():
         for node in ET.fromstring(drawing.inline()).iter():
             for name, most in (("x", drawing.width), ("cx", drawing.width), ("x2", drawing.width)):
                 assert -10 <= float(node.get(name, 0)) <= most
@@ -66,7 +64,7 @@ def test_everything_is_drawn_inside_the_drawing(study: StoredStudy) -> None:
 
 def _boxes(study: StoredStudy, palette: Palette = LIGHT, *, by_objective: bool = True) -> int:
     """How many cells are filled in the heat map."""
-    root = ET.fromstring(heat_map(facts_of(study), palette, by_objective=by_objective).inline())
+    root = ET.fromstring(heat_map(study.searched, palette, by_objective=by_objective).inline())
     found = 0
     for node in root.iter():
         if node.tag == "path" and node.get("fill") in palette.heat:
@@ -79,19 +77,21 @@ def _boxes(study: StoredStudy, palette: Palette = LIGHT, *, by_objective: bool =
 @pytest.mark.parametrize("name", ["finished", "two layers", "126 layers"])
 def test_a_heat_map_has_a_cell_for_every_candidate(name: str) -> None:
     study = STUDIES[name]
-    candidates = sum(len(done.candidates) for done in facts_of(study).rounds)
+    candidates = sum(len(done.tried) for done in study.searched.rounds)
     assert _boxes(study) == _boxes(study, by_objective=False) == candidates
 
 
 def test_a_cell_tells_both_numbers_and_many_cells_stay_small() -> None:
     study = STUDIES["finished"]
-    text = heat_map(facts_of(study), LIGHT, by_objective=True).inline()
-    layer, value = next(iter(facts_of(study).rounds[0].candidates.items()))
-    said = f"round 1, without layer {layer}: accuracy {100 * value:.1f}%, likelihood "
+    text = heat_map(study.searched, LIGHT, by_objective=True).inline()
+    one = next(iter(study.searched.rounds[0].tried.values()))
+    said = (
+        f"round 1, without layer {one.left_out[0]}: accuracy {100 * one.accuracy:.1f}%, likelihood "
+    )
     assert said in text
     many = STUDIES["126 layers"]
-    assert sum(len(done.candidates) for done in facts_of(many).rounds) > MOST_TOOLTIPS
-    assert len(heat_map(facts_of(many), LIGHT, by_objective=True).inline()) < 300_000
+    assert sum(len(done.tried) for done in many.searched.rounds) > MOST_TOOLTIPS
+    assert len(heat_map(many.searched, LIGHT, by_objective=True).inline()) < 300_000
 
 
 def test_a_better_candidate_is_never_of_a_lower_shade() -> None:
@@ -108,7 +108,7 @@ def test_a_better_candidate_is_never_of_a_lower_shade() -> None:
 def test_points_are_where_their_accuracy_is() -> None:
     study = STUDIES["finished"]
     assert study.document is not None
-    root = ET.fromstring(drawings(facts_of(study), LIGHT)["accuracy"].inline())
+    root = ET.fromstring(drawings(study.searched, LIGHT)["accuracy"].inline())
     dots = [node for node in root.iter("circle") if node.get("r") == "4.2"]
     levels = [model["held_out"]["accuracy"] for model in study.document["path"]]
     assert len(dots) == len(levels)

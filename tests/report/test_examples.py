@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html import escape
+from typing import TYPE_CHECKING
 
 from telltale.report.examples import (
     LONG,
@@ -15,12 +16,14 @@ from telltale.report.examples import (
     in_the_middle,
     shown_text,
 )
-from telltale.report.facts import Model, facts_of
 from tests.report.made import Made
 
+if TYPE_CHECKING:
+    from telltale.evidence import PathModel
 
-def looked_at(made: Made) -> Model:
-    model = facts_of(made.finished()).worth
+
+def looked_at(made: Made) -> PathModel:
+    model = made.finished().searched.worth
     assert model is not None
     return model
 
@@ -87,7 +90,7 @@ def test_scores_between_right_and_wrong_count_as_changes() -> None:
     study, model = made.finished(), looked_at(made)
     outcomes = {
         key: {
-            position: replace(one, score=0.25 if key[1] else 0.5)
+            position: replace(one, score=0.25 if key[1].removed else 0.5)
             for position, one in of_path.items()
         }
         for key, of_path in study.outcomes.items()

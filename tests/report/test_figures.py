@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from telltale.errors import InputError
-from telltale.report.facts import facts_of
 from telltale.report.figures import tables, write_study_figures
 from telltale.report.tables import csv_text, path_columns
 from tests.report.made import Made
@@ -28,7 +27,7 @@ def read(text: str) -> list[dict[str, str]]:
 
 
 def table(study: StoredStudy, name: str) -> list[dict[str, str]]:
-    return read(tables(study, facts_of(study))[name])
+    return read(tables(study, study.searched)[name])
 
 
 def document(study: StoredStudy) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def test_the_rounds_have_every_candidate() -> None:
 
 def test_the_examples_have_their_scores_and_no_text() -> None:
     study = Made(context=lambda i: f"a secret {i}").finished()
-    text = tables(study, facts_of(study))["examples"]
+    text = tables(study, study.searched)["examples"]
     assert "secret" not in text
     rows = read(text)
     assert len(rows) == 60
@@ -85,7 +84,7 @@ def test_the_examples_have_their_scores_and_no_text() -> None:
 
 def test_an_unfinished_study_has_the_tables_of_its_search() -> None:
     study = Made().interrupted(2)
-    assert set(tables(study, facts_of(study))) == {"path", "rounds"}
+    assert set(tables(study, study.searched)) == {"path", "rounds"}
     assert "held_out_accuracy" not in table(study, "path")[0]
 
 
@@ -95,8 +94,8 @@ def test_no_name_is_a_formula_or_a_control() -> None:
 
 
 def test_every_column_of_the_page_is_in_the_csv_file() -> None:
-    facts = facts_of(Made(guards=("arc_easy",)).finished())
-    assert all(column.values for column in path_columns(facts))
+    searched = Made(guards=("arc_easy",)).finished().searched
+    assert all(column.values for column in path_columns(searched))
 
 
 def test_figures_are_svg_and_png_and_tables_csv(tmp_path: Path) -> None:

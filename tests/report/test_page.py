@@ -95,10 +95,11 @@ def test_a_folder_of_the_machine_is_not_told(name: str) -> None:
 
 def test_a_page_says_the_verdict_and_what_to_mind() -> None:
     cautions = ("BEST never answers '2020-21'",)  # a choice, which stays as it is
-    study = replace(Made(cautions=cautions).finished(), held_out_looks=2)
-    assert study.document is not None
+    study = Made(cautions=cautions).finished()
+    assert study.result is not None
+    study = replace(study, result=replace(study.result, held_out_looks=2))
     text = Markup(page([study])).text
-    assert typeset(study.document["verdict"]) in text
+    assert typeset(study.result.verdict) in text
     assert "Mind BEST never answers '2020-21'." in text
     assert "2 other searches have looked at these held-out examples" in text
 

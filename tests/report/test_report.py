@@ -10,10 +10,9 @@ import pytest
 import telltale
 from telltale.cli.main import main
 from telltale.errors import InputError
-from telltale.evidence.result import round_document
+from telltale.evidence.result import result_from
 from telltale.report import figure_folders, write_report
 from telltale.report.examples import differences
-from telltale.report.facts import facts_of, finished
 from telltale.study.reading import read_study
 from telltale.support.words import typeset
 from telltale.watcher import Watcher
@@ -96,13 +95,14 @@ def test_a_real_study_is_told_with_its_own_numbers(study: Path, tmp_path: Path) 
 def test_the_file_and_the_result_say_the_same(study: Path) -> None:
     stored = read_study(study)
     document = json.loads((study / "result.json").read_text(encoding="utf-8"))
-    facts = facts_of(stored)
-    assert finished(document, stored.held_out_looks) == facts
-    assert [round_document(done) for done in facts.rounds] == document["rounds"]
-    assert [model.removed for model in facts.models[1:]] == [
+    result = stored.result
+    assert result is not None
+    assert result_from(document, stored.held_out_looks) == result
+    assert result.document == document
+    assert [model.removed for model in result.models[1:]] == [
         tuple(one["removed"]) for one in document["path"][1:]
     ]
-    model = facts.models[-1]
+    model = result.models[-1]
     assert model.held_out is not None
     seen = differences(stored, model)
     assert len(seen) == document["task"]["held_out_examples"]
@@ -114,9 +114,9 @@ def test_a_stopped_search_has_a_page_of_what_it_has(tiny_folder: Path, tmp_path:
     write_report([folder], tmp_path / "page.html")
     text = Markup((tmp_path / "page.html").read_text(encoding="utf-8")).text
     assert "This study is not finished. The search has finished 1 round;" in text
-    facts = facts_of(read_study(folder))
-    assert len(facts.models) == 2
-    assert f"{100 * facts.models[1].accuracy:.1f}%" in text
+    models = read_study(folder).searched.models
+    assert len(models) == 2
+    assert f"{100 * models[1].accuracy:.1f}%" in text
 
 
 def test_a_search_stopped_before_its_first_measurement_has_a_page(

@@ -69,6 +69,11 @@ def test_a_tolerance_outside_0_to_1_is_refused(tolerance: float) -> None:
         GreedyRemoval(tolerance=tolerance)
 
 
+def test_a_round_without_a_candidate_is_refused() -> None:
+    with pytest.raises(InputError, match="has no candidate; end the search"):
+        Round({}, ())
+
+
 def test_a_maximum_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="`max_removed`"):
         GreedyRemoval(max_removed=0)

@@ -71,11 +71,11 @@ FOUND = [
      "model.accuracy > self.baseline or not model.removed"),
     ("BEST keeps the fewest layers of equals", "(model.accuracy, -len(model.removed))",
      "(model.accuracy, len(model.removed))"),
-    ("a rejected model is kept", "for path in done.kept:\n                candidate",
-     "for path in done.kept or (done.first.path,):\n                candidate"),
+    ("a rejected model is kept", "for path in done.kept:\n                first",
+     "for path in done.kept or (done.first.path,):\n"
+     "                orders.setdefault(path, path.removed)\n                first"),
     ("layers are in ascending order, not in order of removal",
-     "order = (*(one for one in before if one not in path.kept), *candidate.left_out)",
-     "order = path.removed"),
+     "orders[path] = (*stay, *candidate.left_out)", "orders[path] = path.removed"),
 ]  # fmt: skip
 SPLIT = [
     ("passages are not looked at", ', "passage": example.passage}', "}"),

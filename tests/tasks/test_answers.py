@@ -216,7 +216,7 @@ def test_a_way_that_is_none_is_refused_with_those_there_are() -> None:
     for name in ("first", "", "regex", "regex:", "Exact", "letter "):
         with pytest.raises(
             InputError,
-            match=rf"no `extract` {name!r}; give exact, letter, number.* or regex:PATTERN",
+            match=rf"`extract` must be exact, .* or regex:PATTERN, got {name!r}",
         ):
             extraction(name, 2)
 

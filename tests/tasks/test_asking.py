@@ -136,15 +136,23 @@ def test_whatever_changes_an_outcome_changes_the_settings() -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "message"),
     [
-        ({"protocol": "text"}, {"protocol": "talk"}, "'talk'; give loglik or chat or text"),
-        ({"scoring": "loglik"}, {"scoring": "best"}, "'best'; give loglik or loglik-per-token"),
-        ({"extract": "letter"}, {"extract": "first"}, "no `extract` 'first'"),
+        (
+            {"protocol": "text"},
+            {"protocol": "talk"},
+            "`protocol` must be loglik, chat or text, got 'talk'",
+        ),
+        ({"scoring": "loglik"}, {"scoring": "best"}, "`scoring` must be loglik, .*, got 'best'"),
+        ({"extract": "letter"}, {"extract": "first"}, "`extract` must be .*, got 'first'"),
         ({"extract": "regex:a"}, {"extract": "regex:("}, "not a regular expression"),
-        ({"max_new_tokens": 1}, {"max_new_tokens": 0}, "`max_new_tokens` 0 leaves no room"),
-        ({"stop": ("a",)}, {"stop": ("a", "")}, "`stop` '' would end every text"),
+        (
+            {"max_new_tokens": 1},
+            {"max_new_tokens": 0},
+            "`max_new_tokens` must be at least 1, got 0",
+        ),
+        ({"stop": ("a",)}, {"stop": ("a", "")}, "`stop` must be some text"),
     ],
 )
-def test_nonsense_is_refused_before_any_row_is_read(
+def test_what_is_invalid_is_refused_before_any_row_is_read(
     good: dict[str, Any], bad: dict[str, Any], message: str
 ) -> None:
     assert Asking(**good)

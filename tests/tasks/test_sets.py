@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import random
 from collections import Counter
 from statistics import fmean, stdev
@@ -13,6 +15,7 @@ from telltale.study.question import guard_by
 from telltale.support.files import sha256_of
 from telltale.tasks import Example, Task
 from telltale.tasks.group import group
+from telltale.tasks.sets import Part, Role, role_from
 from telltale.tasks.split import split_examples
 
 
@@ -164,3 +167,18 @@ def test_the_task_that_has_too_few_examples_is_named() -> None:
     both = group([task_of("many", [1] * 300), task_of("few", [1] * 22)], [1, 1])
     with pytest.raises(InputError, match=r"22 of them of few with a share of 50%.*few less weight"):
         split_examples(both.examples, limit=30, held_out=30, shares=dict(both.shares))
+
+
+@pytest.mark.parametrize("part", list(Part))
+@pytest.mark.parametrize("guard", ["", "arc_easy", "my films/search"])
+def test_a_role_is_the_text_that_a_file_has(part: Part, guard: str) -> None:
+    role = Role(part, guard)
+    assert role == (f"guard {guard} {part}" if guard else str(part))
+    again = role_from(json.loads(json.dumps({role: 0})).popitem()[0])
+    for one in (again, pickle.loads(pickle.dumps(role))):
+        assert (one, one.part, one.guard) == (role, part, guard)
+
+
+def test_a_text_that_names_no_role_is_refused() -> None:
+    with pytest.raises(ValueError, match="train"):
+        role_from("trained")

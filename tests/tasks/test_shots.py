@@ -183,7 +183,8 @@ def test_lettered_choices_may_be_compared_by_log_likelihood() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "message"), [(-1, "give 0 or more"), (9, "the set itself has 1; give fewer")]
+    ("count", "message"),
+    [(-1, "must be at least 0, got -1"), (9, "the set itself has 1; give fewer")],
 )
 def test_shots_that_cannot_be_are_refused(count: int, message: str) -> None:
     with pytest.raises(InputError, match=message):

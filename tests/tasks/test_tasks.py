@@ -147,9 +147,9 @@ def test_the_split_is_fixed_by_the_seed_and_not_by_the_order_of_the_file() -> No
         (39, None, None, "39 examples are too few.*give 40 or more"),
         (100, 90, None, "leave fewer than 20 to hold out beside a search set of 90"),
         (100, 500, None, "lower `limit`"),
-        (100, 5, None, "`limit` 5 is too small"),
-        (100, 0, None, "`limit` 0"),
-        (100, None, 3, "`held_out` 3 is too small"),
+        (100, 5, None, "`limit` must be at least 20, got 5"),
+        (100, 0, None, "`limit` must be at least 20, got 0"),
+        (100, None, 3, "`held_out` must be at least 20, got 3"),
     ],
 )
 def test_too_few_examples_are_refused(

@@ -12,7 +12,7 @@ import pytest
 from telltale.errors import InputError
 from telltale.tracking import tracker_named
 from telltale.tracking.records import config_of, path_records, summary_of
-from tests.tracking.told import ASKED, document
+from tests.tracking.told import ASKED, result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +50,8 @@ def test_trackio_has_what_it_was_told(tmp_path: Path) -> None:
         for line in finished["log"]
     ]
     assert [line["step"] for line in finished["log"]] == [0, 1, 2, 3, 0, 1, 2, 2]
-    assert numbers[4:7] == [dict(record.numbers) for record in path_records(document())]
-    assert document()["verdict"] in numbers[7]["summary"]["_value"]
+    assert numbers[4:7] == [dict(record.numbers) for record in path_records(result())]
+    assert result().verdict in numbers[7]["summary"]["_value"]
     assert finished["files"] == ["<p>found"]
     assert [line["step"] for line in interrupted["log"]] == [0, 1, 2, 3]
 
@@ -60,10 +60,10 @@ def test_mlflow_has_what_it_was_told(tmp_path: Path) -> None:
     finished, interrupted = read_back("mlflow", tmp_path)
     assert finished["name"] == "small on capitals"
     assert finished["config"] == {key: str(value) for key, value in config_of(ASKED).items()}
-    for record in path_records(document()):
+    for record in path_records(result()):
         for name, value in record.numbers.items():
             assert [record.layers_removed, value] in finished["history"][name]
-    for name, value in summary_of(document()).items():
+    for name, value in summary_of(result()).items():
         if isinstance(value, str):
             assert finished["tags"][name] == value
         else:
@@ -78,13 +78,13 @@ def test_wandb_has_what_it_was_told(tmp_path: Path) -> None:
     # Their form is wandb's own; the names and texts in them are plain, and the names have dates.
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"), key=lambda file: file.parent.name)
     finished, interrupted = (file.read_text(encoding="latin-1") for file in files)
-    for record in path_records(document()):
+    for record in path_records(result()):
         for name in record.numbers:
             assert name in finished
             assert name not in interrupted
     for name in [*config_of(ASKED), "small on capitals", "made-up"]:
         assert name in finished
         assert name in interrupted
-    assert document()["verdict"] in finished
+    assert result().verdict in finished
     assert "report.html" in finished
     assert "report.html" not in interrupted

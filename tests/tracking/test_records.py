@@ -15,7 +15,8 @@ from telltale.tracking.records import (
     path_records,
     summary_of,
 )
-from tests.tracking.told import ASKED, PRIVATE, ROUNDS, document, whole_measured
+from tests.rounds import step
+from tests.tracking.told import ASKED, PRIVATE, ROUNDS, WHOLE, result, whole_measured
 
 
 def course() -> Course:
@@ -67,7 +68,7 @@ def test_rounds_that_have_changed_are_logged_again() -> None:
     made = course()
     for done in ROUNDS[:2]:
         made.round_done(done)
-    changed = replace(ROUNDS[0], candidates={1: 0.5, 2: 0.8, 3: 0.25})
+    changed = step(WHOLE, {1: 0.5, 2: 0.8, 3: 0.25}, 2, {1: -2.0, 2: -1.0, 3: -3.0})
     (record,) = made.round_done(changed)
     assert record.layers_removed == 1
     assert record.numbers["search/accuracy"] == 0.8
@@ -102,16 +103,18 @@ def test_what_is_asked_is_flat_and_has_no_path_of_the_machine() -> None:
 
 
 def test_every_model_on_the_path_has_its_evidence() -> None:
-    said = document()
+    said = result()
     records = path_records(said)
     assert [record.layers_removed for record in records] == [0, 1, 2]
-    gain_low, gain_high = said["path"][1]["held_out"]["gain_interval"]
+    held_out = said.models[1].held_out
+    assert held_out is not None
+    gain_low, gain_high = held_out.gain_interval
     assert records[1].numbers == {
         "held_out/accuracy": 0.9,
         "held_out/gain": pytest.approx(0.4),
         "held_out/gain_low": gain_low,
         "held_out/gain_high": gain_high,
-        "loses_at_most": said["path"][1]["loses_at_most"],
+        "loses_at_most": held_out.loses_at_most,
         "parameters": 90,
         "tokens_per_second": 51.0,
         "text_perplexity": 21.0,
@@ -119,11 +122,12 @@ def test_every_model_on_the_path_has_its_evidence() -> None:
 
 
 def test_the_summary_names_the_models_and_says_the_verdict() -> None:
-    said = document()
+    said = result()
     summary = summary_of(said)
-    final = said["final"]
+    assert said.final is not None
+    final = said.final.seen
     assert summary == {
-        "verdict": said["verdict"],
+        "verdict": said.verdict,
         "recommended": "confirmed_best",
         "best/removed": "2",
         "bsba/removed": "2, 1",
@@ -131,20 +135,21 @@ def test_the_summary_names_the_models_and_says_the_verdict() -> None:
         "fastest_safe/removed": "none",
         "final/name": "confirmed_best",
         "final/removed": "2",
-        "final/loses_at_most": final["loses_at_most"],
-        "final/accuracy": final["accuracy"],
-        "final/gain": final["gain"],
-        "final/gain_low": final["gain_interval"][0],
-        "final/gain_high": final["gain_interval"][1],
+        "final/loses_at_most": final.loses_at_most,
+        "final/accuracy": final.accuracy,
+        "final/gain": final.gain,
+        "final/gain_low": final.gain_interval.low,
+        "final/gain_high": final.gain_interval.high,
         "cost/dense_passes": 3.5,
         "cost/seconds": 12.0,
     }
 
 
 def test_the_whole_model_is_said_in_words() -> None:
-    said = {**document(final=False), "recommended": None}
-    said["best"] = said["baseline"]
-    summary = summary_of(said)
+    said = result(final=False)
+    models = [replace(model, names=()) for model in said.models]
+    models[0] = replace(models[0], names=("best", "bsba"))
+    summary = summary_of(replace(said, models=tuple(models)))
     assert summary["recommended"] == "the whole model"
     assert summary["best/removed"] == "nothing"
     assert not any(name.startswith("final/") for name in summary)

@@ -14,7 +14,7 @@ from telltale.errors import InputError
 from telltale.tracking import TOOLS, Ended, Tracker, tracker_named
 from telltale.tracking.records import path_records, summary_of
 from tests.tracking.standins import Calls, install
-from tests.tracking.told import PRIVATE, document, tell, tell_search
+from tests.tracking.told import PRIVATE, result, tell, tell_search
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def test_every_tool_is_told_the_same(name: str, monkeypatch: pytest.MonkeyPatch)
     assert records[1][1]["removed_layer"] == 2
     assert records[1][1]["search/whole_accuracy"] == 0.5
     assert [numbers for _, numbers in records[4:]] == [
-        dict(record.numbers) for record in path_records(document())
+        dict(record.numbers) for record in path_records(result())
     ]
     assert calls.names[-1] == "finish"
     assert calls.names.count("init") == calls.names.count("finish") == 1
@@ -87,7 +87,7 @@ def test_what_was_found_is_told_at_the_end(name: str, monkeypatch: pytest.Monkey
     with tracker_named(name) as tracker:
         tell(tracker)
     kept = {"trackio": str}.get(name, lambda value: value)
-    expected = {key: kept(value) for key, value in summary_of(document()).items()}
+    expected = {key: kept(value) for key, value in summary_of(result()).items()}
     assert summary_in(name, calls) == expected
 
 
@@ -180,9 +180,9 @@ def test_mlflow_is_told_names_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("tensorboard", "give trackio, wandb, mlflow"),
-        ("", "give trackio, wandb, mlflow"),
-        ("WANDB\x1b", r"no `track` 'WANDB\x1b'"),
+        ("tensorboard", "trackio, wandb or mlflow"),
+        ("", "trackio, wandb or mlflow"),
+        ("WANDB\x1b", r"got 'WANDB\x1b'"),
         ("trackio:", "names no project"),
         ("wandb: ", "names no project"),
     ],

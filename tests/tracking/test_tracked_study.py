@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.measure import Measurement
+    from telltale.study import Result
     from telltale.tracking import Ended
     from telltale.tracking.records import Record, Value
 
@@ -62,9 +63,9 @@ class Order(Watcher):
     def measured(self, measurement: Measurement, *, remembered: bool) -> None:
         self.told["measured"] = True
 
-    def finished(self, document: Mapping[str, Any]) -> None:
+    def finished(self, result: Result) -> None:
         assert "finished" not in self.told
-        self.told["finished"] = document
+        self.told["finished"] = result
 
 
 def search(model: Path, out: Path, watcher: Watcher, **settings: Any) -> None:
@@ -85,7 +86,8 @@ def test_a_study_is_tracked_from_start_to_end_and_again_when_it_goes_on(
 ) -> None:
     tool, order = tracked(tiny_folder, tmp_path / "study")
     document = json.loads((tmp_path / "study" / "result.json").read_text(encoding="utf-8"))
-    assert order.told["finished"] == document
+    result = order.told["finished"]
+    assert result.document == document
     asked = order.told["begun"]
     assert asked["search"]["tolerance"] == 0.2
     assert asked["task"] == document["task"]
@@ -93,9 +95,9 @@ def test_a_study_is_tracked_from_start_to_end_and_again_when_it_goes_on(
     assert name == f"{tiny_folder.name} on capitals"
     assert config == config_of(asked)
     assert str(tiny_folder) not in json.dumps(dict(config))
-    assert tool.summaries == [summary_of(document)]
+    assert tool.summaries == [summary_of(result)]
     rounds = tool.records[: -len(document["path"])]
-    assert tool.records[len(rounds) :] == path_records(document)
+    assert tool.records[len(rounds) :] == path_records(result)
     whole = document["baseline"]["search"]["accuracy"]
     assert rounds[0].numbers == {"search/accuracy": pytest.approx(whole)}
     for record, done in zip(rounds[1:], document["rounds"], strict=True):

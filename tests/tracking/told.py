@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.comparison import compare
-from telltale.evidence.result import Findings, PathModel, verdict
+from telltale.evidence.result import (
+    Cost,
+    FinalLook,
+    PathModel,
+    Result,
+    Text,
+    verdict,
+)
 from telltale.evidence.selection import Level, claims
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
-from telltale.searches import Removal, Round
+from tests.rounds import found_by, step
 
 if TYPE_CHECKING:
     from telltale.watcher import Watcher
@@ -36,11 +43,11 @@ ASKED: dict[str, Any] = {
 }
 WHOLE = LayerPath.whole(4)
 ROUNDS = (
-    Round(2, True, {1: 0.5, 2: 0.75, 3: 0.25}, {1: -2.0, 2: -1.0, 3: -3.0}),
-    Round(1, True, {1: 0.5, 3: 0.25}, {1: -1.5, 3: -2.0}),
-    Round(3, False, {3: 0.0}, {3: -4.0}),
+    step(WHOLE, {1: 0.5, 2: 0.75, 3: 0.25}, 2, {1: -2.0, 2: -1.0, 3: -3.0}),
+    step(WHOLE.without(2), {1: 0.5, 3: 0.25}, 1, {1: -1.5, 3: -2.0}),
+    step(WHOLE.without(2).without(1), {3: 0.0}, None, {3: -4.0}),
 )
-REMOVAL = Removal(WHOLE, 0.5, -1.25, ROUNDS)
+FOUND = found_by(WHOLE, 0.5, ROUNDS, -1.25)
 
 
 def outcomes(scores: list[int]) -> tuple[Outcome, ...]:
@@ -56,52 +63,51 @@ def whole_measured() -> list[Measurement]:
     ]
 
 
-def document(*, final: bool = True) -> dict[str, Any]:
+def result(*, final: bool = True) -> Result:
     """What a finished study of these rounds says."""
     scores = {0: [1] * 20 + [0] * 20, 1: [1] * 36 + [0] * 4, 2: [1] * 20 + [0] * 20}
     by_removed = {
         removed: {one.example: one for one in outcomes(right)} for removed, right in scores.items()
     }
-    models = [
+    compared = {
+        kept.path: compare(by_removed[0], by_removed[number])
+        for number, kept in enumerate(FOUND.kept)
+    }
+    names = ((), ("best", "confirmed_best"), ("bsba",))
+    models = tuple(
         PathModel(
             kept=kept,
             parameters=100 - 10 * number,
-            held_out=compare(by_removed[0], by_removed[number]),
-            search_counts={},
+            held_out=compared[kept.path],
             perplexity=20.0 + number,
             tokens_per_second=50.0 + number,
-            guards={},
+            names=names[number],
         )
-        for number, kept in enumerate(REMOVAL.kept)
-    ]
-    compared = {model.kept.path: model.held_out for model in models}
-    found = Findings(
-        models,
-        best=models[1],
-        bsba=models[2],
-        confirmed_best=models[1],
-        fastest_safe=None,
-        claims=claims(REMOVAL, compared, compared, 0.03, Level(0.05)),
+        for number, kept in enumerate(FOUND.kept)
     )
-    last = {
-        "name": "confirmed_best",
-        "removed": [2],
-        "layers": 3,
-        "baseline_accuracy": 0.5,
-        **models[1].held_out.document(),
-        "loses_at_most": models[1].held_out.loses_at_most,
-    }
-    return {
-        "model": {"name": "small"},
-        **found.documents(),
-        "final": last if final else None,
-        "verdict": verdict(found, 0.03, 0.95),
-        "cost": {
-            "dense_passes": 3.5,
-            "seconds": 12.0,
-            "path_tokens_per_second": [model.tokens_per_second for model in models],
-        },
-    }
+    claimed = claims(FOUND, compared, compared, 0.03, Level(0.05))
+    last = FinalLook("confirmed_best", (2,), 0.5, compared[models[1].path])
+    return Result(
+        model={"name": "small", "layers": 4},
+        task={"name": "capitals", "search_examples": 100, "held_out_examples": 40},
+        settings={"tolerance": 0.08},
+        models=models,
+        rounds=ROUNDS,
+        fingerprint="f" * 64,
+        claims=claimed,
+        final=last if final else None,
+        verdict=verdict(FOUND, compared, claimed, 0.03, 0.95),
+        cautions=(),
+        text=Text("a page", "b" * 64),
+        cost=Cost(
+            layer_tokens=100,
+            dense_passes=3.5,
+            naive_passes=None,
+            batches_measured=1,
+            seconds=12.0,
+            search_tokens=10,
+        ),
+    )
 
 
 def tell_search(watcher: Watcher) -> None:
@@ -116,8 +122,7 @@ def tell_search(watcher: Watcher) -> None:
         watcher.measured(measurement, remembered=False)
     for done in ROUNDS:
         watcher.expect(1)
-        path = WHOLE.without(done.removed)
-        wrong = Measurement(Batch((0,)), path, outcomes([0]))
+        wrong = Measurement(Batch((0,)), done.first.path, outcomes([0]))
         watcher.measured(wrong, remembered=True)
         watcher.round_done(done)
 
@@ -127,4 +132,4 @@ def tell(watcher: Watcher) -> None:
     tell_search(watcher)
     watcher.phase("held-out")
     watcher.measured(Measurement(Batch((4,)), WHOLE, (Outcome(4, (), 0, 1.0),)), remembered=False)
-    watcher.finished(document())
+    watcher.finished(result())

@@ -16,14 +16,16 @@ from telltale.checkpoints.config import family_of
 from telltale.checkpoints.verify import Verification, verify_checkpoint
 from telltale.checkpoints.write import DTYPES, read_config, write_checkpoint
 from telltale.errors import InputError, TelltaleError
-from telltale.evidence.result import NAMED
+from telltale.evidence.parts import NAMED
 from telltale.models.load import choose_device
 from telltale.models.source import resolve_model
-from telltale.paths import LayerPath
+from telltale.study.reading import result_of
 from telltale.study.records import is_at_work, open_records
 from telltale.support.files import write_json
 
 if TYPE_CHECKING:
+    from telltale.evidence.parts import PathModel
+    from telltale.evidence.result import Result
     from telltale.models.source import ModelSource
 
 RECIPE_FILE = "recipe.json"
@@ -45,12 +47,11 @@ def export_study(
 ) -> Exported:
     """See `telltale.export`."""
     with open_records(study, write=False) as records:
-        result, asked = records.fact("result"), records.fact("asked")
-        looks = records.fact("held_out_looks")
+        result, asked = result_of(records), records.fact("asked")
     if result is None:
         remedy = "wait for the run" if is_at_work(study) else "give its command again first"
         raise InputError(f"the search in {study} is not finished; {remedy}")
-    removed = _picked(result, pick)
+    picked = picked_from(result, pick)
     _check_target(to)
     model = asked["model"]
     source = resolve_model(
@@ -64,49 +65,56 @@ def export_study(
             "model that was searched, or search again"
         )
     family_of(read_config(source))
-    path = LayerPath.from_removed(removed, result["model"]["layers"])
+    path = picked.path
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as parent:
         fresh = Path(parent) / "checkpoint"
         write_checkpoint(source, path, fresh, dtype)
         precision = dtype or _precision(source)
         verification = verify_checkpoint(fresh, source, path, precision, choose_device(device))
-        recipe = _recipe(result, removed, path, looks, verification)
+        recipe = _recipe(result, picked, verification)
         write_json(fresh / RECIPE_FILE, recipe)
         if to.is_dir():
             to.rmdir()  # empty, as was checked
         fresh.rename(to)
-    return Exported(to, removed, path.depth, verification)
+    return Exported(to, picked.removed, path.depth, verification)
 
 
-def _picked(result: dict[str, Any], pick: str) -> tuple[int, ...]:
-    """The layers that the picked model lacks, in order of removal."""
-    path = [done["removed"] for done in result["rounds"] if done["accepted"]]
-    if not path:
+def picked_from(result: Result, pick: str) -> PathModel:
+    """The model of that name, or the one that lacks so many layers.
+
+    Raises:
+        InputError: the study has none such, or it is the whole model.
+    """
+    by_count = {str(len(model.removed)): model for model in result.models if model.removed}
+    if not by_count:
         raise InputError(
             "the search removed nothing: no shallower model stayed within the tolerance; search "
             "again with a larger `tolerance`"
         )
-    counts = f"1-{len(path)}" if len(path) > 1 else "1"
+    most = len(result.models[-1].removed)
+    counts = f"1-{most}" if len(by_count) == most > 1 else ", ".join(by_count)
     if pick in NAMED:
-        if result[pick] is None:
+        named = result.by_name(pick)
+        if named is None:
             raise InputError(
                 f"{pick} is no model of this study: its held-out examples show none; see "
                 f"telltale show, or pick best, bsba or a number of removed layers, {counts}"
             )
-        removed = tuple(result[pick]["removed"])
-        if not removed:
+        if not named.removed:
             raise InputError(
                 f"{pick} is the whole model, with nothing removed; pick the number of "
                 f"layers to remove instead, {counts}, with `pick`"
             )
-        return removed
-    if not pick.isdecimal() or not 1 <= int(pick) <= len(path):
+        return named
+    # As a number, so that 02 is 2.
+    found = by_count.get(str(int(pick))) if pick.isdecimal() else None
+    if found is None:
         raise InputError(
             f"`pick` {pick} names no model of this study; give {', '.join(NAMED)} or a number of "
             f"removed layers, {counts}"
         )
-    return tuple(path[: int(pick)])
+    return found
 
 
 def _check_target(to: Path) -> None:
@@ -124,40 +132,34 @@ def _precision(source: ModelSource) -> str:
     return str(precision)
 
 
-def _recipe(
-    result: dict[str, Any],
-    removed: tuple[int, ...],
-    path: LayerPath,
-    looks: int | None,
-    verification: Verification,
-) -> dict[str, Any]:
+def _recipe(result: Result, model: PathModel, verification: Verification) -> dict[str, Any]:
     """The small file that people share: what to remove from which model, and why one may."""
-    named = [name for name in NAMED if result[name] and tuple(result[name]["removed"]) == removed]
-    model = result["path"][len(removed)]
-    final = result["final"]
+    document = result.document
+    of_model = next(one for one in document["path"] if one["removed"] == list(model.removed))
+    whole, final = document["baseline"], result.final
     return {
         "version": RECIPE_VERSION,
         "telltale": version("telltale-llm"),
-        "model": result["model"],
-        "task": result["task"],
-        "layers_removed": list(removed),
-        "layers_kept": list(path.kept),
-        "named": named,
+        "model": document["model"],
+        "task": document["task"],
+        "layers_removed": list(model.removed),
+        "layers_kept": list(model.path.kept),
+        "named": list(model.names),
         "evidence": {
-            "study": result["fingerprint"],
-            "search_accuracy": model["search"]["accuracy"],
-            "baseline_search_accuracy": result["baseline"]["search"]["accuracy"],
-            "held_out": model["held_out"],
-            "loses_at_most": model["loses_at_most"],
-            "confidence": result["search"]["confidence"],
-            "final": final if final and tuple(final["removed"]) == removed else None,
-            "baseline_held_out": result["baseline"]["held_out"],
-            "held_out_looked_at_by_other_searches": looks,
-            "text": result["text"],
-            "text_perplexity": model["text_perplexity"],
-            "baseline_text_perplexity": result["baseline"]["text_perplexity"],
-            "cautions": result["cautions"],
-            "verdict": result["verdict"],
+            "study": result.fingerprint,
+            "search_accuracy": model.accuracy,
+            "baseline_search_accuracy": result.baseline.accuracy,
+            "held_out": of_model["held_out"],
+            "loses_at_most": of_model["loses_at_most"],
+            "confidence": result.settings["confidence"],
+            "final": document["final"] if final and final.removed == model.removed else None,
+            "baseline_held_out": whole["held_out"],
+            "held_out_looked_at_by_other_searches": result.held_out_looks,
+            "text": document["text"],
+            "text_perplexity": model.perplexity,
+            "baseline_text_perplexity": result.baseline.perplexity,
+            "cautions": document["cautions"],
+            "verdict": result.verdict,
         },
         "verified": dataclasses.asdict(verification),
     }

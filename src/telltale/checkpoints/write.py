@@ -18,6 +18,7 @@ from telltale.errors import InputError, UnsupportedModelError
 from telltale.models.soundness import CONFIG_FILE, read_object
 from telltale.models.source import INDEX_FILE, tokenizer_files, weight_files
 from telltale.support.files import full_disk, make_readable, write_json
+from telltale.support.words import one_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,7 @@ def write_checkpoint(
         InputError: no such dtype, or the files do not hold the layers.
     """
     if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"no dtype {dtype!r}; give {', '.join(DTYPES)}")
+        raise InputError(f"`dtype` must be {one_of(DTYPES)}, got {dtype!r}")
     config = read_config(source)
     shallower = shallower_config(config, path)
     if dtype is not None:

@@ -37,8 +37,10 @@ from telltale.support.plain import printable
 from telltale.support.waiting import shown_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from telltale.evidence.result import Result
 
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports of a command that a signal has ended
 GOES_ON = ("search", "stability")  # commands that keep what they have measured
@@ -140,7 +142,7 @@ def search(
             **asked(),
             **settings(),
         )
-    _show_finished(result.document, result.held_out_looks, out)
+    _show_finished(result, out)
 
 
 @app.command(cls=InSections)
@@ -316,10 +318,10 @@ def show(
     from telltale.study.reading import read_study
 
     found = read_study(study)
-    if found.document is None:
+    if found.result is None:
         unfinished(found, console())
     else:
-        _show_finished(found.document, found.held_out_looks, study)
+        _show_finished(found.result, study)
 
 
 @app.command(short_help="Write one page on studies, to read, to print and to send.")
@@ -361,17 +363,17 @@ def _check_can_write(file: Path) -> None:
         raise InputError(f"cannot write {file}: permission denied; give another --out")
 
 
-def _show_finished(document: Mapping[str, Any], held_out_looks: int | None, study: Path) -> None:
+def _show_finished(result: Result, study: Path) -> None:
     """Print what a finished study has found, where it is written, and what to do next."""
     from telltale.cli.screen import console, summary
     from telltale.evidence.cautions import is_success
 
     screen = console()
-    summary(document, held_out_looks, screen)
+    summary(result, screen)
     screen.print(f"Written to {study / 'result.json'}, and to look at: {study / api.REPORT}")
-    pick = _worth_exporting(document)
+    pick = _worth_exporting(result)
     if pick is not None:
-        word = "Next" if is_success(document) else "To have a smaller model all the same"
+        word = "Next" if is_success(result) else "To have a smaller model all the same"
         # Left to the terminal to fold, so that it can be copied as one line.
         screen.print(
             f"{word}: telltale export {shlex.quote(str(study))} --pick {pick} --to FOLDER",
@@ -379,12 +381,14 @@ def _show_finished(document: Mapping[str, Any], held_out_looks: int | None, stud
         )
 
 
-def _worth_exporting(result: Mapping[str, Any]) -> str | None:
-    """What to export next, by its name or depth; None where nothing was removed."""
-    from telltale.report.facts import WORTH
+def _worth_exporting(result: Result) -> str | None:
+    """What to export next, by its name or layers removed; None where nothing was removed."""
+    from telltale.evidence.result import WORTH
 
-    removing = (name for name in WORTH if result[name] and result[name]["removed"])
-    return next(removing, "1" if len(result["path"]) > 1 else None)
+    model = result.worth
+    if model is None:
+        return None
+    return next((name for name in WORTH if name in model.names), str(len(model.removed)))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from telltale.errors import InputError
+from telltale.support.words import one_of
 from telltale.tasks import Task
 from telltale.tasks.datafile import DEFAULT_FIELDS, AnswerForm, Fields
 from telltale.tasks.loading import load_task
@@ -256,7 +257,7 @@ def task_options(
 ) -> Task:
     """The task that is meant. See `telltale.load_task`."""
     if answer_form not in list(AnswerForm):
-        raise InputError(f"no --answer-form {answer_form!r}; give {', '.join(AnswerForm)}")
+        raise InputError(f"--answer-form must be {one_of(AnswerForm)}, got {answer_form!r}")
     names = (question_field, choices_field, answer_field, passage_field)
     return load_task(
         task,

@@ -1,4 +1,4 @@
-"""What a person sees: progress while a search runs, tables of what it found. Decides nothing."""
+"""Progress while a search runs, and tables of what it found, for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from telltale.cli.columns import Column, print_table
-from telltale.report.facts import NAMES, fate, finished, so_far
+from telltale.paths import LayerPath
+from telltale.report.sentences import (
+    NAMES,
+    cost_of,
+    cost_sentences,
+    final_sentence,
+    labels_of,
+    minds,
+    names_of,
+    round_sentence,
+)
+from telltale.searches.found import removal_orders
 from telltale.support.plain import printable
 from telltale.support.words import (
     between,
@@ -28,11 +39,11 @@ from telltale.support.words import (
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from telltale.evidence.result import PathModel, Result, Searched
     from telltale.measure import Measurement
-    from telltale.report.facts import Facts, Model
     from telltale.searches import Round
     from telltale.study.reading import StoredStudy
 
@@ -130,19 +141,15 @@ class ScreenWatcher(Watcher):
 
     def round_done(self, done: Round) -> None:
         """Write the round's line, unless it is told again and says the same."""
-        if not done.candidates.keys().isdisjoint(one.removed for one in self._rounds):
-            self._rounds.clear()  # no search leaves out a layer twice: this one has begun again
+        if self._rounds and done.tried.keys() == self._rounds[0].tried.keys():
+            self._rounds.clear()  # what the first round has tried: the search has begun again
         self._rounds.append(done)
         place = len(self._rounds)
         if self._written[place - 1 : place] == [done]:
             return
         self._written[place - 1 :] = [done]
-        verb = fate(done) if done.accepted else f"would be next, but {fate(done)}:"
-        self._console.print(
-            f"round {place}: layer {done.removed} {verb} "
-            f"{percent(done.candidates[done.removed])} on the search set "
-            f"(whole model {percent(self._whole())})"
-        )
+        rest = f" on the search set (whole model {percent(self._whole())})"
+        self._console.print(f"round {place}: {round_sentence(done, rest)}")
 
     def _description(self) -> str:
         if self._phase != "search" or not self._whole_scores:
@@ -150,9 +157,10 @@ class ScreenWatcher(Watcher):
         kept = [done for done in self._rounds if done.accepted]
         if not kept:
             return f"round 1, whole model {percent(self._whole())}"
-        removed = " ".join(str(done.removed) for done in kept)
-        now = kept[-1].candidates[kept[-1].removed]
-        return f"round {len(kept) + 1}, without {removed}: {percent(now)}"
+        last = kept[-1].first
+        orders = removal_orders(LayerPath.whole(last.path.total), kept)
+        removed = " ".join(map(str, orders[last.path])) or "nothing"
+        return f"round {len(self._rounds) + 1}, without {removed}: {percent(last.accuracy)}"
 
     def _whole(self) -> float:
         return sum(self._whole_scores.values()) / max(1, len(self._whole_scores))
@@ -165,6 +173,9 @@ class ScreenWatcher(Watcher):
         here = each * (task.total - task.completed)
         text = f"{duration(here)} left"
         rounds = (self._max_removed or 0) - len(self._rounds) - 1
+        for place, done in enumerate(self._rounds, start=1):
+            if len(done.first.path.removed) != place:
+                rounds = 0  # it goes not one layer deeper a round: how many there are is not known
         if self._phase == "search" and self._whole_scores and rounds > 0 and task.completed > 1:
             text += f" in this round, at most {duration(here + rounds * each * task.total)} in all"
         return text
@@ -193,42 +204,41 @@ def shown_waiting(text: str, share: Callable[[], float | None]) -> Live | None:
     )
 
 
-def summary(document: Mapping[str, Any], held_out_looks: int | None, out: Console) -> None:
+def summary(result: Result, out: Console) -> None:
     """Print a finished study: its path, the verdict, what to mind, and the cost."""
-    facts = finished(document, held_out_looks)
-    task = facts.task
+    task = result.task
     out.print(
-        f"{facts.name}: {counted(task['search_examples'], 'example')} to search by, "
+        f"{result.name}: {counted(task['search_examples'], 'example')} to search by, "
         f"{task['held_out_examples']:,} held out"
     )
-    _path(facts, out)
-    for model in _named(facts):
+    _path(result, out)
+    for model in _named(result):
         if model.removed:
             out.print(f"{_label(model)} removes, in this order: {listed(model.removed)}")
-    for line in (_perplexity(facts), *_texts(facts), *_guards(facts)):
+    for line in (_perplexity(result), *_texts(result), *_guards(result)):
         out.print(line)
-    if facts.final is not None:
-        out.print(facts.final)
+    final = final_sentence(result)
+    if final is not None:
+        out.print(final)
     out.print()
-    out.print(Text(printable(facts.verdict or ""), style="bold"))
-    for line in facts.minds:
+    out.print(Text(printable(result.verdict), style="bold"))
+    for line in minds(result):
         out.print(f"Mind: {line}")
-    for line in facts.cost:
+    for line in cost_sentences(result):
         out.print(line)
 
 
 def unfinished(found: StoredStudy, out: Console) -> None:
     """Print how far a search has come."""
-    facts = so_far(found)
-    if facts.asked:
-        out.print(facts.name)
-    if facts.models:
-        _path(facts, out)
-    if facts.rounds and not facts.rounds[-1].accepted:
-        last = facts.rounds[-1]
-        accuracy = percent(last.candidates[last.removed])
-        out.print(f"Layer {last.removed} would be next, but {fate(last)}: {accuracy}")
-    for line in facts.cost:
+    searched = found.searched
+    if searched.model:
+        out.print(searched.name)
+    if searched.models:
+        _path(searched, out)
+    if searched.rounds and not searched.rounds[-1].accepted:
+        said = round_sentence(searched.rounds[-1])
+        out.print(said[0].upper() + said[1:])
+    for line in cost_of(found):
         out.print(line)
     if found.is_running:
         out.print("The search is not finished: a run is at work on it now.")
@@ -236,31 +246,31 @@ def unfinished(found: StoredStudy, out: Console) -> None:
         out.print("The search is not finished; give its command again to go on.")
 
 
-def _path(facts: Facts, out: Console) -> None:
+def _path(searched: Searched, out: Console) -> None:
     """The models of the path as a table, folded where it is long, and how to read it."""
-    shown, every = _folded(facts.models)
-    table = _measured if facts.is_finished else _searched
-    files = "result.json and the report have them" if facts.is_finished else "a report has them"
+    shown, every = _folded(searched.models)
+    table = _measured if searched.is_finished else _searched
+    files = "result.json and the report have them" if searched.is_finished else "a report has them"
     names = print_table(
-        [_removed(shown), *table(facts, shown)],
+        [_removed(searched, shown), *table(searched, shown)],
         out,
         where=files,
         first=DEPTH,
-        then=[name.format(sure=facts.confidence) for name in LEAST],
+        then=[name.format(sure=searched.confidence) for name in LEAST],
     )
     if every > 1:
         out.print(
-            f"Shown are {len(shown)} of {len(facts.models)} models: every {every}th, the last, and "
-            "those with a name; telltale report has them all."
+            f"Shown are {len(shown)} of {len(searched.models)} models: every {every}th, the last, "
+            "and those with a name; telltale report has them all."
         )
     if BOUND in names and len(shown) > 1:
         out.print(
             f"{BOUND}: the most accuracy that the model may lose against the whole one, in points, "
-            f"with {facts.confidence} confidence (one-sided, from the held-out examples)."
+            f"with {searched.confidence} confidence (one-sided, from the held-out examples)."
         )
 
 
-def _folded(models: Sequence[Model]) -> tuple[list[Model], int]:
+def _folded(models: Sequence[PathModel]) -> tuple[list[PathModel], int]:
     """The models to show, and that every so many are."""
     every = 1 if len(models) <= MOST_ROWS else max(4, -(-len(models) // MOST_ROWS))
     ends = (0, len(models) - 1)
@@ -272,27 +282,28 @@ def _folded(models: Sequence[Model]) -> tuple[list[Model], int]:
     return shown, every
 
 
-def _removed(models: Sequence[Model]) -> Column:
+def _removed(searched: Searched, models: Sequence[PathModel]) -> Column:
     """Which model a row is about: the layer that is removed last, and its names."""
-    cells = [" ".join((model.label, *_names(model))) for model in models]
+    labels = labels_of(searched.models)
+    cells = [" ".join((labels[model.path], *_names(model))) for model in models]
     return Column("removed", cells, " ", is_text=True)
 
 
-def _searched(facts: Facts, models: Sequence[Model]) -> list[Column]:
+def _searched(searched: Searched, models: Sequence[PathModel]) -> list[Column]:
     """What is known while the search has not finished."""
     columns = [
         Column("layers", [str(model.layers) for model in models]),
         Column("search", [percent(model.accuracy) for model in models]),
     ]
-    if facts.objective != "accuracy":
+    if searched.objective != "accuracy":
         cells = [number(model.value) for model in models]
-        columns.append(Column(printable(facts.objective), cells))
+        columns.append(Column(printable(searched.objective), cells))
     return columns
 
 
-def _measured(facts: Facts, models: Sequence[Model]) -> list[Column]:
+def _measured(searched: Searched, models: Sequence[PathModel]) -> list[Column]:
     """What is measured when the search has finished."""
-    sure = facts.confidence
+    sure = searched.confidence
     seen = [(model, model.held_out) for model in models if model.held_out is not None]
     gains = [
         f"{points(found.gain)} ({points_between(found.gain_interval)})" if model.removed else ""
@@ -315,59 +326,59 @@ def _measured(facts: Facts, models: Sequence[Model]) -> list[Column]:
     ]
 
 
-def _names(model: Model) -> list[str]:
+def _names(model: PathModel) -> list[str]:
     """What a model is called; whether its gain is shown is for the verdict to say."""
-    return [name for name in model.names if name != NAMES["confirmed_best"]]
+    return [name for name in names_of(model) if name != NAMES["confirmed_best"]]
 
 
-def _label(model: Model) -> str:
-    """A model by its names, the whole one as that."""
-    return " ".join(_names(model)) if model.removed and model.names else model.label
+def _label(model: PathModel) -> str:
+    """A model that has a name by its names, the whole one as that."""
+    return " ".join(_names(model)) if model.removed else "whole model"
 
 
-def _named(facts: Facts) -> list[Model]:
+def _named(searched: Searched) -> list[PathModel]:
     """The whole model and those that have a name."""
-    return [model for model in facts.models if model.names or not model.removed]
+    return [model for model in searched.models if model.names or not model.removed]
 
 
-def _perplexity(facts: Facts) -> str:
+def _perplexity(result: Result) -> str:
     """The models' perplexity on ordinary text."""
     parts = [
         f"{_label(model)} {model.perplexity or 0:.1f}"
-        + (f" (x{model.perplexity_ratio:.2f})" if model.removed else "")
-        for model in _named(facts)
+        + (f" (x{result.perplexity_ratio(model) or 0:.2f})" if model.removed else "")
+        for model in _named(result)
     ]
-    return f"Perplexity on ordinary text ({facts.text_name}): {'; '.join(parts)}"
+    return f"Perplexity on ordinary text ({result.text.name}): {'; '.join(parts)}"
 
 
-def _texts(facts: Facts) -> list[str]:
+def _texts(searched: Searched) -> list[str]:
     """How many generated texts held no answer or were cut off."""
     counts = [
         (_label(model), model.held_out.counts)
-        for model in _named(facts)
+        for model in _named(searched)
         if model.held_out is not None and model.held_out.counts
     ]
     if not counts:
         return []
     parts = [f"{label} {found['unparsable']} and {found['cut_off']}" for label, found in counts]
     return [
-        f"Of {facts.task['held_out_examples']} held-out texts, how many had no answer and how many "
-        f"the token limit cut off: {'; '.join(parts)}"
+        f"Of {searched.task['held_out_examples']} held-out texts, how many had no answer and how "
+        f"many the token limit cut off: {'; '.join(parts)}"
     ]
 
 
-def _guards(facts: Facts) -> list[str]:
+def _guards(searched: Searched) -> list[str]:
     """What the models with a name gain or lose at each guard, on examples that kept none out."""
-    models = [model for model in _named(facts) if model.removed]
+    models = [model for model in _named(searched) if model.removed]
     return [
-        f"Guard {name} ({facts.confidence}), whole model {percent(whole.accuracy)}: "
+        f"Guard {name} ({searched.confidence}), whole model {percent(whole.accuracy)}: "
         + "; ".join(
             f"{_label(model)} {points(model.guards[name].gain)} "
             f"({points_between(model.guards[name].gain_interval)}), loses at most "
             f"{loss(model.guards[name].loses_at_most)}"
             for model in models
         )
-        for name, whole in facts.models[0].guards.items()
+        for name, whole in searched.models[0].guards.items()
         if models
     ]
 

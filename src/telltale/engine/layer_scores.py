@@ -1,4 +1,4 @@
-"""Scores of layers from hidden states or gradients: how much each layer seems to be needed.
+"""Importance scores of layers, from hidden states or gradients.
 
 A `LayerScore` looks at the whole model on some examples and gives one number a layer, without
 trying paths. It is cheap, and only an estimate: whether a layer may be left out is for measuring to
@@ -169,7 +169,7 @@ def layer_scores(
             )
         if not all(map(math.isfinite, values)):
             raise MeasurementError(
-                f"the layer score {score.name} gave a number that is not finite; try --dtype "
+                f"the layer score {score.name} gave a number that is not finite; try `dtype` "
                 "float32, since float16 and bfloat16 can overflow"
             )
         found[score.name] = values

@@ -102,7 +102,7 @@ class Layout:
 def lay_out(
     examples: Sequence[EncodedExample], *, prefix_length: int, shares_context: bool
 ) -> Layout:
-    """Arrange examples whose first ``prefix_length`` tokens are read elsewhere."""
+    """Arrange examples whose first ``prefix_length`` tokens are read apart."""
     rows: list[Row] = []
     places: list[list[tuple[int, int, Tokens]]] = []  # an example's (row, column, branch)
     for example in examples:

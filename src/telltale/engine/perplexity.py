@@ -1,4 +1,4 @@
-"""How much a model is hurt elsewhere: its perplexity on ordinary text, whole and shallower.
+"""Perplexity on general text, of the whole model and of shallower ones.
 
 A task says nothing of what a model can no longer do. The perplexity of a page of plain prose does,
 roughly: it is the text of a user's choice, or a page that comes with telltale.

@@ -1,4 +1,4 @@
-"""What a model can do beyond the plain way, found by trying it.
+"""Self-test: which ways of sharing work an architecture supports, found by trying.
 
 A capability is tried where it would be used, first on short made-up examples through the whole
 model. What passes is tried at the length of the longest example that will be measured, so that a

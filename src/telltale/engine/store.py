@@ -76,7 +76,7 @@ def size_bytes(state: State) -> int:
 
 
 def default_budget_bytes(device: torch.device) -> int:
-    """A quarter of a GPU's free memory; elsewhere an eighth of the machine's, at most 2 GiB."""
+    """A quarter of a GPU's free memory; on a CPU an eighth of the machine's, at most 2 GiB."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free // 4

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.comparison import Comparison, compare
-from telltale.evidence.result import Findings, PathModel
+from telltale.evidence.result import PathModel, Result
 from telltale.moved import moved_name
 
-__all__ = ["Comparison", "Findings", "PathModel", "compare"]
+__all__ = ["Comparison", "PathModel", "Result", "compare"]
 
 if not TYPE_CHECKING:  # a type checker is to know what this module has and what it has not
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from telltale.evidence.stats import clustering, one_sided, two_sided, wilson
 from telltale.support.words import loss, percent, points
@@ -17,7 +17,8 @@ from telltale.tasks.split import clusters_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from telltale.evidence.result import PathModel
+    from telltale.evidence.parts import FinalLook, PathModel
+    from telltale.evidence.result import Result
     from telltale.measure import Outcome
     from telltale.paths import LayerPath
     from telltale.tasks import Example, Task
@@ -96,7 +97,7 @@ def cautions(
     examples: Sequence[Example],
     *,
     truncated: int = 0,
-    final: Mapping[str, Any] | None = None,
+    final: FinalLook | None = None,
     absences: Sequence[str] = (),
     remedies: Remedies = BY_RULE,
 ) -> list[str]:
@@ -199,11 +200,11 @@ def safe_at_chance(
     return [SAFE_AT_CHANCE] if safe else []
 
 
-def is_success(document: Mapping[str, Any]) -> bool:
+def is_success(result: Result) -> bool:
     """Whether a result recommends a model, and not for keeping up with one that may guess."""
-    if document["recommended"] == "fastest_safe":
-        return SAFE_AT_CHANCE not in document["cautions"]
-    return document["recommended"] is not None
+    if result.recommended == "fastest_safe":
+        return SAFE_AT_CHANCE not in result.cautions
+    return result.recommended is not None
 
 
 def never_answered(
@@ -235,9 +236,11 @@ def too_few_held_out(
     models: Mapping[str, PathModel], outcomes: Mapping[str, Sequence[Outcome]]
 ) -> list[str]:
     """Whether the held-out set could not have shown the gain that the search set claims."""
-    best = models["best"]
-    claimed = best.kept.accuracy - models["baseline"].kept.accuracy
-    low, high = best.held_out.gain_interval
+    best, held_out = models["best"], models["best"].held_out
+    if held_out is None:
+        return []
+    claimed = best.accuracy - models["baseline"].accuracy
+    low, high = held_out.gain_interval
     seen = (high - low) / 2
     if claimed <= 0 or seen < claimed or not low <= 0 <= high:
         return []
@@ -246,7 +249,7 @@ def too_few_held_out(
         for before, after in zip(outcomes["baseline"], outcomes["best"], strict=True)
     )
     return [
-        f"{best.held_out.examples} held-out examples are too few to see the {100 * claimed:.1f} "
+        f"{held_out.examples} held-out examples are too few to see the {100 * claimed:.1f} "
         "points that BEST gains on the search set: the interval of its gain there reaches "
         f"{100 * seen:.1f} points to each side, since its score differs from the whole model's on "
         f"{changed} of them; hold out more"
@@ -286,7 +289,8 @@ def cut_prompts(truncated: int) -> str:
 
 def worse_perplexity(name: str, models: Mapping[str, PathModel]) -> list[str]:
     """Whether a shallower model has a much higher perplexity on ordinary text."""
-    rise = models[name].perplexity / models["baseline"].perplexity - 1
+    before, after = models["baseline"].perplexity, models[name].perplexity
+    rise = 0.0 if before is None or after is None else after / before - 1
     if not rise > WORST_RISE:
         return []
     return [
@@ -307,11 +311,9 @@ def worse_at_a_guard(name: str, models: Mapping[str, PathModel]) -> list[str]:
     ]
 
 
-def final_of_another(models: Mapping[str, PathModel], final: Mapping[str, Any] | None) -> list[str]:
+def final_of_another(models: Mapping[str, PathModel], final: FinalLook | None) -> list[str]:
     """Whether the final set was spent on a model that is not among those named now."""
-    if final is None or any(
-        list(model.kept.removed) == final["removed"] for model in models.values()
-    ):
+    if final is None or any(set(one.removed) == set(final.removed) for one in models.values()):
         return []
     return [
         "the final set was looked at once, for a model that is no longer one of those named; "

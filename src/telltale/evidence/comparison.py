@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from telltale.evidence.stats import (
     CONFIDENCE,
@@ -28,8 +28,8 @@ class Comparison:
     """A model's accuracy, and its gain over the whole model's on the same examples.
 
     All are shares, such as 0.03 for 3 points. ``loses_at_most`` is one-sided, and negative where a
-    gain is shown. ``pairs`` is what they were made of. ``counts`` is what `generation_counts`
-    gives.
+    gain is shown. ``counts`` is what `generation_counts` gives. ``pairs`` is what they were made
+    of; None where they were read from a document.
     """
 
     accuracy: float
@@ -38,22 +38,18 @@ class Comparison:
     gain_interval: Interval
     loses_at_most: float
     examples: int
-    pairs: Pairs
-    counts: Mapping[str, int]
+    pairs: Pairs | None = field(default=None, repr=False, compare=False)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def risk(self, loss: float) -> float:
-        """The p-value of its losing ``loss`` or more: small where it is shown to lose less."""
-        return risk(self.pairs, loss)
+        """The p-value of its losing ``loss`` or more: small where it is shown to lose less.
 
-    def document(self) -> dict[str, Any]:
-        """As JSON values, without what is in it for every model alike."""
-        return {
-            "accuracy": self.accuracy,
-            "interval": list(self.interval),
-            "gain": self.gain,
-            "gain_interval": list(self.gain_interval),
-            **self.counts,
-        }
+        Raises:
+            ValueError: it was read from a document, which does not hold what this is made of.
+        """
+        if self.pairs is None:
+            raise ValueError("a comparison that was read has no pairs; compare the outcomes again")
+        return risk(self.pairs, loss)
 
 
 def compare(

@@ -1,15 +1,18 @@
-"""What a finished search says: the numbers of ``result.json``, and its verdict in plain words.
+"""What a finished study says: one value, from the study to report, export, tracking and screen.
 
-Made of outcomes, and of how many searches had looked at the held-out examples before. The document
-holds no path and no time outside ``cost``, so equal studies give equal documents. ``VERSION`` rises
-when the meaning of a field changes.
+Made of outcomes, and of how many searches had looked at the held-out examples before. Knows no
+file; `telltale.evidence.document` says how it is written.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from telltale.evidence.document import VERSION, document_of, parts_from
+from telltale.evidence.parts import NAMED, Cost, FinalLook, PathModel, Searched, Text
+from telltale.moved import GONE_IN
 from telltale.support.words import layers_named, points
 
 if TYPE_CHECKING:
@@ -18,80 +21,109 @@ if TYPE_CHECKING:
     from telltale.evidence.comparison import Comparison
     from telltale.evidence.selection import Claims, Level
     from telltale.paths import LayerPath
-    from telltale.searches import Kept, Removal, Round
+    from telltale.searches import Found, Kept
 
-VERSION = 2
-# The models that a result names beside the whole one.
-NAMED = ("best", "bsba", "confirmed_best", "fastest_safe")
+__all__ = [
+    "NAMED",
+    "WORTH",
+    "Cost",
+    "FinalLook",
+    "PathModel",
+    "Result",
+    "Searched",
+    "Text",
+    "result_from",
+    "verdict",
+    "with_names",
+]
+
+WORTH = ("confirmed_best", "fastest_safe", "best", "bsba")  # the first that removes a layer
 
 
-@dataclass(frozen=True, slots=True)
-class PathModel:
-    """A model on the search's path, with its evidence.
+@dataclass(frozen=True, kw_only=True)
+class Result(Searched):
+    """A finished study, whole: what was searched, what was found, and how far it is shown.
 
-    ``search_counts`` is what `generation_counts` gives on the search set. ``perplexity`` is a
-    token's, on text that has nothing to do with the task. ``guards`` are its comparisons on each
-    guard's own held-out examples.
+    The models that have a name are found by it; ``confirmed_best`` and ``fastest_safe`` are None
+    where nothing is shown, and ``claims`` says why.
+
+    Attributes:
+        fingerprint: a hash of all that decides the outcomes.
+        layer_scores: the scores of layers that the search went by, by their names.
+        claims: at what level claims are made, and of which models; None in a study of an earlier
+            version.
+        final: what the final set said; None where it was not looked at.
+        verdict: whether a gain is shown and what is certified, in plain words.
+        cautions: sentences that a reader should be told, without a full stop.
+        text: the page on which perplexity was measured.
+        cost: work and time.
+        held_out_looks: how many other searches had looked at the held-out examples; kept beside
+            the document.
+        version: of the document.
+        lacks: fields that the version that wrote the document did not write.
     """
 
-    kept: Kept
-    parameters: int
-    held_out: Comparison
-    search_counts: Mapping[str, int]
-    perplexity: float
-    tokens_per_second: float
-    guards: Mapping[str, Comparison]
+    fingerprint: str
+    layer_scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    claims: Claims | None
+    final: FinalLook | None
+    verdict: str
+    cautions: tuple[str, ...]
+    text: Text
+    cost: Cost
+    held_out_looks: int | None = None
+    version: int = VERSION
+    lacks: frozenset[str] = frozenset()
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether more than the search set is known."""
+        return True
+
+    @property
     def document(self) -> dict[str, Any]:
-        """Its part of ``result.json``."""
-        return {
-            "removed": list(self.kept.removed),
-            "layers": self.kept.path.depth,
-            "parameters": self.parameters,
-            "search": {
-                "accuracy": self.kept.accuracy,
-                "objective": self.kept.value,
-                **self.search_counts,
-            },
-            "held_out": self.held_out.document(),
-            "loses_at_most": self.held_out.loses_at_most,
-            "text_perplexity": self.perplexity,
-            **({"guards": self._guards()} if self.guards else {}),
-        }
-
-    def _guards(self) -> dict[str, Any]:
-        return {
-            name: {**one.document(), "loses_at_most": one.loses_at_most, "examples": one.examples}
-            for name, one in self.guards.items()
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """The models of a finished search, by the names that it gives them.
-
-    ``path`` has every model kept, the whole one first, each a layer shallower. ``confirmed_best``
-    and ``fastest_safe`` are None where nothing is shown; ``claims`` says why.
-    """
-
-    path: Sequence[PathModel]
-    best: PathModel
-    bsba: PathModel
-    confirmed_best: PathModel | None
-    fastest_safe: PathModel | None
-    claims: Claims
+        """What ``result.json`` holds."""
+        return document_of(self)
 
     @property
     def baseline(self) -> PathModel:
         """The whole model."""
-        return self.path[0]
+        return self.models[0]
+
+    @property
+    def best(self) -> PathModel:
+        """BEST: the highest accuracy on the search set."""
+        return self._the("best")
+
+    @property
+    def bsba(self) -> PathModel:
+        """BSBA: the shallowest at least as accurate as the whole model on the search set."""
+        return self._the("bsba")
+
+    @property
+    def confirmed_best(self) -> PathModel | None:
+        """BEST where its gain is shown."""
+        return self.by_name("confirmed_best")
+
+    @property
+    def fastest_safe(self) -> PathModel | None:
+        """The shallowest model that is certified."""
+        return self.by_name("fastest_safe")
+
+    def by_name(self, name: str) -> PathModel | None:
+        """The model of a name of `NAMED`; None where none has it."""
+        return next((one for one in self.models if name in one.names), None)
+
+    def _the(self, name: str) -> PathModel:
+        found = self.by_name(name)
+        assert found is not None
+        return found
 
     @property
     def recommended(self) -> str | None:
         """By what name the model to take is known; None where it is the whole one."""
-        if self.confirmed_best is not None:
-            return "confirmed_best"
-        return "fastest_safe" if self.fastest_safe is not None else None
+        names = ("confirmed_best", "fastest_safe")
+        return next((name for name in names if self.by_name(name) is not None), None)
 
     @property
     def named(self) -> dict[str, PathModel]:
@@ -104,86 +136,121 @@ class Findings:
         }
         return {name: model for name, model in names.items() if model is not None}
 
-    def documents(self) -> dict[str, Any]:
-        """Their part of ``result.json``."""
-        confirmed, safe = self.confirmed_best, self.fastest_safe
-        return {
-            "baseline": self.baseline.document(),
-            "best": self.best.document(),
-            "bsba": self.bsba.document(),
-            "confirmed_best": None if confirmed is None else confirmed.document(),
-            "fastest_safe": None if safe is None else safe.document(),
-            "recommended": self.recommended,
-            "path": [model.document() for model in self.path],
-            "claims": self._claims(),
-        }
+    @property
+    def worth(self) -> PathModel | None:
+        """The model to look at first; None where no layer is removed.
 
-    def _claims(self) -> dict[str, Any]:
-        """At what levels, and of which models, it was asked whether they are safe."""
-        return {
-            "looks_before": self.claims.level.looks,  # None where it is not known
-            "gain_level": self.claims.level.gain,
-            "safety_level": self.claims.level.safety,
-            "asked": [
-                {
-                    "removed": list(one.model.removed),
-                    "p_value": one.p_value,
-                    "level": one.level,
-                    "certified": one.certified,
-                }
-                for one in self.claims.asked
-            ],
-        }
+        That is the one recommended, else BEST or BSBA, else the one that lacks fewest layers.
+        """
+        named = [model for name in WORTH if (model := self.by_name(name)) is not None]
+        shallower = [model for model in (*named, *self.models) if model.removed]
+        return shallower[0] if shallower else None
+
+    # What a result had before it was one value; for a release.
+
+    @property
+    def findings(self) -> Result:
+        """The result itself. Deprecated."""
+        _deprecated("Result.findings", "the Result itself")
+        return self
+
+    @property
+    def path(self) -> tuple[PathModel, ...]:
+        """Every model kept. Deprecated: `models`."""
+        _deprecated("Result.path", "Result.models")
+        return self.models
+
+    def __getitem__(self, name: str) -> Any:
+        """A field of the document, for watchers that were told it. Deprecated: `document`."""
+        said = f"a watcher is told a Result, which is no mapping from release {GONE_IN} on; use "
+        warnings.warn(f"{said}Result.document[{name!r}]", DeprecationWarning, stacklevel=2)
+        return self.document[name]
 
 
-def findings(removal: Removal, models: Mapping[LayerPath, PathModel], claims: Claims) -> Findings:
-    """The models of a search by the names that it and the held-out set give them."""
+def _deprecated(old: str, new: str) -> None:
+    said = f"{old} goes in release {GONE_IN}; use {new}"
+    warnings.warn(said, DeprecationWarning, stacklevel=3)
 
-    def evidence(model: Kept | None) -> PathModel | None:
-        return None if model is None else models[model.path]
 
-    return Findings(
-        path=[models[model.path] for model in removal.kept],
-        best=models[removal.best.path],
-        bsba=models[removal.bsba.path],
-        confirmed_best=evidence(claims.confirmed_best),
-        fastest_safe=evidence(claims.fastest_safe),
-        claims=claims,
+if not TYPE_CHECKING:  # a type checker is to know what this module has and what it has not
+
+    def __getattr__(name: str) -> Any:
+        if name != "Findings":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        _deprecated("telltale.evidence.result.Findings", "telltale.study.Result")
+        return Result
+
+
+def result_from(document: Mapping[str, Any], held_out_looks: int | None) -> Result:
+    """The result that a document was made of.
+
+    Args:
+        document: what ``result.json`` holds.
+        held_out_looks: how many other searches had looked at the held-out examples.
+    """
+    return Result(**parts_from(document), held_out_looks=held_out_looks)
+
+
+def with_names(
+    found: Found, models: Mapping[LayerPath, PathModel], claims: Claims
+) -> tuple[PathModel, ...]:
+    """The models that a search has kept, each with the names that it and the claims give it."""
+    named: dict[str, Kept | None] = {
+        "best": found.best,
+        "bsba": found.bsba,
+        "confirmed_best": claims.confirmed_best,
+        "fastest_safe": claims.fastest_safe,
+    }
+    return tuple(
+        replace(
+            models[kept.path],
+            names=tuple(name for name in NAMED if (one := named[name]) and one.path == kept.path),
+        )
+        for kept in found.kept
     )
 
 
-def verdict(found: Findings, max_loss: float, confidence: float) -> str:
+def verdict(
+    found: Found,
+    held_out: Mapping[LayerPath, Comparison],
+    claims: Claims,
+    max_loss: float,
+    confidence: float,
+) -> str:
     """Whether a gain is shown, and what is certified, in plain words.
 
     Args:
-        found: the models, with their evidence.
+        found: the search.
+        held_out: each model that it kept beside the whole one on the held-out set.
+        claims: what that set shows.
         max_loss: what the model that is called safe may lose.
         confidence: of the intervals, and of what is certified.
     """
-    if len(found.path) == 1:
+    if len(found.kept) == 1:
         return (
             "No layer should go: without any one of those that were tried the model falls below "
             "what the search may keep."
         )
-    said = [_of_gain(found, confidence), *_of_safety(found, max_loss, confidence)]
-    if found.claims.level.looks:
-        said.append(_of_looks(found.claims.level, confidence))
+    said = [
+        _of_gain(found.best, held_out[found.best.path], claims, confidence),
+        *_of_safety(held_out, claims, max_loss, confidence),
+    ]
+    if claims.level.looks:
+        said.append(_of_looks(claims.level, confidence))
     return " ".join(said)
 
 
-def _of_gain(found: Findings, confidence: float) -> str:
-    best = found.best
-    if not best.kept.removed:
+def _of_gain(best: Kept, held_out: Comparison, claims: Claims, confidence: float) -> str:
+    if not best.removed:
         return (
             "No gain is shown: on the search set no shallower model that was kept is more accurate "
             "than the whole model."
         )
-    held_out = best.held_out
     low, high = held_out.gain_interval
     where = f"on {held_out.examples} examples that the search never saw"
     interval = f"{100 * confidence:g}% interval {points(low)} to {points(high)}"
-    layers = f"without {layers_named(best.kept.removed)}"
-    if found.confirmed_best is not None:
+    layers = f"without {layers_named(best.removed)}"
+    if claims.confirmed_best is not None:
         return (
             f"The gain is shown: {layers} the model is {points(held_out.gain)} points more "
             f"accurate {where} ({interval})."
@@ -196,17 +263,19 @@ def _of_gain(found: Findings, confidence: float) -> str:
     seen = f"No gain is shown: {layers} the model's accuracy changes by {points(held_out.gain)} "
     if low <= 0:
         return f"{seen}points {where}, and the {interval} holds zero."
-    wanted, got = _percent(found.claims.level.gain), _percent(held_out.risk(0.0))
+    wanted, got = _percent(claims.level.gain), _percent(held_out.risk(0.0))
     return (
         f"{seen}points {where} ({interval}); the chance of as much without a gain is {got}, and "
-        f"{wanted} is wanted{' after the looks before' if found.claims.level.looks else ''}."
+        f"{wanted} is wanted{' after the looks before' if claims.level.looks else ''}."
     )
 
 
-def _of_safety(found: Findings, max_loss: float, confidence: float) -> list[str]:
+def _of_safety(
+    held_out: Mapping[LayerPath, Comparison], claims: Claims, max_loss: float, confidence: float
+) -> list[str]:
     """Which model is certified, or why none is; and of one that seems to be, why it is not."""
-    safe, asked = found.fastest_safe, found.claims.asked
-    bounds = {one.kept.path: one.held_out.loses_at_most for one in found.path}
+    safe, asked = claims.fastest_safe, claims.asked
+    bounds = {path: one.loses_at_most for path, one in held_out.items()}
     allowed, certainty = f"{100 * max_loss:g} points", f"with {100 * confidence:g}% confidence"
 
     def at_most(model: Kept) -> str:
@@ -215,7 +284,7 @@ def _of_safety(found: Findings, max_loss: float, confidence: float) -> list[str]
     if safe is not None:
         said = [
             f"The shallowest model that is certified, {certainty}, to lose no more than {allowed} "
-            f"lacks {layers_named(safe.kept.removed)}: it loses at most {at_most(safe.kept)}."
+            f"lacks {layers_named(safe.removed)}: it loses at most {at_most(safe)}."
         ]
     else:
         nearest = min((one.model for one in asked), key=lambda model: bounds[model.path])
@@ -224,7 +293,7 @@ def _of_safety(found: Findings, max_loss: float, confidence: float) -> list[str]
             f"whole model, or hold out more examples. Without {layers_named(nearest.removed)}, "
             f"which comes closest, it loses at most {at_most(nearest)} points."
         ]
-    alpha, deepest = 1 - confidence, 0 if safe is None else len(safe.kept.removed)
+    alpha, deepest = 1 - confidence, 0 if safe is None else len(safe.removed)
     missed = [
         one
         for one in asked
@@ -233,7 +302,7 @@ def _of_safety(found: Findings, max_loss: float, confidence: float) -> list[str]
     if missed:
         one = max(missed, key=lambda asked: len(asked.model.removed))
         reasons = [f"{len(asked)} models are asked about together"] if len(asked) > 1 else []
-        reasons += ["other searches have looked"] if found.claims.level.looks else []
+        reasons += ["other searches have looked"] if claims.level.looks else []
         said.append(
             f"Taken by itself, the model without {layers_named(one.model.removed)} loses at most "
             f"{at_most(one.model)} points. It is not certified, since {' and '.join(reasons)}: its "
@@ -256,15 +325,3 @@ def _of_looks(level: Level, confidence: float) -> str:
 def _percent(share: float) -> str:
     """A chance of error, small ones too."""
     return f"{100 * share:.2g}%"
-
-
-def round_document(done: Round) -> dict[str, Any]:
-    """A round's part of ``result.json``."""
-    order = sorted(done.candidates)
-    document: dict[str, Any] = {
-        "removed": done.removed,
-        "accepted": done.accepted,
-        "candidates": {str(layer): done.candidates[layer] for layer in order},
-        "objective": {str(layer): done.values[layer] for layer in order},
-    }
-    return {**document, "guarded": list(done.guarded)} if done.guarded else document

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from telltale.evidence.comparison import Comparison
     from telltale.paths import LayerPath
-    from telltale.searches import Kept, Removal
+    from telltale.searches import Found, Kept
 
 # Of the chance of error, what the model has that the search set finds safest. The others have the
 # rest in equal parts, so that its failure does not end all. Chosen by simulation and eight pairs of
@@ -26,22 +26,22 @@ FIRST_SHARE = 0.8
 class Level:
     """How sure a study's claims must be.
 
-    ``alpha`` is one claim's chance of error, were the held-out set fresh. ``looks`` is how many
-    other searches had looked at some of it before: who searches until it pleases has chosen by it.
-    Where that is not known it is None, and taken for none.
+    ``safety`` is the chance that any model is certified wrongly. ``looks`` is how many other
+    searches had looked at some of the held-out set before: who searches until it pleases has chosen
+    by it. Where that is not known it is None, and taken for none.
     """
 
-    alpha: float
+    safety: float
     looks: int | None = 0
 
-    @property
-    def safety(self) -> float:
-        """The chance that any model is certified wrongly.
+    @classmethod
+    def after(cls, looks: int | None, alpha: float) -> Level:
+        """The level after so many looks, where one claim's chance of error may be ``alpha``.
 
         The squares' inverses sum up to 1.65, so that however many searches look at one held-out
         set, the chance that any of them claims wrongly stays below 1.65 alpha.
         """
-        return self.alpha / (1 + (self.looks or 0)) ** 2
+        return cls(alpha / (1 + (looks or 0)) ** 2, looks)
 
     @property
     def gain(self) -> float:
@@ -87,7 +87,7 @@ class Claims:
 
 
 def claims(
-    removal: Removal,
+    found: Found,
     searched: Mapping[LayerPath, Comparison],
     held_out: Mapping[LayerPath, Comparison],
     max_loss: float,
@@ -100,16 +100,16 @@ def claims(
     equals, of the shallowest.
 
     Args:
-        removal: the search.
+        found: the search.
         searched: each model compared with the whole one on the search set.
         held_out: the same on the held-out set.
         max_loss: what a model that is called safe may lose, in mean score.
         level: how sure the claims must be.
     """
-    best = removal.best
+    best = found.best
     shown = bool(best.removed) and held_out[best.path].risk(0.0) <= level.gain
     order = sorted(
-        (model for model in removal.kept if model.removed),
+        (model for model in found.kept if model.removed),
         key=lambda model: (searched[model.path].loses_at_most, -len(model.removed)),
     )
     p_values = [held_out[model.path].risk(max_loss) for model in order]

@@ -11,6 +11,7 @@ from telltale.errors import InputError, MeasurementError, UnsupportedModelError
 from telltale.models.layered import LayeredModel, is_out_of_memory
 from telltale.models.quiet import quiet_transformers
 from telltale.models.source import tokenizer_files
+from telltale.support.words import one_of
 
 if TYPE_CHECKING:
     from telltale.models.source import ModelSource
@@ -36,7 +37,7 @@ def choose_device(wanted: str) -> torch.device:
         "mps": wanted == "mps" and torch.backends.mps.is_available(),
     }
     if kind not in here:
-        raise InputError(f"no device {wanted!r}; give auto, cpu, cuda, cuda:N or mps")
+        raise InputError(f"`device` must be auto, cpu, cuda, cuda:N or mps, got {wanted!r}")
     if not here[kind]:
         raise InputError(f"there is no device {wanted!r} on this machine; try `device` auto")
     return torch.device(wanted)
@@ -51,7 +52,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     if wanted == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if wanted not in DTYPES:
-        raise InputError(f"no dtype {wanted!r}; give {', '.join(DTYPES)} or auto")
+        raise InputError(f"`dtype` must be {one_of([*DTYPES, 'auto'])}, got {wanted!r}")
     return DTYPES[wanted]
 
 

@@ -1,6 +1,6 @@
 """Objectives: what a search maximizes, computed from outcomes. One file each.
 
-An objective gives each example's outcome a value, and a path is worth the mean of its examples'.
+An objective gives each example's outcome a value, and a path's value is the mean over its examples.
 So whatever holds of a mean over examples holds of it, and nothing that is not such a mean, like an
 F1 score of the whole set, can be one. What BEST, BSBA and the tolerance mean is not an objective's
 to say: they are about accuracy, always.

@@ -8,6 +8,7 @@ from telltale.errors import InputError
 from telltale.objectives.accuracy import Accuracy
 from telltale.objectives.likelihood import Likelihood
 from telltale.objectives.margin import Margin
+from telltale.support.words import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,7 +37,7 @@ class Objective(Protocol):
         ...
 
     def __call__(self, outcome: Outcome, right: int, scoring: Scoring) -> float:
-        """The outcome's worth.
+        """The outcome's value.
 
         Args:
             outcome: what one example gave on one path.
@@ -59,7 +60,7 @@ def objective_named(name: str) -> Objective:
     """
     if name not in OBJECTIVES:
         raise InputError(
-            f"no `objective` {name!r}; give {', '.join(OBJECTIVES)}: an objective must be a mean "
+            f"`objective` must be {one_of(OBJECTIVES)}, got {name!r}: an objective must be a mean "
             "over examples, which scores of a whole set, such as F1 or perplexity, are not"
         )
     return OBJECTIVES[name]
@@ -96,7 +97,7 @@ def values_by(
     """The objective as a function of outcomes, with the right answers filled in.
 
     Args:
-        objective: gives each outcome its worth.
+        objective: gives each outcome its value.
         scoring: how the task weighs choices.
         right: for each example, by position, which of its choices is right.
     """

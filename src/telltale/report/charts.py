@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from telltale.report.sentences import names_of
 from telltale.report.svg import (
     SIZE,
     Drawing,
@@ -27,23 +28,23 @@ from telltale.support.words import between, counted, number, percent
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from telltale.report.facts import Facts, Model
+    from telltale.evidence.result import PathModel, Searched
 
 LEFT, RIGHT = 58.0, 16.0
 MANY = 30  # points on a line, past which they are small
 DASHED = "5 4"
 
 
-def accuracy_chart(facts: Facts, palette: Palette) -> Drawing:
+def accuracy_chart(searched: Searched, palette: Palette) -> Drawing:
     """Accuracy against how many layers are removed: on the search set and, once seen, held out."""
-    models = facts.models
+    models = searched.models
     width, plot = 660.0, 250.0
-    x = _steps(len(models), width)
-    levels = _levels(facts)
+    x = _steps(len(models[-1].removed), width)
+    levels = _levels(searched)
     flags = Flags(
         [
-            Flag(x.at(index), _highest(model), _names(model))
-            for index, model in enumerate(models)
+            Flag(x.at(len(model.removed)), _highest(model), _names(model))
+            for model in models
             if model.names
         ],
         LEFT,
@@ -53,41 +54,41 @@ def accuracy_chart(facts: Facts, palette: Palette) -> Drawing:
     y = scale_for(levels, top + plot, top)
     parts = [
         *_share_axis(y, width, palette),
-        *_count_axis(x, len(models), top + plot, palette),
-        *_reference_lines(facts, y, width, palette),
-        *_held_out_line(models, x, y, palette, facts.confidence),
+        *_count_axis(x, len(models[-1].removed), top + plot, palette),
+        *_reference_lines(searched, y, width, palette),
+        *_held_out_line(models, x, y, palette, searched.confidence),
         *_search_line(models, x, y, palette),
         *flags.drawn(top, y, palette.ink),
     ]
     entries, height = legend(
-        _accuracy_legend(facts, palette), LEFT, top + plot + 58, width - RIGHT, palette.muted
+        _accuracy_legend(searched, palette), LEFT, top + plot + 58, width - RIGHT, palette.muted
     )
     return Drawing(
         width,
         top + plot + 58 + height,
-        f"Accuracy against number of layers removed: {facts.name}",
+        f"Accuracy against number of layers removed: {searched.name}",
         [*parts, *entries],
     )
 
 
-def _steps(count: int, width: float) -> Scale:
-    """Where so many models of the path are, the whole one first."""
-    return Scale(-0.35, max(count - 1, 1) + 0.35, LEFT, width - RIGHT)
+def _steps(most: int, width: float) -> Scale:
+    """Where models are that lack up to so many layers."""
+    return Scale(-0.35, max(most, 1) + 0.35, LEFT, width - RIGHT)
 
 
-def _levels(facts: Facts) -> list[float]:
-    found = [model.accuracy for model in facts.models]
-    for model in facts.models:
+def _levels(searched: Searched) -> list[float]:
+    found = [model.accuracy for model in searched.models]
+    for model in searched.models:
         if model.held_out is not None:
             found += [*model.held_out.interval]
-    return found + [level for level in [facts.floor] if level is not None]
+    return found + [level for level in [searched.floor] if level is not None]
 
 
-def _names(model: Model) -> str:
-    return " ".join(model.names)
+def _names(model: PathModel) -> str:
+    return " ".join(names_of(model))
 
 
-def _highest(model: Model) -> float:
+def _highest(model: PathModel) -> float:
     return max(model.accuracy, model.held_out.accuracy if model.held_out else model.accuracy)
 
 
@@ -105,55 +106,51 @@ def _share_axis(y: Scale, width: float, palette: Palette) -> list[str]:
     return parts
 
 
-def _count_axis(x: Scale, count: int, bottom: float, palette: Palette) -> list[str]:
+def _count_axis(x: Scale, most: int, bottom: float, palette: Palette) -> list[str]:
     """Numbers of layers removed, as many as there is room for."""
-    every = max(1, -(-count // 16))
+    every = max(1, -(-(most + 1) // 16))
     parts = [line(LEFT, bottom, x.end, bottom, palette.muted, stroke_width=0.8)]
     parts += [
         words(str(index), x.at(index), bottom + 18, palette.muted, text_anchor="middle")
-        for index in range(0, count, every)
+        for index in range(0, most + 1, every)
     ]
     middle = (LEFT + x.end) / 2
     parts.append(words("layers removed", middle, bottom + 37, palette.muted, text_anchor="middle"))
     return parts
 
 
-def _reference_lines(facts: Facts, y: Scale, width: float, palette: Palette) -> list[str]:
+def _reference_lines(searched: Searched, y: Scale, width: float, palette: Palette) -> list[str]:
     """The whole model's level, and the floor below which no model is kept."""
-    parts, whole = [], facts.models[0]
+    parts, whole = [], searched.models[0]
     level = whole.held_out.accuracy if whole.held_out else whole.accuracy
     at = y.at(level)
     parts.append(line(LEFT, at, width - RIGHT, at, palette.ink, stroke_width=1, opacity=0.55))
-    if facts.floor is not None:
-        at = y.at(facts.floor)
+    if searched.floor is not None:
+        at = y.at(searched.floor)
         parts.append(line(LEFT, at, width - RIGHT, at, palette.muted, stroke_dasharray="2 3"))
     return parts
 
 
 def _held_out_line(
-    models: Sequence[Model], x: Scale, y: Scale, palette: Palette, confidence: str
+    models: Sequence[PathModel], x: Scale, y: Scale, palette: Palette, confidence: str
 ) -> list[str]:
-    seen = [
-        (x.at(index), model.held_out)
-        for index, model in enumerate(models)
-        if model.held_out is not None
-    ]
+    seen = [(len(model.removed), model.held_out) for model in models if model.held_out is not None]
     if not seen:
         return []
-    high = [(at, y.at(found.interval[1])) for at, found in seen]
-    low = [(at, y.at(found.interval[0])) for at, found in seen]
+    high = [(x.at(count), y.at(found.interval[1])) for count, found in seen]
+    low = [(x.at(count), y.at(found.interval[0])) for count, found in seen]
     colour = palette.held_out
     edge = " ".join(f"{trimmed(a)},{trimmed(b)}" for a, b in [*high, *reversed(low)])
     band = tag("polygon", points=edge, fill=colour, fill_opacity=0.14)
     if len(seen) == 1:
         ((at, top), (_, bottom)) = high[0], low[0]
         band = line(at, top, at, bottom, colour, stroke_width=8, stroke_opacity=0.14)
-    middle = [(at, y.at(found.accuracy)) for at, found in seen]
+    middle = [(x.at(count), y.at(found.accuracy)) for count, found in seen]
     dots = [
         tag(
             "circle",
             tooltip(
-                f"{counted(index, 'layer')} removed, held out: {percent(found.accuracy)} "
+                f"{counted(count, 'layer')} removed, held out: {percent(found.accuracy)} "
                 f"({confidence} interval {between(found.interval)})"
             ),
             cx=at,
@@ -161,18 +158,21 @@ def _held_out_line(
             r=2.8 if len(seen) > MANY else 4.2,
             fill=colour,
         )
-        for index, ((at, height), (_, found)) in enumerate(zip(middle, seen, strict=True))
+        for (at, height), (count, found) in zip(middle, seen, strict=True)
     ]
     return [band, polyline(middle, colour, stroke_width=2, stroke_linejoin="round"), *dots]
 
 
-def _search_line(models: Sequence[Model], x: Scale, y: Scale, palette: Palette) -> list[str]:
-    points = [(x.at(index), y.at(model.accuracy)) for index, model in enumerate(models)]
+def _search_line(models: Sequence[PathModel], x: Scale, y: Scale, palette: Palette) -> list[str]:
+    points = [(x.at(len(model.removed)), y.at(model.accuracy)) for model in models]
     side = 4.4 if len(models) > MANY else 6.6
     squares = [
         tag(
             "rect",
-            tooltip(f"{counted(index, 'layer')} removed, search set: {percent(model.accuracy)}"),
+            tooltip(
+                f"{counted(len(model.removed), 'layer')} removed, search set: "
+                f"{percent(model.accuracy)}"
+            ),
             x=at - side / 2,
             y=height - side / 2,
             width=side,
@@ -181,13 +181,13 @@ def _search_line(models: Sequence[Model], x: Scale, y: Scale, palette: Palette) 
             stroke=palette.search,
             stroke_width=1.6,
         )
-        for index, ((at, height), model) in enumerate(zip(points, models, strict=True))
+        for (at, height), model in zip(points, models, strict=True)
     ]
     dashes = polyline(points, palette.search, stroke_width=1.6, stroke_dasharray=DASHED)
     return [dashes, *squares]
 
 
-def _accuracy_legend(facts: Facts, palette: Palette) -> list[Entry]:
+def _accuracy_legend(searched: Searched, palette: Palette) -> list[Entry]:
     colour = palette.held_out
     square = tag("rect", x=9, y=-3, width=6, height=6, fill=palette.paper, stroke=palette.search)
     dashed = line(0, 0, 24, 0, palette.search, stroke_width=1.6, stroke_dasharray=DASHED)
@@ -195,41 +195,41 @@ def _accuracy_legend(facts: Facts, palette: Palette) -> list[Entry]:
     floor = line(0, 0, 24, 0, palette.muted, stroke_dasharray="2 3")
     held_out = tag("rect", y=-6, width=24, height=12, fill=colour, fill_opacity=0.14)
     held_out += line(0, 0, 24, 0, colour, stroke_width=2) + tag("circle", cx=12, r=4, fill=colour)
-    where = "held out" if facts.is_finished else "search set"
+    where = "held out" if searched.is_finished else "search set"
     entries = [
         Entry(dashed + square, "search set"),
         Entry(whole, f"whole model, {where}"),
         Entry(floor, "floor of the search"),
     ]
-    if facts.is_finished:
-        entries.insert(0, Entry(held_out, f"held out, {facts.confidence} interval"))
+    if searched.is_finished:
+        entries.insert(0, Entry(held_out, f"held out, {searched.confidence} interval"))
     return entries
 
 
-def size_chart(facts: Facts, palette: Palette) -> Drawing:
+def size_chart(searched: Searched, palette: Palette) -> Drawing:
     """Held-out accuracy against parameters."""
 
-    def in_millions(model: Model) -> float:
+    def in_millions(model: PathModel) -> float:
         return (model.parameters or 0) / 1e6
 
-    return _scatter(facts, palette, in_millions, "parameters, millions", "size")
+    return _scatter(searched, palette, in_millions, "parameters, millions", "size")
 
 
-def speed_chart(facts: Facts, palette: Palette) -> Drawing:
+def speed_chart(searched: Searched, palette: Palette) -> Drawing:
     """Held-out accuracy against tokens per second."""
 
-    def speed(model: Model) -> float:
+    def speed(model: PathModel) -> float:
         return model.tokens_per_second or 0
 
-    return _scatter(facts, palette, speed, "tokens per second", "speed")
+    return _scatter(searched, palette, speed, "tokens per second", "speed")
 
 
 def _scatter(
-    facts: Facts, palette: Palette, of: Callable[[Model], float], axis: str, kind: str
+    searched: Searched, palette: Palette, of: Callable[[PathModel], float], axis: str, kind: str
 ) -> Drawing:
     """A point for each model of the path, in order, with its interval."""
     width, plot = 440.0, 230.0
-    seen = [(model, model.held_out) for model in facts.models if model.held_out is not None]
+    seen = [(model, model.held_out) for model in searched.models if model.held_out is not None]
     x = scale_for((of(model) for model, _ in seen), LEFT, width - RIGHT, 0.1)
     flags = Flags(
         [
@@ -268,7 +268,7 @@ def _scatter(
         whisker = line(at, low, at, high, palette.held_out, stroke_width=1.4, stroke_opacity=0.45)
         parts.append(tag("g", tooltip(says), whisker, dot))
     parts += flags.drawn(top, y, palette.ink)
-    return Drawing(width, bottom + 46, f"Held-out accuracy against {kind}: {facts.name}", parts)
+    return Drawing(width, bottom + 46, f"Held-out accuracy against {kind}: {searched.name}", parts)
 
 
 def _number_axis(x: Scale, bottom: float, axis: str, palette: Palette) -> list[str]:

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from telltale.study.records import HELD_OUT
+from telltale.paths import LayerPath
 from telltale.support.plain import printable
+from telltale.tasks.sets import HELD_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from telltale.evidence.result import PathModel
     from telltale.measure import Outcome
-    from telltale.report.facts import Model
     from telltale.study.reading import StoredStudy
     from telltale.study.records import StoredExample
 
@@ -111,13 +112,13 @@ class Difference(NamedTuple):
         return self.after.score - self.before.score
 
 
-def differences(study: StoredStudy, model: Model) -> list[Difference]:
+def differences(study: StoredStudy, model: PathModel) -> list[Difference]:
     """Every held-out example with its outcomes on the whole model and on another, in order.
 
     Empty where the study's file does not have them.
     """
-    whole = study.outcomes.get((HELD_OUT, ()), {})
-    shallower = study.outcomes.get((HELD_OUT, model.removed), {})
+    whole = study.outcomes.get((HELD_OUT, LayerPath.whole(model.path.total)), {})
+    shallower = study.outcomes.get((HELD_OUT, model.path), {})
     return [
         Difference(one, whole[one.position], shallower[one.position])
         for one in study.examples
@@ -125,7 +126,7 @@ def differences(study: StoredStudy, model: Model) -> list[Difference]:
     ]
 
 
-def changes(study: StoredStudy, model: Model, budget: int = BUDGET) -> Changes | None:
+def changes(study: StoredStudy, model: PathModel, budget: int = BUDGET) -> Changes | None:
     """What a model of the path changes, with texts of so many bytes; None where nothing is known.
 
     Texts in short come first, mended and broken in turn; whole ones take what is left.

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from telltale.errors import InputError
 from telltale.report.charts import accuracy_chart, size_chart, speed_chart
 from telltale.report.examples import as_rows, differences
-from telltale.report.facts import facts_of
 from telltale.report.heat import heat_map
 from telltale.report.svg import LIGHT
 from telltale.report.tables import csv_text, path_rows, round_rows
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from telltale.report.facts import Facts
+    from telltale.evidence.result import Searched
     from telltale.report.svg import Drawing, Palette
     from telltale.study.reading import StoredStudy
 
@@ -25,18 +24,20 @@ ZOOM = 2  # of PNG files over the drawing's own units
 EXTRA = "pip install 'telltale-llm[report]'"
 
 
-def drawings(facts: Facts, palette: Palette) -> dict[str, Drawing]:
+def drawings(searched: Searched, palette: Palette) -> dict[str, Drawing]:
     """Every figure that a study has by now, by its name."""
     found: dict[str, Drawing] = {}
-    if facts.models:
-        found["accuracy"] = accuracy_chart(facts, palette)
-    if facts.rounds:
-        if facts.objective != "accuracy":
-            found[f"rounds-{_word(facts.objective)}"] = heat_map(facts, palette, by_objective=True)
-        found["rounds-accuracy"] = heat_map(facts, palette, by_objective=False)
-    if len(facts.models) > 1 and facts.is_finished:
-        found["size"] = size_chart(facts, palette)
-        found["speed"] = speed_chart(facts, palette)
+    if searched.models:
+        found["accuracy"] = accuracy_chart(searched, palette)
+    if searched.rounds:
+        if searched.objective != "accuracy":
+            found[f"rounds-{_word(searched.objective)}"] = heat_map(
+                searched, palette, by_objective=True
+            )
+        found["rounds-accuracy"] = heat_map(searched, palette, by_objective=False)
+    if len(searched.models) > 1 and searched.is_finished:
+        found["size"] = size_chart(searched, palette)
+        found["speed"] = speed_chart(searched, palette)
     return found
 
 
@@ -45,12 +46,12 @@ def _word(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name)[:40]
 
 
-def tables(study: StoredStudy, facts: Facts) -> dict[str, str]:
+def tables(study: StoredStudy, searched: Searched) -> dict[str, str]:
     """Every table that a study has by now, as CSV, by its name."""
-    seen = differences(study, facts.worth) if facts.worth is not None else []
+    seen = differences(study, searched.worth) if searched.worth is not None else []
     found = {
-        "path": csv_text(path_rows(facts)),
-        "rounds": csv_text(round_rows(facts)),
+        "path": csv_text(path_rows(searched)),
+        "rounds": csv_text(round_rows(searched)),
         "examples": csv_text(as_rows(seen)),
     }
     return {name: text for name, text in found.items() if text}
@@ -70,16 +71,16 @@ def write_study_figures(study: StoredStudy, folder: Path) -> list[Path]:
         raise InputError(
             f"cannot make the folder {folder}: {problem.strerror}; give another `figures`"
         ) from None
-    facts = facts_of(study)
+    searched = study.searched
     written = []
-    for name, drawing in drawings(facts, LIGHT).items():
+    for name, drawing in drawings(searched, LIGHT).items():
         text, file = drawing.standalone(LIGHT), folder / f"{name}.svg"
         write_text(file, text + "\n")
         image = file.with_suffix(".png")
         image.write_bytes(to_png(text))
         make_readable(image)
         written += [file, image]
-    for name, text in tables(study, facts).items():
+    for name, text in tables(study, searched).items():
         write_text(folder / f"{name}.csv", text)
         written.append(folder / f"{name}.csv")
     return written

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import quantiles
 from typing import TYPE_CHECKING
 
+from telltale.paths import LayerPath
+from telltale.report.sentences import is_step
 from telltale.report.svg import (
     SHADES,
     Drawing,
@@ -23,13 +25,14 @@ from telltale.report.svg import (
     trimmed,
     words,
 )
-from telltale.support.words import number, percent, typeset
+from telltale.searches.found import removal_orders
+from telltale.support.words import layers_named, number, percent, typeset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from telltale.report.facts import Facts
-    from telltale.searches import Round
+    from telltale.evidence.result import Searched
+    from telltale.searches import Candidate, Round
 
 LEFT, RIGHT, TOP = 50.0, 16.0, 34.0
 MOST_TOOLTIPS = 2000  # cells; past that they would be most of a page
@@ -115,28 +118,34 @@ def shading_of(values: Iterable[float]) -> Shading:
     return Shading(low, high, seen[0])
 
 
-def heat_map(facts: Facts, palette: Palette, *, by_objective: bool) -> Drawing:
+def heat_map(searched: Searched, palette: Palette, *, by_objective: bool) -> Drawing:
     """Rounds by layers, coloured by accuracy or by what candidates were ranked by.
 
     The study has finished at least one round.
     """
-    rounds, layers = facts.rounds, facts.layers or 1
-    shown = facts.objective if by_objective else "accuracy"
+    rounds, layers = searched.rounds, searched.layers or 1
+    shown = searched.objective if by_objective else "accuracy"
     grid = Grid(layers, len(rounds))
-    values = [done.values if by_objective else done.candidates for done in rounds]
-    shading = shading_of(value for of_round in values for value in of_round.values())
+    rows = [_row(done) for done in rounds]
+
+    def value(one: Candidate) -> float:
+        return one.value if by_objective else one.accuracy
+
+    # Where a search never leaves out a layer by itself, there are marks and no cells.
+    seen = [value(one) for row in rows for one in row.values()] or [0.0]
+    shading = shading_of(seen)
     parts = [
         *_labels(grid, palette),
-        *_cells(grid, rounds, values, shading, palette, shown),
-        *_marks(facts, grid, palette),
+        *_cells(grid, rows, value, shading, palette, shown),
+        *_marks(searched, rows, grid, palette),
     ]
     right = max(grid.right, LEFT + 400)
     scale, after = _scale(shading, shown, grid.bottom + 26, palette)
-    keys, height = legend(_legend(facts, palette), LEFT, after + 22, right, palette.muted)
+    keys, height = legend(_legend(searched, palette), LEFT, after + 22, right, palette.muted)
     return Drawing(
         right + RIGHT,
         after + 22 + height,
-        f"{shown.capitalize()} of every candidate, by round and layer: {facts.name}",
+        f"{shown.capitalize()} of every candidate, by round and layer: {searched.name}",
         [*parts, *scale, *keys],
     )
 
@@ -174,22 +183,34 @@ def _labels(grid: Grid, palette: Palette) -> list[str]:
     return parts
 
 
+def _row(done: Round) -> dict[int, Candidate]:
+    """For each layer the best candidate that is its parent without it; the lowest layer first."""
+    best: dict[int, Candidate] = {}
+    for one in filter(is_step, done.tried.values()):
+        there = best.setdefault(one.left_out[0], one)
+        if (one.examples, one.value) > (there.examples, there.value):
+            best[one.left_out[0]] = one
+    return dict(sorted(best.items()))
+
+
 def _cells(
     grid: Grid,
-    rounds: tuple[Round, ...],
-    values: list[Mapping[int, float]],
+    rows: Sequence[Mapping[int, Candidate]],
+    value: Callable[[Candidate], float],
     shading: Shading,
     palette: Palette,
     shown: str,
 ) -> list[str]:
     by_shade: dict[int, list[str]] = defaultdict(list)
-    speaks = sum(map(len, values)) <= MOST_TOOLTIPS
-    for index, (done, of_round) in enumerate(zip(rounds, values, strict=True)):
-        for layer, value in of_round.items():
+    speaks = sum(map(len, rows)) <= MOST_TOOLTIPS
+    for index, row in enumerate(rows):
+        several = len({one.parent for one in row.values()}) > 1
+        for layer, one in row.items():
             box = grid.box(layer, index)
             if speaks:
-                box = tag("path", tooltip(_says(index, layer, done, shown)), d=box)
-            by_shade[shading.shade(value)].append(box)
+                says = _says(index, one, shown, of_several=several)
+                box = tag("path", tooltip(says), d=box)
+            by_shade[shading.shade(value(one))].append(box)
     return [
         tag("g", *boxes, fill=palette.heat[shade])
         if speaks
@@ -198,35 +219,40 @@ def _cells(
     ]
 
 
-def _says(index: int, layer: int, done: Round, shown: str) -> str:
-    text = f"round {index + 1}, without layer {layer}: accuracy {percent(done.candidates[layer])}"
-    if done.values[layer] != done.candidates[layer]:
+def _says(index: int, one: Candidate, shown: str, *, of_several: bool) -> str:
+    lacks = one.path.removed if of_several else one.left_out
+    text = f"round {index + 1}, without {layers_named(lacks)}: accuracy {percent(one.accuracy)}"
+    if one.value != one.accuracy:
         name = shown if shown != "accuracy" else "ranked by"
-        text += f", {name} {number(done.values[layer])}"
+        text += f", {name} {number(one.value)}"
     return text
 
 
-def _marks(facts: Facts, grid: Grid, palette: Palette) -> list[str]:
+def _marks(
+    searched: Searched, rows: Sequence[Mapping[int, Candidate]], grid: Grid, palette: Palette
+) -> list[str]:
     """What became of layers, told by shapes and not by colour."""
     gone: list[str] = []
     kept: list[str] = []
     refused: list[str] = []
-    removed: list[int] = []
     frames: list[str] = []
-    for index, done in enumerate(facts.rounds):
+    orders = removal_orders(LayerPath.whole(grid.layers), searched.rounds)
+    for index, (done, row) in enumerate(zip(searched.rounds, rows, strict=True)):
+        removed = _gone(done, orders)
         gone += [grid.stroke(layer, index) for layer in removed]
         kept += [
             _dot(grid, layer, index, palette)
-            for layer in facts.settings.get("protected", ())
+            for layer in searched.settings.get("protected", ())
             if layer not in removed
         ]
         refused += [
             grid.stroke(layer, index) + grid.stroke(layer, index, rising=False)
-            for layer in done.guarded
+            for layer in _layers_of(done.refused, done, row)
         ]
-        frames.append(_frame(grid.box(done.removed, index, 0.2), palette, accepted=done.accepted))
-        if done.accepted:
-            removed.append(done.removed)
+        framed = _layers_of(done.kept or (done.first.path,), done, row)
+        frames += [
+            _frame(grid.box(layer, index, 0.2), palette, accepted=done.accepted) for layer in framed
+        ]
     strokes = {"fill": "none", "stroke_linecap": "round"}
     return [
         tag("path", d="".join(gone), stroke=palette.muted, stroke_width=0.9, **strokes),
@@ -234,6 +260,19 @@ def _marks(facts: Facts, grid: Grid, palette: Palette) -> list[str]:
         *kept,
         *frames,
     ]
+
+
+def _gone(done: Round, orders: Mapping[LayerPath, tuple[int, ...]]) -> tuple[int, ...]:
+    """The layers that none of a round's candidates could leave out, in order of removal."""
+    parents = [parent for one in done.tried.values() if (parent := one.parent) is not None]
+    gone = set.intersection(*(set(parent.removed) for parent in parents))
+    return tuple(layer for layer in orders[parents[0]] if layer in gone)
+
+
+def _layers_of(paths: Iterable[LayerPath], done: Round, row: Mapping[int, Candidate]) -> list[int]:
+    """The layers in whose cells some of a round's candidates are shown."""
+    found = [done.tried[path] for path in paths]
+    return [one.left_out[0] for one in found if is_step(one) and row[one.left_out[0]] is one]
 
 
 def _dot(grid: Grid, layer: int, index: int, palette: Palette) -> str:
@@ -273,21 +312,21 @@ def _scale(shading: Shading, shown: str, top: float, palette: Palette) -> tuple[
     ], top
 
 
-def _legend(facts: Facts, palette: Palette) -> list[Entry]:
+def _legend(searched: Searched, palette: Palette) -> list[Entry]:
     """Only the marks that the map has."""
     frame = "M4 -7h16v14h-16z"
-    last = facts.rounds[-1]
+    last = searched.rounds[-1]
     entries = []
-    if any(done.accepted for done in facts.rounds):
+    if any(done.accepted for done in searched.rounds):
         entries.append(Entry(_frame(frame, palette, accepted=True), "left out in this round"))
-    if any(done.accepted for done in facts.rounds[:-1]):
+    if any(done.accepted for done in searched.rounds[:-1]):
         before = line(5, 6, 19, -6, palette.muted, stroke_width=0.9)
         entries.append(Entry(before, "left out before"))
     if not last.accepted:
         entries.append(Entry(_frame(frame, palette, accepted=False), "best, but not kept"))
-    if facts.settings.get("protected"):
+    if searched.settings.get("protected"):
         entries.append(Entry(tag("circle", cx=12, r=1.8, fill=palette.muted), "protected"))
-    if any(done.guarded for done in facts.rounds):
+    if any(done.refused for done in searched.rounds):
         cross = tag("path", d="M6 5l12 -10M6 -5l12 10", stroke=palette.search, stroke_width=1.6)
         entries.append(Entry(cross, "refused by a guard"))
     return entries

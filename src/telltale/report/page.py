@@ -15,11 +15,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from telltale.report.examples import BUDGET, LONG, MOST_SHOWN, changes
-from telltale.report.facts import NAMES, facts_of
 from telltale.report.figures import drawings
 from telltale.report.repeating import command, settings_tables
+from telltale.report.sentences import (
+    cost_of,
+    final_sentence,
+    minds,
+    names_of,
+    other_changes,
+)
 from telltale.report.svg import DARK, INLINE, LIGHT
 from telltale.report.tables import path_columns
+from telltale.searches import GreedyRemoval
 from telltale.support.plain import printable
 from telltale.support.words import (
     NOTHING,
@@ -36,10 +43,12 @@ from telltale.support.words import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from telltale.report.facts import Facts, Model, Seen
+    from telltale.evidence.comparison import Comparison
+    from telltale.evidence.result import PathModel, Searched
     from telltale.report.svg import Drawing, Palette
     from telltale.study.reading import StoredStudy
 
+GREEDY = GreedyRemoval.method
 MANY_LAYERS = 8  # to name in a sentence
 NARROWEST, WIDEST = 0.78, 1.2  # of a drawing's own size on the page; then it scrolls, or stops
 
@@ -61,14 +70,17 @@ def page(studies: Sequence[StoredStudy]) -> str:
     """
     sections = [_section(study, BUDGET // len(studies)) for study in studies]
     several = len(studies) > 1
-    title = f"{len(studies)} studies" if several else sections[0]["facts"].name
+    title = f"{len(studies)} studies" if several else sections[0]["searched"].name
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             title=title,
+            is_greedy=all(
+                section["searched"].settings.get("method", GREEDY) == GREEDY for section in sections
+            ),
             sections=sections,
-            compared=[_compared(section["facts"]) for section in sections] if several else [],
+            compared=[_compared(section["searched"]) for section in sections] if several else [],
             style=Markup(_style()),
         )
     )
@@ -89,7 +101,7 @@ def _environment() -> Environment:
         "plain": printable,
         "counted": counted,
     }
-    environment.globals |= {"MOST_SHOWN": MOST_SHOWN, "LONG": LONG}
+    environment.globals |= {"MOST_SHOWN": MOST_SHOWN, "LONG": LONG, "names_of": names_of}
     return environment
 
 
@@ -106,21 +118,27 @@ def _root(palette: Palette) -> str:
 
 def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
     """All that the template says of one study."""
-    facts = facts_of(study)
-    worth = facts.worth
+    searched = study.searched
+    worth, result = searched.worth, study.result
     return {
-        "facts": facts,
+        "searched": searched,
+        "verdict": None if result is None else result.verdict,
+        "minds": () if result is None else minds(result),
+        "final": None if result is None else final_sentence(result),
+        "cost": cost_of(study),
+        "has_parents": any(done.parent is None for done in searched.rounds),
+        "other_changes": other_changes(searched.rounds),
         "is_running": study.is_running,
         "worth": worth,
-        "worth_name": _worth_name(facts),
-        "sizes": _sizes(facts),
-        "key_figures": _key_figures(facts),
-        "figures": {name: _markup(drawing) for name, drawing in drawings(facts, INLINE).items()},
-        "columns": path_columns(facts) if facts.models else [],
+        "worth_name": _worth_name(searched),
+        "sizes": _sizes(searched),
+        "key_figures": _key_figures(searched),
+        "figures": {name: _markup(drawing) for name, drawing in drawings(searched, INLINE).items()},
+        "columns": path_columns(searched) if searched.models else [],
         "changes": changes(study, worth, budget) if worth is not None else None,
-        "texts": _texts(facts),
-        "settings": settings_tables(study, facts),
-        "command": command(facts),
+        "texts": _texts(searched),
+        "settings": settings_tables(study, searched),
+        "command": command(searched),
     }
 
 
@@ -133,9 +151,9 @@ def _markup(drawing: Drawing) -> Markup:
     )
 
 
-def _sizes(facts: Facts) -> str:
+def _sizes(searched: Searched) -> str:
     """How many examples there are, in words."""
-    task = facts.task
+    task = searched.task
     if "search_examples" not in task:
         return ""
     final = f", {task['final_examples']:,} sealed" if "final_examples" in task else ""
@@ -145,34 +163,34 @@ def _sizes(facts: Facts) -> str:
     )
 
 
-def _worth_name(facts: Facts) -> str:
+def _worth_name(searched: Searched) -> str:
     """Which model is looked at, and why, in a sentence."""
-    model = facts.worth
+    model = searched.worth
     if model is None:
         return ""
     many = len(model.removed) > MANY_LAYERS
     lacking = f"without {f'{len(model.removed)} layers' if many else layers_named(model.removed)}"
-    if facts.recommended == "confirmed_best":
+    if searched.recommended == "confirmed_best":
         return f"The model recommended, BEST, whose gain is shown: {lacking}"
-    if facts.recommended is not None:
+    if searched.recommended is not None:
         return (
             f"The model recommended, the shallowest that is certified to lose at most "
-            f"{100 * facts.settings['max_loss']:g} points: {lacking}"
+            f"{100 * searched.settings['max_loss']:g} points: {lacking}"
         )
-    name = next((short for short in NAMES.values() if short in model.names), None)
+    name = next(iter(names_of(model)), None)
     shown = f"{name}, {lacking}" if name else f"the first of the path, {lacking}"
     return f"No shallower model is recommended. Looked at here is {shown}"
 
 
-def _key_figures(facts: Facts) -> list[KeyFigure]:
+def _key_figures(searched: Searched) -> list[KeyFigure]:
     """The few numbers to see first."""
-    if not facts.is_finished:
+    if not searched.is_finished:
         return []
-    whole, model = facts.models[0], facts.worth
+    whole, model = searched.models[0], searched.worth
     assert whole.held_out is not None
     level = percent(whole.held_out.accuracy)
     if model is None or model.held_out is None:
-        interval = f"{between(whole.held_out.interval)} ({facts.confidence})"
+        interval = f"{between(whole.held_out.interval)} ({searched.confidence})"
         return [
             KeyFigure("layers", str(whole.layers), note="none should go"),
             KeyFigure("held-out accuracy", level, note=interval),
@@ -184,62 +202,68 @@ def _key_figures(facts: Facts) -> list[KeyFigure]:
             "held-out accuracy",
             percent(seen.accuracy),
             before=level,
-            note=f"{between(seen.interval)} ({facts.confidence})",
+            note=f"{between(seen.interval)} ({searched.confidence})",
         ),
         KeyFigure("gain, points", points(seen.gain), note=points_between(seen.gain_interval)),
-        KeyFigure("loses at most", loss(seen.loses_at_most), note=_of_loss(facts, seen)),
+        KeyFigure("loses at most", loss(seen.loses_at_most), note=_of_loss(searched, seen)),
     ]
     return [*figures, *_speed_figure(whole, model)]
 
 
-def _of_loss(facts: Facts, seen: Seen) -> str:
-    return f"({facts.confidence})" if seen.loses_at_most <= 0 else f"points ({facts.confidence})"
+def _of_loss(searched: Searched, seen: Comparison) -> str:
+    return (
+        f"({searched.confidence})" if seen.loses_at_most <= 0 else f"points ({searched.confidence})"
+    )
 
 
-def _speed_figure(whole: Model, model: Model) -> list[KeyFigure]:
+def _speed_figure(whole: PathModel, model: PathModel) -> list[KeyFigure]:
     before, now = whole.tokens_per_second, model.tokens_per_second
     if not before or not now:
         return []
     return [KeyFigure("speed", f"×{now / before:.2f}", note="tokens per second")]
 
 
-def _texts(facts: Facts) -> list[tuple[str, str, str]]:
+def _texts(searched: Searched) -> list[tuple[str, str, str]]:
     """Where a model writes: how many held-out texts had no answer and how many were cut off."""
-    total = facts.task.get("held_out_examples", 0)
+    total = searched.task.get("held_out_examples", 0)
 
-    def share(model: Model, name: str) -> str:
+    def share(model: PathModel, name: str) -> str:
         count = model.held_out.counts.get(name, 0) if model.held_out else 0
         return f"{count:,} ({percent(count / total)})"
 
     return [
         (model.words, share(model, "unparsable"), share(model, "cut_off"))
-        for model in facts.models
+        for model in searched.models
         if model.held_out is not None
         and model.held_out.counts
-        and (model.names or not model.removed or model is facts.worth)
+        and (model.names or not model.removed or model is searched.worth)
     ]
 
 
-def _compared(facts: Facts) -> list[str]:
+def _compared(searched: Searched) -> list[str]:
     """A study's row where several are side by side."""
-    whole = facts.models[0].held_out if facts.models else None
-    seen = facts.worth.held_out if facts.worth is not None else None
+    whole = searched.models[0].held_out if searched.models else None
+    seen = searched.worth.held_out if searched.worth is not None else None
     return [
-        facts.objective if facts.settings else NOTHING,
+        searched.objective if searched.settings else NOTHING,
         percent(whole.accuracy) if whole else NOTHING,
-        (", ".join(facts.worth.names) or "first of the path") if facts.worth else NOTHING,
-        str(len(facts.worth.removed)) if facts.worth else "0" if facts.is_finished else NOTHING,
+        (", ".join(names_of(searched.worth)) or "first of the path") if searched.worth else NOTHING,
+        str(len(searched.worth.removed))
+        if searched.worth
+        else "0"
+        if searched.is_finished
+        else NOTHING,
         f"{percent(seen.accuracy)} ({between(seen.interval)})" if seen else NOTHING,
         f"{points(seen.gain)} ({points_between(seen.gain_interval)})" if seen else NOTHING,
         loss(seen.loses_at_most) if seen else NOTHING,
-        _standing(facts),
+        _standing(searched),
     ]
 
 
-def _standing(facts: Facts) -> str:
+def _standing(searched: Searched) -> str:
     """What came of a study, in two words."""
-    if not facts.is_finished:
+    if not searched.is_finished:
         return "not finished"
-    if facts.recommended == "confirmed_best":
+    if searched.recommended == "confirmed_best":
         return "gain shown"
-    return "safe" if facts.recommended else "nothing shown"
+    return "safe" if searched.recommended else "nothing shown"

@@ -13,7 +13,7 @@ from telltale.tasks.named import NAMED
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from telltale.report.facts import Facts
+    from telltale.evidence.result import Searched
     from telltale.study.reading import StoredStudy
 
 SPOKEN = {
@@ -28,21 +28,22 @@ SPOKEN = {
 HIDDEN = ("given", "guards", "trust_remote_code")
 
 
-def settings_tables(study: StoredStudy, facts: Facts) -> dict[str, list[tuple[str, str]]]:
+def settings_tables(study: StoredStudy, searched: Searched) -> dict[str, list[tuple[str, str]]]:
     """Every setting by the thing that it is of, as pairs of name and value."""
-    asked = dict(facts.asked)
+    asked = dict(searched.model)
     found = {
         "Model": _pairs(asked),
-        "Task": _pairs(facts.task),
-        "Search": _pairs(facts.settings),
+        "Task": _pairs(searched.task),
+        "Search": _pairs(searched.settings),
     }
     guards = (study.asked or {}).get("guards", [])
     if guards:
         found["Guards"] = [(guard["task"], _guard(guard)) for guard in guards]
-    measured = [("fingerprint", facts.document["fingerprint"])] if facts.document else []
-    if facts.document:
-        text = facts.document["text"]
-        measured.append(("ordinary text", f"{text['name']}, SHA-256 {text['sha256']}"))
+    measured = []
+    if study.result is not None:
+        text = study.result.text
+        measured.append(("fingerprint", study.result.fingerprint))
+        measured.append(("ordinary text", f"{text.name}, SHA-256 {text.sha256}"))
     measured += _versions(study.versions)
     found["Measured with"] = measured
     return {name: pairs for name, pairs in found.items() if pairs}
@@ -88,16 +89,16 @@ def _versions(runs: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
     ]
 
 
-def command(facts: Facts) -> str | None:
+def command(searched: Searched) -> str | None:
     """The command that asks the same, as far as it can be told; None where nothing was asked yet.
 
     What the file does not say is where data lie, and whether a scorer of one's own judged.
     """
-    if not facts.asked or not facts.settings:
+    if not searched.model or not searched.settings:
         return None
-    parts = ["telltale", "search", str(facts.asked["name"]), *_task(facts.task)]
+    parts = ["telltale", "search", str(searched.model["name"]), *_task(searched.task)]
     parts += ["--out", "STUDY"]
-    parts += _options(facts)
+    parts += _options(searched)
     return printable(shlex.join(parts))
 
 
@@ -121,8 +122,8 @@ def _task(task: Mapping[str, Any]) -> list[str]:
     return [*given, "--max-new-tokens", str(task["max_new_tokens"])]
 
 
-def _options(facts: Facts) -> list[str]:
-    task, settings = facts.task, facts.settings
+def _options(searched: Searched) -> list[str]:
+    task, settings = searched.task, searched.settings
     given = {
         "--limit": task["search_examples"],
         "--held-out": task["held_out_examples"],
@@ -135,8 +136,8 @@ def _options(facts: Facts) -> list[str]:
         "--confidence": f"{settings['confidence']:g}",
         "--seed": task["seed"],
         "--truncate": None if task["truncate"] == "no" else task["truncate"],
-        "--dtype": facts.asked.get("dtype"),
-        "--revision": facts.asked.get("revision"),
+        "--dtype": searched.model.get("dtype"),
+        "--revision": searched.model.get("revision"),
     }
     options = [
         word for name, value in given.items() if value is not None for word in (name, str(value))

@@ -11,6 +11,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from telltale.report.sentences import labels_of, names_of
 from telltale.support.plain import printable
 from telltale.support.words import (
     NOTHING,
@@ -26,7 +27,9 @@ from telltale.support.words import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from telltale.report.facts import Facts, Model, Seen
+    from telltale.evidence.comparison import Comparison
+    from telltale.evidence.result import PathModel, Searched
+    from telltale.searches import Candidate
 
 FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet takes for one at a text's beginning
 
@@ -36,29 +39,20 @@ class Column:
     """A column: how a model is shown in it, and the values behind that by their names in CSV."""
 
     heading: str
-    show: Callable[[Model], str]
-    values: Mapping[str, Callable[[Model], Any]] = field(default_factory=dict)
+    show: Callable[[PathModel], str]
+    values: Mapping[str, Callable[[PathModel], Any]] = field(default_factory=dict)
     note: str = ""
     is_text: bool = False
 
 
-def path_columns(facts: Facts) -> list[Column]:
+def path_columns(searched: Searched) -> list[Column]:
     """The columns of the path's table: all that this study knows of its models."""
     columns = [
-        Column(
-            "removed",
-            lambda model: model.label,
-            {
-                "layers_removed": lambda model: len(model.removed),
-                "removed_layer": lambda model: model.removed[-1] if model.removed else "",
-            },
-            "the layer that is left out next, after those above",
-            is_text=True,
-        ),
-        Column("", lambda model: " ".join(model.names), {"names": _names}, is_text=True),
+        _removed_column(searched),
+        Column("", _names, {"names": _names}, is_text=True),
         Column("layers", lambda model: str(model.layers), {"layers": lambda m: m.layers}),
     ]
-    if facts.is_finished:
+    if searched.is_finished:
         columns.append(
             Column(
                 "parameters",
@@ -69,24 +63,45 @@ def path_columns(facts: Facts) -> list[Column]:
     columns.append(
         Column("search", lambda m: percent(m.accuracy), {"search_accuracy": lambda m: m.accuracy})
     )
-    if facts.objective != "accuracy":
+    if searched.objective != "accuracy":
         columns.append(
             Column(
-                facts.objective,
+                searched.objective,
                 lambda model: number(model.value),
                 {"search_objective": lambda model: model.value},
                 "what candidates were ranked by: a mean over the search set",
             )
         )
-    return [*columns, *_evidence(facts)] if facts.is_finished else columns
+    return [*columns, *_evidence(searched)] if searched.is_finished else columns
 
 
-def _names(model: Model) -> str:
-    return " ".join(model.names)
+def _removed_column(searched: Searched) -> Column:
+    """Which layers a model lacks: one beside those above it, or all of them."""
+    labels = labels_of(searched.models)
+    shown = [(model, labels[model.path]) for model in searched.models[1:]]
+    by_steps = all(label == str(model.removed[-1]) for model, label in shown)
+    note = "the layer that is left out next, after those above"
+    values: dict[str, Callable[[PathModel], Any]] = {
+        "layers_removed": lambda model: len(model.removed),
+        "removed_layer": lambda model: model.removed[-1] if model.removed else "",
+    }
+    if not by_steps:
+        note += "; where it is not that model without one more layer, all that are left out"
+        values |= {"removed": lambda model: _listed(model.path.removed)}
+        del values["removed_layer"]
+    return Column("removed", lambda model: labels[model.path], values, note, is_text=True)
 
 
-def _evidence(facts: Facts) -> list[Column]:
-    sure = facts.confidence
+def _listed(layers: Iterable[int]) -> str:
+    return " ".join(map(str, layers))
+
+
+def _names(model: PathModel) -> str:
+    return " ".join(names_of(model))
+
+
+def _evidence(searched: Searched) -> list[Column]:
+    sure, ratio_of = searched.confidence, searched.perplexity_ratio
     columns = [
         Column(
             f"held out ({sure})",
@@ -117,12 +132,10 @@ def _evidence(facts: Facts) -> list[Column]:
         ),
         Column(
             "perplexity",
-            lambda model: (
-                NOTHING if model.perplexity_ratio is None else f"×{model.perplexity_ratio:.2f}"
-            ),
+            lambda model: NOTHING if (ratio := ratio_of(model)) is None else f"×{ratio:.2f}",
             {
                 "text_perplexity": lambda model: model.perplexity,
-                "perplexity_ratio": lambda model: model.perplexity_ratio,
+                "perplexity_ratio": ratio_of,
             },
             "on ordinary text, as a multiple of the whole model's",
         ),
@@ -134,16 +147,16 @@ def _evidence(facts: Facts) -> list[Column]:
             {"tokens_per_second": lambda model: model.tokens_per_second},
         ),
     ]
-    for name in facts.models[0].guards:
+    for name in searched.models[0].guards:
         columns.append(_guard_column(name, sure))
     return columns
 
 
 def _guard_column(name: str, sure: str) -> Column:
-    def seen(model: Model) -> Seen:
+    def seen(model: PathModel) -> Comparison:
         return model.guards[name]
 
-    def show(model: Model) -> str:
+    def show(model: PathModel) -> str:
         if not model.removed:
             return percent(seen(model).accuracy)
         return f"{points(seen(model).gain)} ({points_between(seen(model).gain_interval)})"
@@ -162,47 +175,60 @@ def _guard_column(name: str, sure: str) -> Column:
     )
 
 
-def _of_seen(of: Callable[[Seen], Any]) -> Callable[[Model], Any]:
+def _of_seen(of: Callable[[Comparison], Any]) -> Callable[[PathModel], Any]:
     """Something of what is seen on the held-out set."""
 
-    def found(model: Model) -> Any:
+    def found(model: PathModel) -> Any:
         return NOTHING if model.held_out is None else of(model.held_out)
 
     return found
 
 
-def _unless_whole(of: Callable[[Seen], str]) -> Callable[[Model], str]:
+def _unless_whole(of: Callable[[Comparison], str]) -> Callable[[PathModel], str]:
     """The same, and nothing for the whole model, which gains and loses nothing over itself."""
 
-    def found(model: Model) -> str:
+    def found(model: PathModel) -> str:
         return NOTHING if model.held_out is None or not model.removed else of(model.held_out)
 
     return found
 
 
-def path_rows(facts: Facts) -> list[dict[str, Any]]:
+def path_rows(searched: Searched) -> list[dict[str, Any]]:
     """The path's table with exact values."""
-    columns = path_columns(facts)
+    columns = path_columns(searched)
     return [
         {name: of(model) for column in columns for name, of in column.values.items()}
-        for model in facts.models
+        for model in searched.models
     ]
 
 
-def round_rows(facts: Facts) -> list[dict[str, Any]]:
-    """Every candidate of every round with exact values."""
+def round_rows(searched: Searched) -> list[dict[str, Any]]:
+    """Every candidate of every round with exact values.
+
+    By layer where every round leaves out one layer of one model, else by all layers removed.
+    """
+    by_layer = all(done.parent is not None and len(done.kept) < 2 for done in searched.rounds)
     return [
         {
             "round": index,
-            "layer": layer,
-            "accuracy": accuracy,
-            "objective": done.values[layer],
-            "left_out": int(done.accepted and layer == done.removed),
-            "refused_by_guard": int(layer in done.guarded),
+            **({"layer": one.left_out[0]} if by_layer else _change(one)),
+            "accuracy": one.accuracy,
+            "objective": one.value,
+            "left_out" if by_layer else "kept": int(one.path in done.kept),
+            "refused_by_guard": int(one.path in done.refused),
         }
-        for index, done in enumerate(facts.rounds, start=1)
-        for layer, accuracy in done.candidates.items()
+        for index, done in enumerate(searched.rounds, start=1)
+        for one in sorted(done.tried.values(), key=lambda one: one.left_out)
     ]
+
+
+def _change(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "removed": _listed(candidate.path.removed),
+        "layers_left_out": _listed(candidate.left_out),
+        "layers_put_back": _listed(candidate.put_back),
+        "examples": candidate.examples,
+    }
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:

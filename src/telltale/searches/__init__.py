@@ -10,6 +10,7 @@ from telltale.searches.found import Candidate, Found, Kept, Round
 from telltale.searches.greedy import GreedyRemoval
 from telltale.searches.ranking import RankedRemoval
 from telltale.searches.search import Search
+from telltale.support.words import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,7 @@ def search_named(name: str) -> Search:
         InputError: there is none.
     """
     if name not in SEARCHES:
-        raise InputError(f"no `search` {name!r}; give {', '.join(SEARCHES)}")
+        raise InputError(f"`search` must be {one_of(SEARCHES)}, got {name!r}")
     return SEARCHES[name]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from telltale.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from telltale.paths import LayerPath
 
@@ -54,11 +54,21 @@ class Round:
 
     ``kept`` are the paths that the search goes on with, the best first; none in a last round in
     which no candidate may be kept. ``refused`` would have been kept, had a guard not refused them.
+
+    Raises:
+        InputError: nothing was tried.
     """
 
     tried: Mapping[LayerPath, Candidate]
     kept: tuple[LayerPath, ...]
     refused: tuple[LayerPath, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tried:
+            raise InputError(
+                "a round of the search has no candidate; end the search where there is none, and "
+                "measure each on one batch at least"
+            )
 
     @cached_property
     def first(self) -> Candidate:
@@ -71,6 +81,13 @@ class Round:
     def accepted(self) -> bool:
         """Whether any candidate was kept."""
         return bool(self.kept)
+
+    @cached_property
+    def parent(self) -> LayerPath | None:
+        """The path that every candidate has but for one layer; None where there is none such."""
+        parents = {one.parent for one in self.tried.values()}
+        steps = all(len(one.left_out) == 1 and not one.put_back for one in self.tried.values())
+        return parents.pop() if len(parents) == 1 and steps else None
 
     # What rounds had when they were by layer; for a release.
 
@@ -159,14 +176,11 @@ class Found:
     @cached_property
     def kept(self) -> tuple[Kept, ...]:
         """The models kept, the start first; of as many layers removed, the one of highest value."""
+        orders = removal_orders(self.start, self.rounds)
         first: dict[LayerPath, Kept] = {self.start: _kept(self.origin, ())}
         for done in self.rounds:
             for path in done.kept:
-                candidate = done.tried[path]
-                if path not in first and candidate.parent is not None:
-                    before = first[candidate.parent].removed
-                    order = (*(one for one in before if one not in path.kept), *candidate.left_out)
-                    first[path] = _kept(candidate, order)
+                first.setdefault(path, _kept(done.tried[path], orders[path]))
         best: dict[int, Kept] = {}
         for model in first.values():
             there = best.setdefault(len(model.removed), model)
@@ -184,6 +198,22 @@ class Found:
         """BSBA, best speedup with at least baseline accuracy: the fewest layers of those."""
         enough = [model for model in self.kept if model.accuracy >= self.baseline]
         return max(enough, key=lambda model: len(model.removed))
+
+
+def removal_orders(start: LayerPath, rounds: Iterable[Round]) -> dict[LayerPath, tuple[int, ...]]:
+    """The layers that each path lacks in order of removal, of the start and of every path kept.
+
+    A layer that was put back and left out again comes where it was left out last.
+    """
+    orders: dict[LayerPath, tuple[int, ...]] = {start: ()}
+    for done in rounds:
+        for path in done.kept:
+            candidate = done.tried[path]
+            if path not in orders and candidate.parent is not None:
+                before = orders[candidate.parent]
+                stay = (layer for layer in before if layer not in path.kept)
+                orders[path] = (*stay, *candidate.left_out)
+    return orders
 
 
 def _kept(candidate: Candidate, removed: tuple[int, ...]) -> Kept:

@@ -1,4 +1,4 @@
-"""Removal by a ranking: layers are left out in the order of a score that knows no task's accuracy.
+"""Removal by ranking: layers are left out in the order of a score, as rivals of TALE do.
 
 What rivals do who measure layers and not models: ShortGPT ranks layers by how little they change
 their input (arXiv 2403.03853). Accuracy only says where to stop. Knows neither models nor examples.

@@ -74,7 +74,7 @@ class Search(ABC):
                 "examples, such as 0.08 for 8 points"
             )
         if self.max_removed is not None and self.max_removed < 1:
-            raise InputError(f"`max_removed` {self.max_removed} removes nothing; give 1 or more")
+            raise InputError(f"`max_removed` must be at least 1, got {self.max_removed}")
 
     @abstractmethod
     def __call__(

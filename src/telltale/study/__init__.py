@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 from telltale.moved import moved_name
 
 if TYPE_CHECKING:
+    from telltale.evidence.result import Result
     from telltale.study.reading import StoredStudy, read_study
-    from telltale.study.run import Result, run_study
+    from telltale.study.run import run_study
 
 __all__ = ["Result", "StoredStudy", "read_study", "run_study"]
 
 # Imported when asked for, since running a study imports torch and reading one does not.
 _HOMES = {
-    "Result": "telltale.study.run",
+    "Result": "telltale.evidence.result",
     "StoredStudy": "telltale.study.reading",
     "read_study": "telltale.study.reading",
     "run_study": "telltale.study.run",

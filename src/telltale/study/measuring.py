@@ -1,4 +1,4 @@
-"""What measures a study's sets: whatever its file does not hold, by a model loaded when needed.
+"""Measuring a study's sets, and remembering: only what its file does not hold is measured.
 
 `Measuring` has a bench for the task and for each guard, and makes the measures that remember.
 Nothing is loaded before something that is not remembered is asked for.

@@ -1,4 +1,4 @@
-"""Opening a study's folder: begun where it is empty, gone on with where it holds the same question.
+"""Opening a study's folder: a new study, or one that holds the same question and is resumed.
 
 What is refused is refused before anything is measured: another question, libraries that have
 changed, a final set that was seen before.

@@ -1,4 +1,4 @@
-"""What a study freezes when it begins: a plain value, written into its file once and read since.
+"""The plan that a study freezes when it begins: batches, capabilities, the model's size.
 
 In low precision another batch can flip an answer, and another run might find other capabilities; so
 both are found once, and kept. Who runs it is `telltale.study.measuring`.
@@ -84,7 +84,7 @@ class Plan:
             "search_tokens": self.search_tokens,
             "truncated": self.truncated,
             "batches": {
-                str(role): [list(batch.examples) for batch in of_role]
+                role: [list(batch.examples) for batch in of_role]
                 for role, of_role in self.batches.items()
             },
         }

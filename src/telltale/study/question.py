@@ -1,4 +1,4 @@
-"""What a study asks: all that changes an outcome, and nothing else.
+"""The question of a study: all that changes an outcome, and nothing else.
 
 Two studies with the same identity measure the same numbers. The search's own settings (objective,
 tolerance, maximum, protected layers) are not here: they choose among outcomes and change none.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from telltale.evidence.result import PathModel, Result, Searched, result_from
 from telltale.measure import Measurement, outcomes_by_path
+from telltale.moved import GONE_IN
 from telltale.objectives import values_by
-from telltale.paths import LayerPath
 from telltale.searches import Found, Round
 from telltale.study.plan import plan_from
 from telltale.study.records import Records, is_at_work, open_records
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.measure import Batch, Outcome
+    from telltale.paths import LayerPath
     from telltale.study.records import Cost, StoredExample
 
 
@@ -30,31 +33,60 @@ class StoredStudy:
     """A study as its file has it, finished or not.
 
     Attributes:
-        document: what ``result.json`` holds; None while the search is not finished.
-        held_out_looks: how many other searches had looked at the held-out examples.
+        result: what it says; None while the search is not finished.
         asked: the model and the task; None where it was stopped before it began.
         settings: how it chooses.
-        removal: the search as far as it has come; None where it is finished, since the document
-            says it all, where not even the whole model is measured, or where its objective was a
-            program of its own.
+        found: the search as far as it has come; None where it is finished, since the result says it
+            all, where not even the whole model is measured, or where its objective or its search
+            was a program of its own.
         examples: every example by its position, with its text and the set it is in.
-        outcomes: of every model kept, by set and layers removed in order: each example's outcome,
-            by its position. Only what was measured in full.
-        versions: the libraries of every run, the first first.
+        outcomes: of every model kept, by set and path: each example's outcome, by its position.
+            Only what was measured in full.
+        versions: the libraries of every run, the oldest first.
         cost: what was spent so far.
         is_running: whether a process is at work on it now.
     """
 
-    document: dict[str, Any] | None
-    held_out_looks: int | None
+    result: Result | None
     asked: dict[str, Any] | None
     settings: dict[str, Any] | None
-    removal: Found | None
+    found: Found | None
     examples: tuple[StoredExample, ...]
-    outcomes: Mapping[tuple[Role, tuple[int, ...]], Mapping[int, Outcome]]
+    outcomes: Mapping[tuple[Role, LayerPath], Mapping[int, Outcome]]
     versions: Sequence[Mapping[str, str]]
     cost: Cost
     is_running: bool = False
+
+    @property
+    def document(self) -> dict[str, Any] | None:
+        """What ``result.json`` holds; None while the search is not finished."""
+        return None if self.result is None else self.result.document
+
+    @property
+    def held_out_looks(self) -> int | None:
+        """How many other searches had looked at the held-out examples."""
+        return None if self.result is None else self.result.held_out_looks
+
+    @property
+    def searched(self) -> Searched:
+        """The result, or the search as far as it has come."""
+        if self.result is not None:
+            return self.result
+        asked, found = self.asked or {}, self.found
+        return Searched(
+            model=asked.get("model", {}),
+            task=asked.get("task", {}),
+            settings=self.settings or {},
+            models=() if found is None else tuple(map(PathModel, found.kept)),
+            rounds=() if found is None else found.rounds,
+        )
+
+    @property
+    def removal(self) -> Found | None:
+        """The search as far as it has come. Deprecated: `found`."""
+        said = f"StoredStudy.removal goes in release {GONE_IN}; use StoredStudy.found"
+        warnings.warn(said, DeprecationWarning, stacklevel=2)
+        return self.found
 
 
 class _NotMeasuredError(Exception):
@@ -69,24 +101,29 @@ def read_study(folder: Path) -> StoredStudy:
         TelltaleError: its file is damaged.
     """
     with open_records(folder, write=False) as records:
-        document = records.fact("result")
-        removal = None if document is not None else _searched_so_far(records)
-        if document is not None:
-            kept = [tuple(model["removed"]) for model in document["path"]]
+        result = result_of(records)
+        found = None if result is not None else _searched_so_far(records)
+        if result is not None:
+            paths = [model.path for model in result.models]
         else:
-            kept = [model.removed for model in removal.kept] if removal else []
+            paths = [model.path for model in found.kept] if found else []
         return StoredStudy(
-            document=document,
-            held_out_looks=records.fact("held_out_looks"),
+            result=result,
             asked=records.fact("asked"),
             settings=records.fact("search"),
-            removal=removal,
+            found=found,
             examples=tuple(records.examples()),
-            outcomes=_outcomes(records, kept),
+            outcomes=_outcomes(records, paths),
             versions=records.versions(),
             cost=records.cost(),
             is_running=is_at_work(folder),
         )
+
+
+def result_of(records: Records) -> Result | None:
+    """What a study says; None while the search is not finished."""
+    document = records.fact("result")
+    return None if document is None else result_from(document, records.fact("held_out_looks"))
 
 
 def _measured(
@@ -137,16 +174,15 @@ def _searched_so_far(records: Records) -> Found | None:
 
 
 def _outcomes(
-    records: Records, kept: Sequence[tuple[int, ...]]
-) -> dict[tuple[Role, tuple[int, ...]], Mapping[int, Outcome]]:
-    found: dict[tuple[Role, tuple[int, ...]], Mapping[int, Outcome]] = {}
+    records: Records, paths: Sequence[LayerPath]
+) -> dict[tuple[Role, LayerPath], Mapping[int, Outcome]]:
+    found: dict[tuple[Role, LayerPath], Mapping[int, Outcome]] = {}
     frozen = records.fact("plan")
     if frozen is None:
         return found
     plan = plan_from(frozen, records.fact("identity"))
     for role, batches in plan.batches.items():
-        for removed in kept:
-            path = LayerPath.from_removed(removed, plan.layers)
+        for path in paths:
             with suppress(_NotMeasuredError):
-                found[role, removed] = outcomes_by_path(_measured(records, [path], batches))[path]
+                found[role, path] = outcomes_by_path(_measured(records, [path], batches))[path]
     return found

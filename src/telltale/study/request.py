@@ -1,4 +1,4 @@
-"""What a search is asked for: one frozen value, whose fields have their defaults and checks here.
+"""The request for a search: a frozen value; its fields have their defaults and checks here.
 
 `telltale.search` and `telltale.stability` take its fields as arguments, the command as options.
 """
@@ -321,5 +321,5 @@ def cuts_by(truncate: str) -> bool:
         InputError: it is not said by ``left`` or ``no``.
     """
     if truncate not in ("no", "left"):
-        raise InputError(f"no `truncate` {truncate!r}; give left or no")
+        raise InputError(f"`truncate` must be left or no, got {truncate!r}")
     return truncate == "left"

@@ -6,7 +6,7 @@ has no state to save. Settings that change no outcome may change between runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,13 @@ from telltale.engine.speed import tokens_per_second
 from telltale.evidence.cautions import advice, cautions, remedies_for
 from telltale.evidence.comparison import compare, generation_counts
 from telltale.evidence.result import (
-    VERSION,
-    Findings,
+    Cost,
+    FinalLook,
     PathModel,
-    findings,
-    round_document,
+    Result,
+    Text,
     verdict,
+    with_names,
 )
 from telltale.evidence.selection import Level, claims
 from telltale.paths import LayerPath
@@ -52,20 +53,6 @@ if TYPE_CHECKING:
 RESULT_FILE = "result.json"
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished study: its document, and what a summary shows beside it."""
-
-    document: dict[str, Any]
-    findings: Findings
-    held_out_looks: int | None
-
-    @property
-    def verdict(self) -> str:
-        """Whether the gain is shown, in one sentence."""
-        return str(self.document["verdict"])
-
-
 def run_study(
     question: Question,
     settings: Settings,
@@ -83,7 +70,7 @@ def run_study(
         settings: how to choose.
         folder: the study's folder; one that holds the same question is gone on with.
         watcher: is told how it goes on.
-        page: the text on which to see how much the models are hurt elsewhere.
+        page: the text on which perplexity is measured.
         resume_anyway: go on although a library has another version than when the study began.
         is_taken: the folder is taken already, by `telltale.study.records.only_writer`.
 
@@ -99,7 +86,7 @@ def run_study(
     with begun as study:
         result = _Run(study, watcher, page).result()
     write_json(folder / RESULT_FILE, result.document)
-    watcher.finished(result.document)
+    watcher.finished(result)
     return result
 
 
@@ -120,33 +107,44 @@ class _Run:
                 len(self.question.sets[HELD_OUT]), self.settings.max_loss, self.settings.confidence
             )
         )
-        removal = self._searched()
+        found = self._searched()
         fingerprint = self.study.fingerprint
         noted = self._note_look(HELD_OUT)
         looks = None if noted is None else noted.before
-        paths = [model.path for model in removal.kept]
+        paths = [model.path for model in found.kept]
         searched = self._outcomes(SEARCH, paths)
         held_out = self._watched(HELD_OUT, paths)
-        found = self._findings(removal, searched, held_out, looks)
-        final = self._final(found)
+        compared = self._compared(held_out, found.start)
+        models = self._models(found, searched, compared)
         asked, settings = self._asked(), self.settings
-        model = ("name", "revision", "sha256", "layers", "parameters", "dtype")
-        document = {
-            "version": VERSION,
-            "model": {name: asked["model"][name] for name in model},
-            "task": asked["task"],
-            "fingerprint": fingerprint,
-            "search": chosen_by(self.question, settings),
-            **found.documents(),
-            "final": final,
-            "rounds": [round_document(done) for done in removal.rounds],
-            "verdict": verdict(found, settings.max_loss, settings.confidence),
-            "text": {"name": self.page.name, "sha256": self.page.sha256},
-            "cautions": self._cautions(found, held_out, final),
-            "cost": self._cost(found, searched[removal.start]),
-        }
-        self.records.set_facts({"result": document, "held_out_looks": looks})
-        return Result(document, found, looks)
+        claimed = claims(
+            found,
+            self._compared(searched, found.start),
+            compared,
+            settings.max_loss,
+            Level.after(looks, 1 - settings.confidence),
+        )
+        named = ("name", "revision", "sha256", "layers", "parameters", "dtype")
+        result = Result(
+            model={name: asked["model"][name] for name in named},
+            task=asked["task"],
+            settings=chosen_by(self.question, settings),
+            models=with_names(found, models, claimed),
+            rounds=found.rounds,
+            fingerprint=fingerprint,
+            layer_scores=self.measuring.layer_scores(settings, self.plan),
+            claims=claimed,
+            final=None,
+            verdict=verdict(found, compared, claimed, settings.max_loss, settings.confidence),
+            cautions=(),
+            text=Text(self.page.name, self.page.sha256),
+            cost=self._cost(searched[found.start]),
+            held_out_looks=looks,
+        )
+        result = replace(result, final=self._final(result))
+        result = replace(result, cautions=tuple(self._cautions(result, held_out)))
+        self.records.set_facts({"result": result.document, "held_out_looks": looks})
+        return result
 
     def _asked(self) -> dict[str, Any]:
         """What is asked, the settings too, and what is known of the model."""
@@ -174,7 +172,7 @@ class _Run:
     def _watched(
         self, role: Role, paths: Sequence[LayerPath]
     ) -> dict[LayerPath, dict[int, Outcome]]:
-        self.watcher.phase(str(role))
+        self.watcher.phase(role)
         return self._outcomes(role, paths, self.watcher)
 
     def _outcomes(
@@ -191,46 +189,36 @@ class _Run:
             for path, of_path in outcomes.items()
         }
 
-    def _findings(
+    def _models(
         self,
-        removal: Found,
+        found: Found,
         searched: Mapping[LayerPath, Mapping[int, Outcome]],
-        held_out: Mapping[LayerPath, Mapping[int, Outcome]],
-        looks: int | None,
-    ) -> Findings:
-        """Every model kept, with its evidence, and those that have a name."""
-        paths = [model.path for model in removal.kept]
-        compared = self._compared(held_out, removal.start)
+        held_out: Mapping[LayerPath, Comparison],
+    ) -> dict[LayerPath, PathModel]:
+        """Every model kept, with its evidence."""
+        paths = [model.path for model in found.kept]
         guards = {
             guard.task.name: self._compared(
-                self._watched(Role(Part.HELD_OUT, guard.task.name), paths), removal.start
+                self._watched(Role(Part.HELD_OUT, guard.task.name), paths), found.start
             )
             for guard in self.question.guards
         }
         perplexities = self._perplexities(paths)
         speeds = self._speeds(paths)
-        models = {
+        return {
             model.path: PathModel(
                 model,
                 self.plan.parameters_of(model.path),
-                compared[model.path],
+                held_out[model.path],
                 generation_counts(searched[model.path].values()),
                 perplexities[model.path],
                 speeds[model.path],
                 {name: of_guard[model.path] for name, of_guard in guards.items()},
             )
-            for model in removal.kept
+            for model in found.kept
         }
-        found = claims(
-            removal,
-            self._compared(searched, removal.start),
-            compared,
-            self.settings.max_loss,
-            Level(1 - self.settings.confidence, looks),
-        )
-        return findings(removal, models, found)
 
-    def _final(self, found: Findings) -> dict[str, Any] | None:
+    def _final(self, result: Result) -> FinalLook | None:
         """The model recommended, on the set that no model was ever looked at before.
 
         The set is looked at for one model in a study's life, and the look is noted before it.
@@ -239,10 +227,10 @@ class _Run:
             return None
         sealed = self.records.fact("final")
         if sealed is None:
-            model = found.confirmed_best or found.fastest_safe
+            model = result.confirmed_best or result.fastest_safe
             if model is None:
                 return None
-            sealed = {"name": found.recommended, "removed": list(model.kept.removed)}
+            sealed = {"name": result.recommended, "removed": list(model.removed)}
             # Whoever has looked since the study began has broken the seal.
             seen = final_seen_before(self.question, self.study.name)
             unsealed = 0 if seen is None else seen.examples
@@ -251,13 +239,9 @@ class _Run:
         start = self.plan.whole
         path = LayerPath.from_removed(sealed["removed"], start.total)
         compared = self._compared(self._watched(FINAL, [start, path]), start)
-        return {
-            **sealed,
-            "layers": path.depth,
-            "baseline_accuracy": compared[start].accuracy,
-            **compared[path].document(),
-            "loses_at_most": compared[path].loses_at_most,
-        }
+        return FinalLook(
+            sealed["name"], tuple(sealed["removed"]), compared[start].accuracy, compared[path]
+        )
 
     def _perplexities(self, paths: Sequence[LayerPath]) -> dict[LayerPath, float]:
         self.watcher.phase("text")
@@ -271,27 +255,24 @@ class _Run:
         return {path: of_page[key_of(path)] for path in paths}
 
     def _cautions(
-        self,
-        found: Findings,
-        held_out: Mapping[LayerPath, Mapping[int, Outcome]],
-        final: Mapping[str, Any] | None,
+        self, result: Result, held_out: Mapping[LayerPath, Mapping[int, Outcome]]
     ) -> list[str]:
         positions = self.question.positions[HELD_OUT]
         outcomes = {
-            name: [held_out[model.kept.path][position] for position in positions]
-            for name, model in found.named.items()
+            name: [held_out[model.path][position] for position in positions]
+            for name, model in result.named.items()
         }
-        unsealed = self.records.fact("final_unsealed") if final else 0
+        unsealed = self.records.fact("final_unsealed") if result.final else 0
         said = cautions(
-            found.named,
+            result.named,
             outcomes,
             self.question.sets[HELD_OUT],
             truncated=self.plan.truncated,
-            final=final,
+            final=result.final,
             absences=unable(absences_of(self.plan)),
             remedies=remedies_for(self.question.task),
         )
-        if found.claims.level.looks is None:
+        if result.held_out_looks is None:
             said.append(
                 "the ledger of looks cannot be kept, so it is not known whether other searches "
                 "have looked at these held-out examples; claims are made as if none had"
@@ -307,12 +288,12 @@ class _Run:
     def _note_look(self, role: Role) -> Looks | None:
         """Note a look, and keep with the study how many had looked before it."""
         known = self.records.fact("looks") or {}
-        before = known.get(str(role), {}).get(self.study.name)
+        before = known.get(role, {}).get(self.study.name)
         once_known_as = [name for one in self.question.sets[role] for name in one.names]
         looks = note_look(self.study.name, names_of(self.question, {role}), before, once_known_as)
         if looks is not None and before is None:
-            of_role = {**known.get(str(role), {}), self.study.name: looks.before}
-            self.records.set_facts({"looks": {**known, str(role): of_role}})
+            of_role = {**known.get(role, {}), self.study.name: looks.before}
+            self.records.set_facts({"looks": {**known, role: of_role}})
         return looks
 
     def _speeds(self, paths: Sequence[LayerPath]) -> dict[LayerPath, float]:
@@ -327,24 +308,19 @@ class _Run:
             self.records.set_speeds(found)
         return found
 
-    def _cost(self, found: Findings, whole: Mapping[int, Outcome]) -> dict[str, Any]:
+    def _cost(self, whole: Mapping[int, Outcome]) -> Cost:
         cost = self.records.cost()
         # What the whole model reads and writes on the search set, each token once.
         written = sum(one.generated.tokens for one in whole.values() if one.generated)
         search_tokens = self.plan.search_tokens + written
         dense_pass = self.plan.layers * search_tokens
-        return {
-            "layer_tokens": cost.layer_tokens,
-            "dense_passes": cost.layer_tokens / dense_pass,
-            "naive_passes": None
-            if cost.layer_tokens_alone is None
-            else cost.layer_tokens_alone / dense_pass,
-            "batches_measured": cost.batches_begun,
-            "seconds": cost.seconds,
-            "search_tokens": search_tokens,
-            "tokens_per_second": {
-                name: model.tokens_per_second for name, model in found.named.items()
-            },
-            "path_tokens_per_second": [model.tokens_per_second for model in found.path],
-            "slowed_by": slowed(absences_of(self.plan)),
-        }
+        alone = cost.layer_tokens_alone
+        return Cost(
+            layer_tokens=cost.layer_tokens,
+            dense_passes=cost.layer_tokens / dense_pass,
+            naive_passes=None if alone is None else alone / dense_pass,
+            batches_measured=cost.batches_begun,
+            seconds=cost.seconds,
+            search_tokens=search_tokens,
+            slowed_by=tuple(slowed(absences_of(self.plan))),
+        )

@@ -1,4 +1,4 @@
-"""How a study chooses: settings that change no outcome, and so may change between its runs."""
+"""Settings of a study: they choose among outcomes and change none, so they may change later."""
 
 from __future__ import annotations
 

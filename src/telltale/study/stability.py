@@ -1,4 +1,4 @@
-"""How much a search's choice depends on the examples it was given.
+"""Stability: how much a search's choice depends on the examples it was given.
 
 The same search on parts of the search set, of several sizes: which layers every part would remove,
 and what BEST gains on the examples of the search set that its part did not have. That judges the
@@ -86,17 +86,18 @@ def sizes_for(given: Sequence[int] | None, examples: int) -> list[int]:
                 " or ".join(dropped),
                 SMALLEST_SET,
             )
-    for size in sizes:
-        if not SMALLEST_SET <= size <= examples - SMALLEST_SET:
-            raise InputError(
-                f"`sizes` {size} makes no sense with a search set of {examples}: a part needs at "
-                f"least {SMALLEST_SET} examples, and as many must be left to judge it by"
-            )
-    if not sizes:
+    most = examples - SMALLEST_SET
+    if most < SMALLEST_SET:
         raise InputError(
             f"a search set of {examples} is too small to search parts of it; give a `limit` of at "
             f"least {2 * SMALLEST_SET}"
         )
+    for size in sizes:
+        if not SMALLEST_SET <= size <= most:
+            raise InputError(
+                f"`sizes` must be in [{SMALLEST_SET}, {most}] for a search set of {examples}, got "
+                f"{size}; at least {SMALLEST_SET} examples must be left to judge a part by"
+            )
     return sorted(set(sizes))
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _RANGE = re.compile(r"(?<=\d)-(?=\d)")
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
@@ -63,6 +63,12 @@ def duration(seconds: float) -> str:
 def counted(count: int, thing: str) -> str:
     """A number of things: ``1 layer``, ``1,000 layers``."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def one_of(names: Iterable[str]) -> str:
+    """What may be given: ``float32, bfloat16 or auto``."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def listed(layers: Sequence[int]) -> str:

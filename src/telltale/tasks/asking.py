@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from telltale.errors import DataError, InputError
+from telltale.support.words import one_of
 from telltale.tasks.answers import exact, is_number
 from telltale.tasks.extractions import extraction
 from telltale.tasks.prompts import (
@@ -61,24 +62,23 @@ class Asking:
     def __post_init__(self) -> None:
         """Refuse invalid settings, before any file is read."""
         self.known_protocol()
-        _named(Scoring, self.scoring, "scoring")
+        _named(Scoring, self.scoring, "`scoring`")
         if self.extract is not None:
             extraction(self.extract, choices=2)
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise InputError(
-                f"`max_new_tokens` {self.max_new_tokens} leaves no room for an answer; give 1 or "
-                "more"
-            )
+            raise InputError(f"`max_new_tokens` must be at least 1, got {self.max_new_tokens}")
         if "" in (self.stop or ()):
-            raise InputError("`stop` '' would end every text before it begins; give some text")
+            raise InputError(
+                "`stop` must be some text, got ''; that would end every answer at once"
+            )
         if self.shots is not None and self.shots < 0:
-            raise InputError(f"`shots` {self.shots} is not a number of examples; give 0 or more")
+            raise InputError(f"`shots` must be at least 0, got {self.shots}")
         if self.extract is not None and self.scorer is not None:
             raise InputError("`extract` and `scorer` both say how an answer is read; give one")
 
     def known_protocol(self) -> Protocol | None:
         """The protocol given, or None."""
-        return _named(Protocol, self.protocol, "protocol")
+        return _named(Protocol, self.protocol, "`protocol`")
 
     def filled(self, known: NamedTask, protocol: Protocol) -> Asking:
         """The same with a named task's settings in place of None."""
@@ -269,7 +269,7 @@ def _free(row: Row, extract: str) -> Row:
     return replace(row, choices=(right,), answer=0)
 
 
-def _named(names: type[Name], given: str | None, what: str) -> Name | None:
+def _named(names: type[Name], given: str | None, parameter: str) -> Name | None:
     if given is not None and given not in list(names):
-        raise InputError(f"no {what} {given!r}; give {' or '.join(names)}")
+        raise InputError(f"{parameter} must be {one_of(names)}, got {given!r}")
     return None if given is None else names(given)

@@ -87,5 +87,5 @@ def extraction(name: str, choices: int = 0) -> Extraction:
     if name == "math":
         return math()
     if name not in EXTRACTIONS:
-        raise InputError(f"no `extract` {name!r}; give {WAYS}")
+        raise InputError(f"`extract` must be {WAYS}, got {name!r}")
     return EXTRACTIONS[name]

@@ -66,7 +66,7 @@ def harness_task(
     """
     for parameter, value, least in (("shots", shots, 0), ("limit", limit, 1)):
         if value is not None and value < least:
-            raise InputError(f"`{parameter}` {value} makes no sense; give {least} or more")
+            raise InputError(f"`{parameter}` must be at least {least}, got {value}")
     source = find(name)
     with quietly(source.templates), blaming(source.label, reads_data=True):
         made = source.make()
@@ -338,7 +338,7 @@ def _generation(label: str, task: Any) -> Generation:
             f"{label} ends its text at {shown(until)}; mend its until, so that each is some text"
         )
     if most < 1:
-        raise InputError(f"{label} leaves no room for an answer (max_gen_toks: {most}); mend it")
+        raise InputError(f"{label}: max_gen_toks must be at least 1, got {most}; mend it")
     return Generation(chat=False, extract="exact", max_new_tokens=most, stop=_stops(until))
 
 

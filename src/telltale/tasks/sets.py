@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 GUARD = "guard "  # how the name of a guard's set begins
@@ -22,15 +21,24 @@ class Part(StrEnum):
     DEVELOPMENT = "development"
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
-    """The role of a set: what it is for, and the guard whose it is; "" for the task searched."""
+class Role(str):
+    """The role of a set: what it is for, and the guard whose it is; "" for the task searched.
+
+    It is the text that names it in a study's file: ``search``, ``guard TASK held-out``.
+    """
 
     part: Part
-    guard: str = ""
+    guard: str
 
-    def __str__(self) -> str:
-        return f"{GUARD}{self.guard} {self.part}" if self.guard else str(self.part)
+    def __new__(cls, part: Part, guard: str = "") -> Role:
+        """Make the text of its parts."""
+        role = super().__new__(cls, f"{GUARD}{guard} {part}" if guard else part)
+        role.part, role.guard = part, guard
+        return role
+
+    def __getnewargs__(self) -> tuple[Part, str]:  # type: ignore[override]
+        """What it is made of again where it was pickled."""
+        return self.part, self.guard
 
 
 SEARCH = Role(Part.SEARCH)

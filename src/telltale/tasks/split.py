@@ -124,9 +124,7 @@ def split_examples(
     }
     for name, size in sizes.items():
         if size is not None and size < SMALLEST_SET:
-            raise InputError(
-                f"`{name}` {size} is too small to choose layers by; give at least {SMALLEST_SET}"
-            )
+            raise InputError(f"`{name}` must be at least {SMALLEST_SET}, got {size}")
     shares = shares or {"": 1.0}
     asked = {Part.FINAL: final or 0, Part.TRAIN: train or 0, Part.DEVELOPMENT: development or 0}
     search_size = limit

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
 from telltale.support.plain import printable
+from telltale.support.words import one_of
 from telltale.tracking.mlflow import MLflow
 from telltale.tracking.tracker import Ended, Tool, Tracker
 from telltale.tracking.trackio import Trackio
@@ -46,8 +47,8 @@ def tracker_named(given: str, report: Path | None = None) -> Tracker:
     name, colon, project = given.partition(":")
     if name not in TOOLS:
         raise InputError(
-            f"no `track` '{printable(given)}'; give {', '.join(TOOLS)}, or one of them with a "
-            "project, such as trackio:my-project"
+            f"`track` must be {one_of(TOOLS)}, or one of them with a project, such as "
+            f"trackio:my-project, got '{printable(given)}'"
         )
     if colon and not project.strip():
         raise InputError(f"`track` {name}: names no project; leave out the colon, or name one")

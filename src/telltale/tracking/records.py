@@ -8,15 +8,18 @@ and no example's text is in it. Knows no tool.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from telltale.evidence.result import NAMED
+from telltale.evidence.parts import NAMED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from telltale.evidence.comparison import Comparison
+    from telltale.evidence.result import Result
     from telltale.measure import Measurement
     from telltale.searches import Round
 
@@ -37,7 +40,7 @@ class Course:
     """Turns what is told during a search into records."""
 
     _whole: dict[int, float] = field(default_factory=dict)
-    _removed: list[int] = field(default_factory=list)
+    _rounds: list[Round] = field(default_factory=list)
     _kept: dict[int, Record] = field(default_factory=dict)
 
     def measured(self, measurement: Measurement) -> None:
@@ -47,35 +50,39 @@ class Course:
 
     def round_done(self, done: Round) -> list[Record]:
         """What a round adds; nothing where it is told again and has not changed."""
-        if not done.candidates.keys().isdisjoint(self._removed):
-            self._removed.clear()  # no search removes a layer twice: this one has begun again
-        found = [self._round(done)]
-        if self._whole and not self._removed:
+        if self._rounds and done.tried.keys() == self._rounds[0].tried.keys():
+            self._rounds.clear()  # what the first round has tried: the search has begun again
+        found = [self._round(done)] if self._is_best(done) else []
+        if self._whole and not self._rounds:
             found.insert(0, Record(0, {"search/accuracy": self._whole_accuracy()}))
-        if done.accepted:
-            self._removed.append(done.removed)
+        self._rounds.append(done)
         new = [record for record in found if self._kept.get(record.layers_removed) != record]
         self._kept.update((record.layers_removed, record) for record in new)
         return new
 
+    def _is_best(self, done: Round) -> bool:
+        """Whether no round before has kept a better model that lacks as many layers."""
+        before = [
+            one.first.value
+            for one in self._rounds
+            if one.accepted and one.first.path.depth == done.first.path.depth
+        ]
+        return not done.accepted or done.first.value > max(before, default=-math.inf)
+
     def _round(self, done: Round) -> Record:
-        accuracy, value = done.candidates[done.removed], done.values[done.removed]
-        if done.accepted:
-            numbers = {
-                "search/accuracy": accuracy,
-                "search/objective": value,
-                "removed_layer": done.removed,
-            }
-        else:  # apart from the path, which it is no part of
-            numbers = {
-                "refused/accuracy": accuracy,
-                "refused/objective": value,
-                "refused/layer": done.removed,
-            }
-        numbers["candidates"] = len(done.candidates)
+        first, is_kept = done.first, done.accepted
+        # What is refused stands apart from the path, which it is no part of.
+        part = "search" if is_kept else "refused"
+        numbers: dict[str, float] = {
+            f"{part}/accuracy": first.accuracy,
+            f"{part}/objective": first.value,
+        }
+        if len(first.left_out) == 1 and not first.put_back:
+            numbers["removed_layer" if is_kept else "refused/layer"] = first.left_out[0]
+        numbers["candidates"] = len(done.tried)
         if self._whole:
             numbers["search/whole_accuracy"] = self._whole_accuracy()
-        return Record(len(self._removed) + 1, numbers)
+        return Record(len(first.path.removed), numbers)
 
     def _whole_accuracy(self) -> float:
         return sum(self._whole.values()) / len(self._whole)
@@ -110,55 +117,53 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Va
             yield name, json.dumps(value, ensure_ascii=False)
 
 
-def path_records(document: Mapping[str, Any]) -> list[Record]:
-    """What a finished study knows of every model on its path, the whole one first."""
-    speeds = document["cost"]["path_tokens_per_second"]
-    return [
-        Record(
-            len(model["removed"]),
-            {
-                **_numbers("held_out", model["held_out"]),
-                "loses_at_most": model["loses_at_most"],
-                "parameters": model["parameters"],
-                "tokens_per_second": speed,
-                "text_perplexity": model["text_perplexity"],
-            },
-        )
-        for model, speed in zip(document["path"], speeds, strict=True)
-    ]
+def path_records(result: Result) -> list[Record]:
+    """What a finished study knows of every model that it kept, the whole one first."""
+    records = []
+    for model in result.models:
+        numbers = {} if model.held_out is None else _numbers("held_out", model.held_out)
+        more = {
+            "loses_at_most": None if model.held_out is None else model.held_out.loses_at_most,
+            "parameters": model.parameters,
+            "tokens_per_second": model.tokens_per_second,
+            "text_perplexity": model.perplexity,
+        }
+        numbers |= {name: value for name, value in more.items() if value is not None}
+        records.append(Record(len(model.removed), numbers))
+    return records
 
 
-def summary_of(document: Mapping[str, Any]) -> dict[str, Value]:
+def summary_of(result: Result) -> dict[str, Value]:
     """What a finished study has found: its verdict, and the models that have a name."""
     summary: dict[str, Value] = {
-        "verdict": document["verdict"],
-        "recommended": document["recommended"] or "the whole model",
+        "verdict": result.verdict,
+        "recommended": result.recommended or "the whole model",
     }
     for name in NAMED:
-        model = document[name]
-        summary[f"{name}/removed"] = "none" if model is None else _layers(model["removed"])
-    final = document["final"]
+        model = result.by_name(name)
+        summary[f"{name}/removed"] = "none" if model is None else _layers(model.removed)
+    final = result.final
     if final is not None:
         summary |= {
-            "final/name": final["name"],
-            "final/removed": _layers(final["removed"]),
-            "final/loses_at_most": final["loses_at_most"],
-            **_numbers("final", final),
+            "final/name": final.name,
+            "final/removed": _layers(final.removed),
+            "final/loses_at_most": final.seen.loses_at_most,
+            **_numbers("final", final.seen),
         }
-    summary["cost/dense_passes"] = document["cost"]["dense_passes"]
-    summary["cost/seconds"] = document["cost"]["seconds"]
+    summary["cost/dense_passes"] = result.cost.dense_passes
+    summary["cost/seconds"] = result.cost.seconds
     return summary
 
 
-def _numbers(name: str, evidence: Mapping[str, Any]) -> dict[str, float]:
-    low, high = evidence["gain_interval"]
+def _numbers(name: str, found: Comparison) -> dict[str, float]:
+    low, high = found.gain_interval
     return {
-        f"{name}/accuracy": evidence["accuracy"],
-        f"{name}/gain": evidence["gain"],
+        f"{name}/accuracy": found.accuracy,
+        f"{name}/gain": found.gain,
         f"{name}/gain_low": low,
         f"{name}/gain_high": high,
     }
 
 
-def _layers(removed: list[int]) -> str:
+def _layers(removed: Sequence[int]) -> str:
     return ", ".join(map(str, removed)) or "nothing"

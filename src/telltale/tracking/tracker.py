@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from telltale.evidence.result import Result
     from telltale.measure import Measurement
     from telltale.searches import Round
     from telltale.tracking.records import Record, Value
@@ -102,11 +103,11 @@ class Tracker(Watcher):
         """Log the round, under the number of layers removed."""
         self._log(self._course.round_done(done))
 
-    def finished(self, document: Mapping[str, Any]) -> None:
-        """Log every model on the path, and what was found."""
+    def finished(self, result: Result) -> None:
+        """Log every model that was kept, and what was found."""
         self._has_finished = True
-        self._log(path_records(document))
-        self._attempt(lambda: self._tool.conclude(summary_of(document)))
+        self._log(path_records(result))
+        self._attempt(lambda: self._tool.conclude(summary_of(result)))
 
     def __exit__(
         self,

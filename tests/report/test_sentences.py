@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 
-from telltale.report.facts import Facts, cost_sentence, facts_of, fate, naive_passes
+from telltale.evidence.result import Result, result_from
+from telltale.paths import LayerPath
 from telltale.report.repeating import command
-from telltale.searches import Round
+from telltale.report.sentences import (
+    cost_sentences,
+    fate,
+    final_sentence,
+    naive_passes,
+    names_of,
+)
 from telltale.support.words import (
     between,
     counted,
@@ -22,21 +29,24 @@ from telltale.support.words import (
     typeset,
 )
 from tests.report.made import Made, not_begun
+from tests.rounds import step
 
 
-def facts(made: Made, **changes: Any) -> Facts:
-    study = made.finished()
-    assert study.document is not None
-    return facts_of(replace(study, document={**study.document, **changes}))
+def result_of(made: Made, **changes: Any) -> Result:
+    """The result, with fields of its document changed."""
+    document = made.finished().document
+    assert document is not None
+    return result_from({**document, **changes}, 0)
 
 
 def test_a_study_without_a_document_is_told_by_its_search_alone() -> None:
-    found = facts_of(Made(rounds=4).interrupted(2))
+    study = Made(rounds=4).interrupted(2)
+    found = study.searched
     assert not found.is_finished
     assert len(found.models) == 3
     assert all(model.held_out is None and not model.names for model in found.models)
-    assert (found.verdict, found.final, found.worth) == (None, None, None)
-    assert facts_of(not_begun()).models == ()
+    assert (study.result, found.recommended, found.worth) == (None, None, None)
+    assert not_begun().searched.models == ()
 
 
 def test_the_model_looked_at_is_the_one_recommended_else_best_else_bsba() -> None:
@@ -51,32 +61,32 @@ def test_the_model_looked_at_is_the_one_recommended_else_best_else_bsba() -> Non
         ({"best": path[2], "fastest_safe": path[3]}, 3),
         ({"best": path[2], "fastest_safe": path[3], "confirmed_best": path[2]}, 2),
     ):
-        worth = facts(Made(gain=0.1), **(nothing | given)).worth
+        worth = result_of(Made(gain=0.1), **(nothing | given)).worth
         assert worth is not None
         assert len(worth.removed) == depth
-    assert facts(Made(rounds=1)).worth is None
+    assert result_of(Made(rounds=1)).worth is None
 
 
 def test_a_model_has_every_name_that_the_result_gives_it() -> None:
     study = Made().finished()
     assert study.document is not None
     whole = study.document["path"][0]
-    names = facts(Made(), best=whole, bsba=whole, fastest_safe=None, confirmed_best=None)
-    assert [model.names for model in names.models] == [("BEST", "BSBA"), (), (), ()]
+    names = result_of(Made(), best=whole, bsba=whole, fastest_safe=None, confirmed_best=None)
+    assert [names_of(model) for model in names.models] == [("BEST", "BSBA"), (), (), ()]
 
 
 def test_a_search_that_shares_nothing_costs_what_its_candidates_are_deep() -> None:
-    first = Round(0, True, dict.fromkeys(range(4), 1.0), {})
-    last = Round(1, False, dict.fromkeys(range(1, 4), 1.0), {})
+    whole = LayerPath.whole(4)
+    first = step(whole, dict.fromkeys(range(4), 1.0), 0)
+    last = step(whole.without(0), dict.fromkeys(range(1, 4), 1.0))
     assert naive_passes([first, last], 4) == 1 + 4 * 3 / 4 + 3 * 2 / 4
 
 
 def test_the_cost_is_told_beside_what_its_measurements_would_have_cost_alone() -> None:
     def told(made: Made, **more: Any) -> str:
-        document = made.finished().document
-        assert document is not None
-        document["cost"] |= more
-        return cost_sentence(document, made.removal().rounds)
+        result = result_of(made)
+        (said,) = cost_sentences(replace(result, cost=replace(result.cost, **more)))
+        return said
 
     start = " cost 4.5 passes of the search set through the whole model (1 min 01 s)"
     guarded = Made(guards=("sst2",))
@@ -84,20 +94,21 @@ def test_the_cost_is_told_beside_what_its_measurements_would_have_cost_alone() -
     told_of_both = told(guarded, naive_passes=12.34)
     assert told_of_both == f"The search and its guards{start}; each candidate by itself: 12.3."
     # A study that was begun before this was counted: only what a guard took is not known.
-    rounds = naive_passes(Made().removal().rounds, 8)
+    rounds = naive_passes(Made().found().rounds, 8)
     assert told(Made()) == f"The search{start}; each candidate by itself: {rounds:.1f}."
     assert told(guarded, naive_passes=None) == f"The search and its guards{start}."
 
 
 def test_what_became_of_a_round_is_told() -> None:
-    assert fate(Round(1, True, {1: 0.5}, {1: 0.5})) == "left out"
-    assert fate(Round(1, False, {1: 0.5}, {1: 0.5})) == "falls below the floor"
-    assert fate(Round(1, False, {1: 0.5}, {1: 0.5}, (1,))) == "is refused by a guard"
+    whole = LayerPath.whole(4)
+    assert fate(step(whole, {1: 0.5}, 1)) == "left out"
+    assert fate(step(whole, {1: 0.5})) == "falls below the floor"
+    assert fate(step(whole, {1: 0.5}, refused=(1,))) == "is refused by a guard"
 
 
 def test_the_final_set_is_told_where_one_was_asked_for() -> None:
-    assert facts(Made()).final is None
-    sealed = facts(Made(final=20)).final
+    assert final_sentence(result_of(Made())) is None
+    sealed = final_sentence(result_of(Made(final=20)))
     assert sealed is not None
     assert "20 examples stays sealed" in sealed
     seen = {
@@ -111,17 +122,17 @@ def test_the_final_set_is_told_where_one_was_asked_for() -> None:
         "gain_interval": [-0.05, 0.3],
         "loses_at_most": 0.02,
     }
-    told = facts(Made(final=20), final=seen).final
+    told = final_sentence(result_of(Made(final=20), final=seen))
     assert told is not None
     assert "for BEST, without layers 2, 5: 62.5% (50.0-75.0)" in told
     assert "so +12.5 points (-5.0 to +30.0); it loses at most 2.0." in told
-    surely = facts(Made(final=20), final={**seen, "loses_at_most": -0.01}).final
+    surely = final_sentence(result_of(Made(final=20), final={**seen, "loses_at_most": -0.01}))
     assert surely is not None
     assert surely.endswith("it loses nothing.")
 
 
 def options(made: Made, task: dict[str, Any] | None = None) -> list[str]:
-    found = facts_of(made.finished())
+    found = made.finished().searched
     text = command(replace(found, task={**found.task, **(task or {})}))
     assert text is not None
     return shlex.split(text)
@@ -157,7 +168,7 @@ def test_a_command_asks_for_text_as_it_was_asked_for() -> None:
 
 
 def test_there_is_no_command_before_anything_was_asked() -> None:
-    assert command(facts_of(not_begun())) is None
+    assert command(not_begun().searched) is None
 
 
 @pytest.mark.parametrize(
