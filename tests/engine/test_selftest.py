@@ -184,7 +184,7 @@ def test_a_study_that_kept_no_reasons_is_gone_on_with(tiny_folder: Path, tmp_pat
     first = telltale.search(str(tiny_folder), "capitals", out=folder, **SMALL).document
     with open_records(folder, write=True) as records:
         plan = records.fact("plan")
-        assert plan["capabilities"] == [True, True, False]
+        assert plan["capabilities"] == [True, True, False, True]
         del plan["absences"]
         records.set_facts({"plan": plan})
     again = telltale.search(str(tiny_folder), "capitals", out=folder, **SMALL).document

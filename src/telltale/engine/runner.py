@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from telltale.engine.encode import EncodedExample, Tokens
     from telltale.engine.layer_scores import LayerScore
-    from telltale.engine.shared import Capabilities, Reader
+    from telltale.engine.shared import Capabilities, Reader, Writer
     from telltale.measure import Batch, Measure, Measurement
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource
@@ -219,7 +219,7 @@ class LocalRunner:
             store=store,
         )
 
-    def _reader(self, job: Job) -> Reader:
+    def _reader(self, job: Job) -> Reader | Writer:
         if not isinstance(job.reads, Writing):
             return Choosing(job.reads)
         return Generating(

@@ -20,7 +20,7 @@ import torch
 
 from telltale.engine.choosing import Choosing
 from telltale.engine.encode import ChoiceSize, EncodedExample
-from telltale.engine.generating import continuation, last_logits
+from telltale.engine.generating import continuation, last_states
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore
 from telltale.errors import UnsupportedModelError
@@ -371,8 +371,8 @@ class _Dictation:
         walked: Walked,
     ) -> tuple[tuple[Outcome, ...], int]:
         """Read one batch; there are no outcomes."""
-        of_rows = [[row] for row in last_logits(model, walked)]
-        rows = continuation(model, walked)
+        of_rows = [[row] for row in model.logits(last_states(walked))]
+        rows = continuation(model, walked, len(self._texts[0]))
         for tokens in zip(*self._texts, strict=True):
             found = rows.step(torch.tensor(tokens, device=model.device))
             for logits, row in zip(of_rows, found, strict=True):

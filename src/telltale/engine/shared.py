@@ -12,9 +12,11 @@ then read of the states, log-likelihoods of choices or generated text, is a read
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -26,7 +28,7 @@ from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from telltale.paths import LayerPath
 
 TOKEN_PREFIX = "token prefix"  # the store's name for it; a batch's is its id
+# The most tokens, padding counted, that are read at once of prompts that are then gone on from.
+PART_TOKENS = {"cpu": 512}
+# What writes on many paths at once is faster by more than what the store could keep instead saves.
+WRITERS_SHARE = 0.75
 
 
 class Capabilities(NamedTuple):
@@ -89,6 +95,54 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class Writer(Protocol):
+    """Reads outcomes as a `Reader` does, of several paths at once."""
+
+    @property
+    def needs_key_values(self) -> bool:
+        """Whether it goes on from the keys and values of a path's layers."""
+        ...
+
+    def enough_rows(self, model: LayeredModel) -> float:
+        """How many rows, of all paths together, are enough to read at once.
+
+        A batch may then be read in sections; where that must not be, no number is enough.
+        """
+        ...
+
+    def paths_at_once(
+        self,
+        model: LayeredModel,
+        paths: Sequence[LayerPath],
+        walked: Sequence[Walked],
+        room_bytes: int,
+    ) -> int:
+        """How many of the first ``paths`` it can read at once, given the examples on the first."""
+        ...
+
+    def write(
+        self,
+        model: LayeredModel,
+        positions: Sequence[int],
+        paths: Sequence[LayerPath],
+        walked: Iterable[Sequence[Walked]],
+    ) -> tuple[list[tuple[Outcome, ...]], int]:
+        """Read some examples at the ends of some paths.
+
+        Args:
+            model: what runs.
+            positions: the examples, all of a batch or a section.
+            paths: where they are read.
+            walked: for each of the paths, the examples in parts, in order.
+
+        Returns:
+            Each path's outcomes, in the order of the examples, and the tokens times layers that
+            were run for all of them.
+        """
+        ...
+
+
 class SharedEngine:
     """Measures paths on encoded examples, which batches name by position.
 
@@ -100,7 +154,7 @@ class SharedEngine:
         self,
         model: LayeredModel,
         examples: Sequence[EncodedExample],
-        reader: Reader,
+        reader: Reader | Writer,
         *,
         capabilities: Capabilities,
         token_prefix: Tokens = (),
@@ -112,7 +166,11 @@ class SharedEngine:
         self.capabilities = capabilities
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
         self.store = StateStore(default_budget_bytes(model.device)) if store is None else store
+        if isinstance(reader, Writer):  # which holds keys and values of its own
+            self.store.reserved_bytes = int(self.store.budget_bytes * WRITERS_SHARE)
         self._layer_tokens = 0  # since the last measurement
+        self._most_at_once = sys.maxsize  # paths that are written side by side
+        self._at_once = 1
         self._round: frozenset[LayerPath] = frozenset()  # what was asked since a round began
         self._round_before: frozenset[LayerPath] = frozenset()
         # What states are worth after this round, those of rows and those of the token prefix.
@@ -140,9 +198,11 @@ class SharedEngine:
                 count = self._read_token_prefix(remaining)
             plan = walks(remaining[:count])
             read = prefixes(remaining[:count])
+            measured = self._measure_writing if isinstance(self.reader, Writer) else self._measure
             for batch in batches:
-                yield from self._measure(batch, plan)
-                self.store.release((batch.id, prefix) for prefix in read)
+                yield from measured(batch, plan)
+                parts = self._parts(batch)
+                self.store.release((part.id, prefix) for part in parts for prefix in read)
             remaining = remaining[count:]
 
     def _note(self, paths: Sequence[LayerPath]) -> None:
@@ -169,7 +229,7 @@ class SharedEngine:
         Token prefixes' states that they read are required.
         """
         of_rows, of_token_prefix = self._worths
-        read, ids = prefixes(paths), {batch.id for batch in batches}
+        read, ids = prefixes(paths), {part.id for one in batches for part in self._parts(one)}
 
         def worth(key: Key) -> float:
             values = of_token_prefix if key[0] == TOKEN_PREFIX else of_rows
@@ -181,7 +241,93 @@ class SharedEngine:
             awaited=lambda key: key[1] in read and key[0] in ids,
         )
 
+    def _measure_writing(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+        """Measure one batch, writing on fewer paths at once where they do not fit."""
+        remaining = {walk.path: None for walk in plan}
+        while remaining:
+            try:
+                for measured in self._write(batch, walks(remaining)):
+                    del remaining[measured.path]
+                    yield measured
+            except BatchTooLargeError:
+                if self._at_once == 1:
+                    raise
+                self._most_at_once = self._at_once // 2  # and so for what comes after
+
+    def _write(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+        """Measure one batch, on as many paths at once as the writer will take.
+
+        Work that paths share is counted with the first of them.
+        """
+        writer = self.reader
+        assert isinstance(writer, Writer)
+        found: dict[LayerPath, tuple[Outcome, ...]] = {walk.path: () for walk in plan}
+        for section in self._sections(batch, writer.enough_rows(self.model) / len(plan)):
+            with self._memory_errors(batch):
+                states = zip(*(self._walked(part, plan) for part in section), strict=True)
+            positions = sum((part.examples for part in section), ())
+            remaining = [*found]
+            while remaining:
+                self._at_once = 1
+                with self._memory_errors(batch):
+                    first = next(states)
+                    room = self.store.reserved_bytes
+                    count = writer.paths_at_once(self.model, remaining, first, room)
+                    self._at_once = min(count, self._most_at_once)
+                    paths, remaining = remaining[: self._at_once], remaining[self._at_once :]
+                    walked = chain([first], islice(states, len(paths) - 1))
+                    outcomes, read = writer.write(self.model, positions, paths, walked)
+                self._layer_tokens += read
+                for path, of_path in zip(paths, outcomes, strict=True):
+                    found[path] += of_path
+                    if len(found[path]) == len(batch.examples):
+                        done, self._layer_tokens = self._layer_tokens, 0
+                        yield Measurement(batch, path, found[path], done)
+
+    def _sections(self, batch: Batch, rows: float) -> Iterator[list[Batch]]:
+        """The parts of a batch, as many together as have so many rows."""
+        section: list[Batch] = []
+        for part in self._parts(batch):
+            section.append(part)
+            if sum(len(one.examples) for one in section) >= rows:
+                yield section
+                section = []
+        if section:
+            yield section
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """What is read at once: a batch, or where text is written, parts of it.
+
+        These have a few rows of like length, so that little is padded, and a processor's caches
+        hold them. It takes many more rows to write well, but they may be those of several paths.
+        """
+        budget = PART_TOKENS.get(self.model.device.type)
+        if budget is None or not isinstance(self.reader, Writer):
+            return [batch]
+        parts: list[list[int]] = [[]]
+        longest = 0
+        for position in batch.examples:
+            own = len(self.examples[position].context) - len(self.token_prefix)
+            longest = max(longest, own)
+            if parts[-1] and (len(parts[-1]) + 1) * longest > budget:
+                parts.append([])
+                longest = own
+            parts[-1].append(position)
+        return [replace(batch, examples=tuple(part)) for part in parts]
+
+    def _walked(self, part: Batch, plan: Sequence[Walk]) -> Iterator[Walked]:
+        examples = tuple(self.examples[position] for position in part.examples)
+        layout = lay_out(
+            examples,
+            prefix_length=len(self.token_prefix),
+            shares_context=self.capabilities.shares_context,
+        )
+        prepared = self._prepare(layout)
+        for path, hidden, key_values in self._walk(part, plan, prepared):
+            yield Walked(examples, layout, path, hidden, key_values)
+
     def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+        assert not isinstance(self.reader, Writer)
         examples = tuple(self.examples[position] for position in batch.examples)
         layout = self._layouts.get(batch)
         if layout is None:

@@ -31,10 +31,13 @@ class StateStore:
 
     What a state is worth, for each of its bytes and in whatever unit, follows from its key:
     `revalue` says how. Before that all are worth the same.
+
+    ``reserved_bytes`` of the budget are for others to use: nothing is kept in them that is offered.
     """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
+        self.reserved_bytes = 0
         self._required: dict[Key, State] = {}
         self._offered: dict[Key, State] = {}
         self._worth: Callable[[Key], float] = lambda _: 0.0
@@ -64,7 +67,7 @@ class StateStore:
         if self.get(key) is not None:
             return
         worth, size = self._worth(key), size_bytes(state)
-        room = self.budget_bytes - self.required_bytes - self.offered_bytes
+        room = self._room_bytes - self.required_bytes - self.offered_bytes
         leaving: list[Entry] = []
         while room < size and (least := self._least()) is not None and least[0] < worth:
             leaving.append(heappop(self._queue))
@@ -134,7 +137,7 @@ class StateStore:
 
     def _fit(self) -> None:
         """Let go of offered states until the rest are within the budget."""
-        while self.required_bytes + self.offered_bytes > self.budget_bytes:
+        while self.required_bytes + self.offered_bytes > self._room_bytes:
             least = self._least()
             if least is None:  # what is required is held whatever it takes
                 return
@@ -146,6 +149,10 @@ class StateStore:
         if state is not None:
             self.offered_bytes -= size_bytes(state)
             del self._entries[key]
+
+    @property
+    def _room_bytes(self) -> int:
+        return self.budget_bytes - self.reserved_bytes
 
     def __len__(self) -> int:
         return len(self._required) + len(self._offered)

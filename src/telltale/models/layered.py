@@ -24,7 +24,7 @@ from telltale.errors import MeasurementError, UnsupportedModelError
 from telltale.paths import LayerPath
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 KeyValue = tuple[Tensor, Tensor]  # each (rows, heads, tokens, head width)
 # What forwards call the key-value cache that they are given: transformers 5.24 renamed it.
@@ -101,6 +101,58 @@ class LayerCache(Cache):  # type: ignore[misc]  # transformers is untyped
         """
         queries = len(query_length) if isinstance(query_length, Tensor) else query_length
         return self.length + queries, 0
+
+
+class RowCache(LayerCache):
+    """A cache that is written in place: its rows go on token by token, up to ``most`` tokens.
+
+    What is ``held`` has more columns than the ``length`` that have come, and is given more in steps
+    of ``STEP``. Which rows a layer's keys and values belong to is up to whoever places them.
+    """
+
+    STEP = 64
+
+    def __init__(self, length: int, most: int) -> None:
+        super().__init__(length)
+        self.most = most
+
+    def place(self, rows: slice, key_value: KeyValue, lengths: Sequence[int], total: int) -> None:
+        """Place the running layer's keys and values of some rows, so that they end at ``length``.
+
+        Args:
+            rows: which of ``total`` rows these are.
+            key_value: each (rows, heads, tokens, head width), padded on the right.
+            lengths: the real tokens of each row.
+            total: how many rows the cache is to have; others hold zeros until they are placed.
+        """
+        if self.layer not in self.held:
+            columns = min(self.length + self.STEP, self.most)
+            keys, values = (
+                one.new_zeros((total, one.shape[1], columns, one.shape[3])) for one in key_value
+            )
+            self.held[self.layer] = keys, values
+        for held, given in zip(self.held[self.layer], key_value, strict=True):
+            for mine, own, length in zip(held[rows], given, lengths, strict=True):
+                mine[:, self.length - length : self.length] = own[:, :length]
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,  # noqa: ARG002 - see above
+        *_: object,
+        **__: object,
+    ) -> KeyValue:
+        """Add to the running layer's keys and values, and return all of them."""
+        end = self.length + key_states.shape[-2]
+        held = self.held[self.layer]
+        if held[0].shape[-2] < end:
+            more = max(min(end + self.STEP, self.most), end) - held[0].shape[-2]
+            keys, values = (torch.nn.functional.pad(one, (0, 0, 0, more)) for one in held)
+            held = self.held[self.layer] = keys, values
+        held[0][:, :, self.length : end] = key_states
+        held[1][:, :, self.length : end] = value_states
+        return held[0][:, :, :end], held[1][:, :, :end]
 
 
 class _Recorded(Exception):  # noqa: N818 - not an error
@@ -300,15 +352,23 @@ class LayeredModel:
 
     @torch.inference_mode()
     def next_logits(
-        self, path: LayerPath, tokens: Tensor, seen: Tensor, position_ids: Tensor, cache: LayerCache
+        self,
+        layers: Mapping[int, Tensor | None],
+        tokens: Tensor,
+        seen: Tensor,
+        position_ids: Tensor,
+        cache: LayerCache,
     ) -> Tensor:
-        """The logits, (rows, vocabulary), of a path after one more token in each row.
+        """The logits, (rows, vocabulary), after one more token in each row.
 
         The model's own forward, with the layers left out passing their input on: one call a token,
-        where preparing, running and reading out would be two and a loop.
+        where preparing, running and reading out would be two and a loop. Rows may be of different
+        paths: each layer is run for all of them at once, and those that leave it out go on with
+        what they had before it. (Running it for the others alone would need to know which of its
+        arguments have rows, in every architecture.)
 
         Args:
-            path: the layers to run.
+            layers: those to run, each with the rows that leave it out, (rows,) of bool, if any do.
             tokens: (rows,), the token of each row that has not been read yet.
             seen: (rows, cached and 1), 1 where a token is real and 0 where it is padding.
             position_ids: (rows,), how far each token is from the start of its text.
@@ -321,15 +381,20 @@ class LayeredModel:
             )
 
         def run(index: int) -> Callable[..., Any]:
-            forward = self.layers[index].forward
+            forward, left_out = self.layers[index].forward, layers[index]
 
             def forward_with_cache(*args: Any, **kwargs: Any) -> Any:
                 cache.layer = index
-                return forward(*args, **kwargs)
+                output = forward(*args, **kwargs)
+                if left_out is None:
+                    return output
+                before = args[0] if args else kwargs["hidden_states"]
+                after = output[0] if isinstance(output, tuple) else output
+                return self._as_output(index, torch.where(left_out[:, None, None], before, after))
 
             return forward_with_cache
 
-        functions = [run(i) if i in path.kept else skip(i) for i in range(self.depth)]
+        functions = [run(i) if i in layers else skip(i) for i in range(self.depth)]
         extra: dict[str, Any] = {"attention_mask": seen, **self._given(cache)}
         if self._takes_positions:
             extra["position_ids"] = position_ids[:, None]
