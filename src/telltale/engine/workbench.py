@@ -25,7 +25,7 @@ from telltale.engine.encode import (
     encode_choices,
     encode_prompts,
 )
-from telltale.engine.layout import groups_of, row_sizes, tokens_in_row, tokens_read
+from telltale.engine.layout import groups_of, lay_out, row_sizes, tokens_in_row, tokens_read
 from telltale.engine.references import WithReferences, encode_references
 from telltale.engine.runner import Job, LocalRunner, Trial, Writing
 from telltale.engine.shared import Capabilities
@@ -273,6 +273,16 @@ class Workbench:
         budgets = TOKEN_BUDGETS if self.task.generation is None else GENERATION_TOKEN_BUDGETS
         budget = budgets.get(self.device.type, GPU_TOKEN_BUDGET)
         return {"token_budget": budget, "block_size": BLOCK_SIZE, "seed": self.seed}
+
+    def tokens_in(self, batch: Batch) -> int:
+        """What is read of a batch at once, padding counted, before anything is written."""
+        layout = lay_out(
+            [self.encoded[position] for position in batch.examples],
+            prefix_length=len(self.token_prefix),
+            shares_context=self.capabilities.shares_context,
+            packs=self.capabilities.packs,
+        )
+        return len(layout.rows) * layout.length
 
     def timed_part(self, batch: Batch) -> Batch:
         """As much of a batch as is enough to time paths on."""

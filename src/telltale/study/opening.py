@@ -21,7 +21,7 @@ from telltale.study.ledger import Seen, note_searched, seen_before
 from telltale.study.measuring import Measuring, absences_of
 from telltale.study.plan import Plan, plan_of
 from telltale.study.question import differences
-from telltale.study.records import Records, open_records
+from telltale.study.records import Records, has_begun, open_records
 from telltale.support.files import sha256_of, sha256_of_json
 from telltale.tasks.sets import FINAL, HELD_OUT
 
@@ -77,11 +77,8 @@ def open_study(
     with open_records(folder, write=True, is_taken=is_taken) as records:
         identity = question.identity()
         name = search_name(identity, question, settings)
-        _check_same_question(records, question, identity, folder)
-        plan = plan_of(records)
-        if plan is None:
-            _check_sealed(question, name)
-        _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
+        plan = _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
+        records.start_run(library_versions(question.task))
         measuring = Measuring(question, plan, records)
         layers = measuring.bench.depth if plan is None else plan.layers
         check_layers(sorted(settings.protected), layers)
@@ -93,6 +90,45 @@ def open_study(
         for line in told(absences_of(plan)):
             watcher.advised(line)
         yield OpenStudy(question, settings, plan, measuring, records, name)
+
+
+def check_before(
+    question: Question, settings: Settings, folder: Path, *, resume_anyway: bool
+) -> Plan | None:
+    """Refuse what opening a study refuses before it asks for the model, and write nothing.
+
+    Args, errors: see `telltale.study.run.run_study`.
+
+    Returns:
+        The study's plan, where it has begun.
+    """
+    identity = question.identity()
+    name = search_name(identity, question, settings)
+    if not has_begun(folder):
+        return _checked(None, question, identity, name, folder, resume_anyway=resume_anyway)
+    with open_records(folder, write=False) as records:
+        return _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
+
+
+def _checked(
+    records: Records | None,
+    question: Question,
+    identity: dict[str, Any],
+    name: str,
+    folder: Path,
+    *,
+    resume_anyway: bool,
+) -> Plan | None:
+    """The plan of a study that may be gone on with; None where it has not begun."""
+    plan = None
+    if records is not None:
+        _check_same_question(records, question, identity, folder)
+        plan = plan_of(records)
+    if plan is None:
+        _check_sealed(question, name)
+    if records is not None:
+        _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
+    return plan
 
 
 def chosen_by(question: Question, settings: Settings) -> dict[str, Any]:
@@ -190,4 +226,3 @@ def _check_versions(records: Records, task: Task, folder: Path, *, resume_anyway
             f"since {folder} was begun, libraries have changed ({changed}), which can change "
             "outcomes; install the old ones, give another `out`, or add `resume_anyway`"
         )
-    records.start_run(now)

@@ -1,0 +1,402 @@
+"""What a search would do and cost, said before it is begun and without its model's weights.
+
+The configuration and the tokenizer say how many layers there are and how many tokens; batches are
+made as a study makes them, as if the model could share all that ordinary decoders share; how long a
+token takes in a layer, a moment's timing of one layer says. What is refused is what the search
+would refuse before it loads the model. Nothing is written, in the study's folder or elsewhere.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from telltale.engine.perplexity import windows_of
+from telltale.engine.prefixes import prefixes
+from telltale.engine.runner import LocalRunner
+from telltale.engine.shared import WRITERS_SHARE
+from telltale.engine.store import default_budget_bytes
+from telltale.engine.unloaded import UnloadedRunner, layer_token_seconds
+from telltale.errors import TelltaleError
+from telltale.evidence.cautions import advice
+from telltale.objectives import highest_of
+from telltale.paths import LayerPath, check_layers
+from telltale.study.forecast import rounds_ahead
+from telltale.study.opening import check_before, chosen_by
+from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH, Part, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from telltale.engine.perplexity import Page
+    from telltale.engine.workbench import Workbench
+    from telltale.measure import Batch
+    from telltale.study.forecast import RoundAhead
+    from telltale.study.plan import Plan
+    from telltale.study.question import Question
+    from telltale.study.settings import Settings
+
+VERSION = 1
+# Of a round's work, what exact elimination leaves: in rounds of real tasks ranked by likelihood
+# candidates were measured on 50% (arc_easy), 75% (winogrande) and 90% (sst2) of their examples.
+LEFT = (0.5, 0.95)
+# The same where an objective has no bound that a candidate could come to: the floor alone remains.
+LEFT_BY_FLOOR = (0.5, 1.0)
+# Numbers that a token takes at once while a layer runs, in widths of a state and of a layer inside:
+# the state twice, queries, keys, values and what attention gives, and three inside the layer.
+STATES_AT_ONCE, INSIDE_AT_ONCE = 8, 3
+
+
+class Range(NamedTuple):
+    """The least and the most that is expected."""
+
+    low: float
+    high: float
+
+    def plus(self, other: Range) -> Range:
+        """Of both together."""
+        return Range(self.low + other.low, self.high + other.high)
+
+    def times(self, low: float, high: float) -> Range:
+        """The least so many times, and the most so many."""
+        return Range(self.low * low, self.high * high)
+
+
+class Work(NamedTuple):
+    """What a part of the search is expected to take.
+
+    ``layer_tokens`` are tokens times the layers that they go through, padding counted. ``seconds``
+    is None where it cannot be said.
+    """
+
+    layer_tokens: Range
+    seconds: Range | None
+
+    def plus(self, other: Work) -> Work:
+        """Of both together."""
+        known = self.seconds is not None and other.seconds is not None
+        return Work(
+            self.layer_tokens.plus(other.layer_tokens),
+            self.seconds.plus(other.seconds) if known else None,  # type: ignore[union-attr, arg-type]
+        )
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "layer_tokens": [round(one) for one in self.layer_tokens],
+            "seconds": None if self.seconds is None else [float(f"{s:.3g}") for s in self.seconds],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRound:
+    """A round: how many candidates it tries, and its work at each speed, by name."""
+
+    candidates: int
+    work: Mapping[str, Work]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """What a search would do and cost; ``document`` has all of it as JSON values.
+
+    Attributes:
+        model: name, revision, hash, layers, parameters and precision.
+        device: where it would run.
+        task: what is asked, and how.
+        settings: how the search chooses.
+        sets: the ids of every set's examples, by role.
+        tokens: of an example as it is read by itself: ``mean`` and ``longest``.
+        begin: the work before the first round: the whole model on the search set.
+        rounds: every round that there may be, if none is the last before it must be; None where a
+            search of one's own does not say.
+        after: the work on each other set, by role, if every round keeps a model.
+        memory: bytes by what takes them: ``weights``, ``states`` at most, and a ``batch``.
+        batches: of the search set, in how many it is measured.
+        advice: what can be seen with so many held-out examples.
+        is_begun: whether the folder holds the study, so that it goes on.
+        layer_token_seconds: what was timed; None where it could not be.
+    """
+
+    model: Mapping[str, Any]
+    device: str
+    task: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    sets: Mapping[Role, tuple[str, ...]]
+    tokens: Mapping[str, float]
+    begin: Work
+    rounds: tuple[PlannedRound, ...] | None
+    after: Mapping[Role, Work]
+    memory: Mapping[str, int]
+    batches: int
+    advice: str
+    is_begun: bool
+    layer_token_seconds: float | None
+
+    @property
+    def speed(self) -> str:
+        """How candidates are measured."""
+        return str(self.settings["speed"])
+
+    def searched(self, speed: str, rounds: int | None = None) -> Work:
+        """The work of the search at a speed: of the first rounds, or of all."""
+        found = self.begin
+        for one in (self.rounds or ())[:rounds]:
+            found = found.plus(one.work[speed])
+        return found
+
+    @property
+    def candidates(self) -> int | None:
+        """How many candidates are tried at most."""
+        if self.rounds is None:
+            return None
+        return sum(one.candidates for one in self.rounds)
+
+    @property
+    def speeds(self) -> tuple[str, ...]:
+        """The speeds of which the work is known."""
+        return tuple(self.rounds[0].work) if self.rounds else ("full", "exact")
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As JSON values; see docs/reference/plan.md."""
+        rounds = self.rounds
+        return {
+            "version": VERSION,
+            "model": dict(self.model),
+            "device": self.device,
+            "task": dict(self.task),
+            "search": dict(self.settings),
+            "begun": self.is_begun,
+            "sets": {role: list(ids) for role, ids in self.sets.items()},
+            "tokens": dict(self.tokens),
+            "batches": self.batches,
+            "candidates": self.candidates,
+            "begin": self.begin.document,
+            "rounds": None
+            if rounds is None
+            else [
+                {
+                    "candidates": one.candidates,
+                    **{speed: work.document for speed, work in one.work.items()},
+                }
+                for one in rounds
+            ],
+            "total": None
+            if rounds is None
+            else {speed: self.searched(speed).document for speed in self.speeds},
+            "after": {role: work.document for role, work in self.after.items()},
+            "memory": dict(self.memory),
+            "layer_token_seconds": self.layer_token_seconds,
+            "advice": self.advice,
+        }
+
+
+def plan_search(
+    question: Question, settings: Settings, folder: Path, page: Page, *, resume_anyway: bool
+) -> SearchPlan:
+    """What a search would do and cost.
+
+    Args:
+        question: what it would measure. Of a runner of one's own only the device and the precision
+            are asked, and no seconds are given.
+        settings: how it would choose.
+        folder: the study's folder; one that holds the study is read.
+        page: the text on which perplexity would be measured.
+        resume_anyway: see `telltale.study.run.run_study`.
+
+    Raises:
+        InputError, UnsupportedModelError: the search would be refused.
+    """
+    device, dtype = question.runner.device, question.runner.dtype
+    runner = UnloadedRunner(question.source, device, dtype)
+    is_local = question.make_runner is LocalRunner
+    question = replace(question, make_runner=lambda *_: runner)
+    frozen = check_before(question, settings, folder, resume_anyway=resume_anyway)
+    return _Planning(question, settings, runner, frozen, page, is_local=is_local).plan()
+
+
+class _Planning:
+    """What the parts of a plan are made of."""
+
+    def __init__(
+        self,
+        question: Question,
+        settings: Settings,
+        runner: UnloadedRunner,
+        frozen: Plan | None,
+        page: Page,
+        *,
+        is_local: bool,
+    ) -> None:
+        self.question, self.settings, self.runner = question, settings, runner
+        self.frozen = frozen
+        self.bench = question.workbench(None if frozen is None else list(frozen.capabilities))
+        self.depth = self.bench.depth
+        check_layers(sorted(settings.protected), self.depth)
+        windows_of(self.bench, page)  # refused where it says nothing
+        self._guards: dict[str, Workbench] = {}
+        self.generation = question.task.generation
+        self.batches = self._batches(question.positions[SEARCH], self.bench)
+        self.seconds = self._timed() if is_local and self.generation is None else None
+
+    def plan(self) -> SearchPlan:
+        question, facts = self.question, self.bench.facts
+        own = [one.tokens for one in self.bench.encoded]
+        asked = question.asked()
+        named = ("name", "revision", "sha256")
+        rounds = self._rounds()
+        return SearchPlan(
+            model={
+                **{name: asked["model"][name] for name in named},
+                "layers": self.depth,
+                "parameters": facts.parameters,
+                "dtype": str(self.runner.dtype).removeprefix("torch."),
+            },
+            device=str(self.runner.device),
+            task=asked["task"],
+            settings=chosen_by(question, self.settings),
+            sets={role: tuple(one.id for one in some) for role, some in question.sets.items()},
+            tokens={"mean": round(statistics.mean(own), 1), "longest": max(own)},
+            begin=self._begin(),
+            rounds=None if rounds is None else tuple(map(self._round, rounds)),
+            after=self._after(rounds or []),
+            memory=self._memory(),
+            batches=len(self.batches),
+            advice=advice(
+                len(question.sets[HELD_OUT]), self.settings.max_loss, self.settings.confidence
+            ),
+            is_begun=self.frozen is not None,
+            layer_token_seconds=self.seconds,
+        )
+
+    def _rounds(self) -> list[RoundAhead] | None:
+        whole = LayerPath.whole(self.depth)
+        tokens = self._tokens(self.batches, self.bench)
+        room = self._states_budget() / (tokens * self._state_bytes())
+        try:
+            return rounds_ahead(
+                self.settings, whole, room=room, in_a_row=self.generation is not None
+            )
+        except TelltaleError:
+            return None
+
+    def _begin(self) -> Work:
+        """The whole model on the search set, once more where that says which order is best."""
+        work = self._work(SEARCH, self.depth, 1)
+        return work if self.settings.goes_by_blocks else work.plus(work)
+
+    def _round(self, one: RoundAhead) -> PlannedRound:
+        full = self._work(SEARCH, one.layers, one.candidates, one.deepest)
+        for guard in self.question.guards:  # asked of one candidate at least
+            full = full.plus(self._work(Role(Part.SEARCH, guard.task.name), one.deepest, 1))
+        left = LEFT if highest_of(self.settings.objective) <= 1 else LEFT_BY_FLOOR
+        exact = Work(
+            full.layer_tokens.times(*left),
+            None if full.seconds is None else full.seconds.times(*left),
+        )
+        return PlannedRound(one.candidates, {"full": full, "exact": exact})
+
+    def _after(self, rounds: Sequence[RoundAhead]) -> dict[Role, Work]:
+        """The other sets: the models kept are measured on them, on the final set two of them."""
+        layers = self.depth + sum(one.kept for one in rounds)
+        models = 1 + sum(one.kept > 0 for one in rounds)
+        found = {}
+        for role in self.question.positions:
+            if role == FINAL:
+                found[role] = self._work(role, 2 * self.depth, 2)
+            elif role.part == HELD_OUT.part:
+                found[role] = self._work(role, layers, models)
+        return found
+
+    def _work(self, role: Role, layers: float, paths: float, depth: int | None = None) -> Work:
+        """The work of measuring paths on a set.
+
+        Args:
+            role: the set's.
+            layers: through how many layers each token read goes.
+            paths: how many paths are measured.
+            depth: how many layers the deepest has, through which each token written goes.
+        """
+        bench, positions = self._bench_of(role)
+        batches = self.batches if role == SEARCH else self._batches(positions, bench)
+        read = layers * self._tokens(batches, bench)
+        if bench.task.generation is not None:
+            most = bench.task.generation.max_new_tokens
+            written = most * len(positions) * paths * (depth or self.depth)
+            return Work(Range(read, read + written), None)
+        if self.seconds is None:
+            return Work(Range(read, read), None)
+        # The model's end is as much work as so many layers, by its number of weights.
+        facts, (width, _) = bench.facts, self.runner.sizes
+        end = facts.vocabulary * width / statistics.mean(facts.layer_parameters)
+        scored = sum(
+            size.tokens for position in positions for size in bench.encoded[position].sizes
+        )
+        seconds = self.seconds * (read + end * scored * paths)
+        return Work(Range(read, read), Range(seconds, seconds))
+
+    def _bench_of(self, role: Role) -> tuple[Workbench, Sequence[int]]:
+        """What measures a set, and where its examples are among those of its bench."""
+        positions = self.question.positions
+        if not role.guard:
+            return self.bench, positions[role]
+        if role.guard not in self._guards:
+            guard = next(one for one in self.question.guards if one.task.name == role.guard)
+            self._guards[role.guard] = self.question.guard_workbench(guard, self.bench)
+        start = positions[Role(Part.SEARCH, role.guard)].start
+        return self._guards[role.guard], [one - start for one in positions[role]]
+
+    def _batches(self, positions: Sequence[int], bench: Workbench) -> tuple[Batch, ...]:
+        """Batches of a set; where they are dealt by what is not known yet, in any order."""
+        if self.settings.goes_by_blocks or positions != self.question.positions[SEARCH]:
+            return bench.batches(positions)
+        order = [*positions]
+        random.Random(0).shuffle(order)
+        return bench.batches_in_order(order)
+
+    def _tokens(self, batches: Sequence[Batch], bench: Workbench) -> int:
+        """What a path reads of batches, padding counted, and what all begin with once."""
+        if bench.task.generation is not None:  # in parts of like length, so that little is padded
+            prefix = len(bench.token_prefix)
+            read = sum(len(bench.encoded[i].context) - prefix for b in batches for i in b.examples)
+            return prefix + read
+        return len(bench.token_prefix) + sum(map(bench.tokens_in, batches))
+
+    def _timed(self) -> float | None:
+        """The seconds that a token takes in a layer, on a batch like the middle one."""
+        batch = self.batches[len(self.batches) // 2]
+        tokens, prefix = self.bench.tokens_in(batch), len(self.bench.token_prefix)
+        longest = max(self.bench.encoded[one].tokens for one in batch.examples)
+        length = min(tokens, max(1, longest - prefix))
+        return layer_token_seconds(
+            self.question.source, self.runner.device, self.runner.dtype, tokens // length, length
+        )
+
+    def _state_bytes(self) -> int:
+        """The bytes of what is kept of a token after a layer."""
+        width, _ = self.runner.sizes
+        kept = 3 if self.generation is not None else 1  # with keys and values
+        return width * self.runner.dtype.itemsize * kept
+
+    def _states_budget(self) -> float:
+        budget = default_budget_bytes(self.runner.device)
+        return budget * (1 - WRITERS_SHARE if self.generation is not None else 1)
+
+    def _memory(self) -> dict[str, int]:
+        size, facts = self.runner.dtype.itemsize, self.bench.facts
+        width, inside = self.runner.sizes
+        tokens = max(map(self.bench.tokens_in, self.batches))
+        batch = tokens * size * (STATES_AT_ONCE * width + INSIDE_AT_ONCE * inside)
+        whole = self._tokens(self.batches, self.bench) * self._state_bytes()
+        paths = [LayerPath.whole(self.depth).without(layer) for layer in range(self.depth)]
+        most = whole * 2 * len(prefixes(paths))  # of a round and the one before it
+        return {
+            "weights": facts.parameters * size,
+            "states": int(min(default_budget_bytes(self.runner.device), most)),
+            "batch": batch,
+        }
