@@ -78,6 +78,8 @@ class UnloadedRunner:
 
     def capabilities(self, trial: Trial) -> tuple[Capabilities, list[Absence]]:
         """See `ModelRunner`."""
+        if trial.generates:  # see `telltale.engine.selftest.find_capabilities`
+            return trial.wanted._replace(shares_context=True, continues=True), []
         return trial.wanted, []
 
     def engine(self, job: Job) -> Measure:

@@ -220,6 +220,16 @@ def plan_search(
     return _Planning(question, settings, runner, frozen, page, is_local=is_local).plan()
 
 
+def _either(works: Sequence[Work]) -> Work:
+    """The work that is one of several."""
+
+    def both(ranges: Sequence[Range]) -> Range:
+        return Range(min(one.low for one in ranges), max(one.high for one in ranges))
+
+    seconds = [one.seconds for one in works if one.seconds is not None]
+    return Work(both([one.layer_tokens for one in works]), both(seconds) if seconds else None)
+
+
 class _Planning:
     """What the parts of a plan are made of."""
 
@@ -274,7 +284,7 @@ class _Planning:
             layer_token_seconds=self.seconds,
         )
 
-    def _rounds(self) -> list[RoundAhead] | None:
+    def _rounds(self) -> list[tuple[RoundAhead, RoundAhead]] | None:
         whole = LayerPath.whole(self.depth)
         tokens = self._tokens(self.batches, self.bench)
         room = self._states_budget() / (tokens * self._state_bytes())
@@ -290,27 +300,39 @@ class _Planning:
         work = self._work(SEARCH, self.depth, 1)
         return work if self.settings.goes_by_blocks else work.plus(work)
 
-    def _round(self, one: RoundAhead) -> PlannedRound:
-        full = self._work(SEARCH, one.layers, one.candidates, one.deepest)
-        for guard in self.question.guards:  # asked of one candidate at least
-            full = full.plus(self._work(Role(Part.SEARCH, guard.task.name), one.deepest, 1))
+    def _round(self, ahead: tuple[RoundAhead, RoundAhead]) -> PlannedRound:
+        full = _either([self._in_full(one) for one in ahead])
         left = LEFT if highest_of(self.settings.objective) <= 1 else LEFT_BY_FLOOR
         exact = Work(
             full.layer_tokens.times(*left),
             None if full.seconds is None else full.seconds.times(*left),
         )
-        return PlannedRound(one.candidates, {"full": full, "exact": exact})
+        return PlannedRound(max(one.candidates for one in ahead), {"full": full, "exact": exact})
 
-    def _after(self, rounds: Sequence[RoundAhead]) -> dict[Role, Work]:
+    def _in_full(self, one: RoundAhead) -> Work:
+        found = self._work(SEARCH, one.layers, one.candidates, one.deepest)
+        for guard in self.question.guards:  # asked of one candidate at least
+            found = found.plus(self._work(Role(Part.SEARCH, guard.task.name), one.deepest, 1))
+        return found
+
+    def _after(self, rounds: Sequence[tuple[RoundAhead, RoundAhead]]) -> dict[Role, Work]:
         """The other sets: the models kept are measured on them, on the final set two of them."""
-        layers = self.depth + sum(one.kept for one in rounds)
-        models = 1 + sum(one.kept > 0 for one in rounds)
         found = {}
         for role in self.question.positions:
             if role == FINAL:
                 found[role] = self._work(role, 2 * self.depth, 2)
-            elif role.part == HELD_OUT.part:
-                found[role] = self._work(role, layers, models)
+            elif role.part == Part.HELD_OUT:
+                found[role] = _either(
+                    [
+                        self._work(
+                            role,
+                            self.depth + sum(one.kept for one in of_place),
+                            1 + sum(one.kept > 0 for one in of_place),
+                        )
+                        for of_place in zip(*rounds, strict=True)
+                    ]
+                    or [self._work(role, self.depth, 1)]
+                )
         return found
 
     def _work(self, role: Role, layers: float, paths: float, depth: int | None = None) -> Work:

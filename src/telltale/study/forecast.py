@@ -1,17 +1,16 @@
 """The rounds of a search before it is begun: the search itself, on outcomes that are made up.
 
-Which paths a search will ask for depends on what it finds. So it is run some times, each time with
-other candidates as the best and every model above the floor, and what it asks for is counted. The
-means are what it is expected to take where every candidate is measured in full and no round is the
-last before it must be.
+Which paths a search asks for, and what they have in common, depends on what it finds: the later the
+layers that it leaves out, the more of a round is known from the round before. So it is run twice on
+scores that are made up, as if the best candidate always lay a quarter up the model and as if it
+always lay three quarters up, with every model above the floor; and what it asks for is counted.
 """
 
 from __future__ import annotations
 
 import math
-import random
-import statistics
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from telltale.engine.forecast import layer_runs, states_kept
@@ -28,66 +27,31 @@ if TYPE_CHECKING:
     from telltale.searches import Found, Round
     from telltale.study.settings import Settings
 
-# How often the search is run: less often with many layers, of which a run takes longer.
-MOST_TRIES, LEAST_TRIES, LAYERS_SQUARED = 16, 2, 20_000
-GOLDEN = 0.618034  # multiples of it lie far from each other, counted round a circle
+PLACES = (0.25, 0.75)
 
 
 @dataclass(frozen=True, slots=True)
 class RoundAhead:
-    """What a round is expected to take.
+    """What a round takes where every candidate is measured in full.
 
     Attributes:
         candidates: how many paths are measured, the whole model not counted.
         layers: through how many layers each token of the search set goes for all of them.
         deepest: the layers of its deepest candidate.
-        kept: of the models that it keeps, through how many layers more each token goes where all
-            models kept are measured together on another set.
+        kept: where all models kept are measured together on another set, through how many layers
+            each of its tokens goes for those of this round.
     """
 
     candidates: int
-    layers: float
+    layers: int
     deepest: int
-    kept: float
-
-
-@dataclass
-class _Imagined:
-    """Measures nothing: gives each path some score, and counts through how many layers it would go.
-
-    The best of those asked for together lies at ``share`` of them, in every round at another: so a
-    few runs are spread evenly over what may be found.
-    """
-
-    whole: LayerPath
-    room: float
-    in_a_row: bool
-    share: float
-    stored: frozenset[LayerPrefix] = frozenset()
-    runs: list[dict[LayerPath, int]] = field(default_factory=lambda: [{}])  # by round
-
-    def __call__(
-        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
-    ) -> Iterator[Measurement]:
-        found = layer_runs(paths, self.stored, in_a_row=self.in_a_row)
-        self.stored = states_kept(paths, self.stored, room=self.room, in_a_row=self.in_a_row)
-        for path, count in found.items():
-            self.runs[-1][path] = self.runs[-1].get(path, 0) + count
-        best = int((self.share + GOLDEN * len(self.runs)) % 1 * len(paths))
-        for place, path in enumerate(paths):
-            score = 1.0 if place == best else 0.5
-            for batch in batches:
-                outcomes = tuple(Outcome(one, (), 0, score) for one in batch.examples)
-                yield Measurement(batch, path, outcomes)
-
-    def begin_round(self, _: Round) -> None:
-        self.runs.append({})
+    kept: int
 
 
 def rounds_ahead(
     settings: Settings, whole: LayerPath, *, room: float = math.inf, in_a_row: bool = False
-) -> list[RoundAhead]:
-    """Every round that a search may have at most, each as it is expected to be.
+) -> list[tuple[RoundAhead, RoundAhead]]:
+    """Every round that a search may have at most, as the one and as the other place has it.
 
     Args:
         settings: the search and what it is given.
@@ -98,34 +62,21 @@ def rounds_ahead(
     Raises:
         TelltaleError: it is a search of one's own that cannot be run on made-up outcomes.
     """
-    count = max(LEAST_TRIES, min(MOST_TRIES, LAYERS_SQUARED // whole.depth**2))
-    tries = [_tried(settings, whole, room, in_a_row, n / count) for n in range(count)]
-    found = []
-    for number in range(max(map(len, tries))):  # of a search of one's own they may differ
-        some = [one[number] for one in tries if number < len(one)]
-        found.append(
-            RoundAhead(
-                candidates=round(statistics.mean(one.candidates for one in some)),
-                layers=statistics.mean(one.layers for one in some),
-                deepest=max(one.deepest for one in some),
-                kept=statistics.mean(one.kept for one in some),
-            )
-        )
-    return found
+    one, other = (_run(settings, whole, room, in_a_row, place) for place in PLACES)
+    nothing = RoundAhead(0, 0, 0, 0)
+    return list(zip_longest(one, other, fillvalue=nothing))
 
 
-def _tried(
-    settings: Settings, whole: LayerPath, room: float, in_a_row: bool, share: float
+def _run(
+    settings: Settings, whole: LayerPath, room: float, in_a_row: bool, place: float
 ) -> list[RoundAhead]:
-    draw = random.Random(share)
-    scores = {
-        score.name: [draw.random() for _ in whole.kept]
-        for score in needed_scores(settings.search).values()
-    }
+    # Layers by how far they are from that place, for searches that go by scores of layers.
+    distances = [abs(layer - place * (whole.depth - 1)) for layer in whole.kept]
     search = replace(settings, tolerance=1.0, speed="full").bound(
-        lambda outcome: outcome.score, layer_scores=scores
+        lambda outcome: outcome.score,
+        layer_scores={one.name: distances for one in needed_scores(settings.search).values()},
     )
-    measure = _Imagined(whole, room, in_a_row, share)
+    measure = _Imagined(room, in_a_row, place)
     try:
         found: Found = search(measure, [Batch((0,))], whole, measure.begin_round)
     except Exception as problem:
@@ -133,10 +84,8 @@ def _tried(
             f"the search {type(search).__name__} cannot be run on made-up outcomes "
             f"({type(problem).__name__}: {problem}), so its rounds are not known before"
         ) from problem
-    rounds = [one for one in measure.runs if one]
-    known = prefixes([whole])
-    ahead = []
-    for runs, done in zip(rounds, found.rounds, strict=False):
+    known, ahead = prefixes([whole]), []
+    for runs, done in zip(measure.runs, found.rounds, strict=False):
         candidates = [path for path in runs if path != whole]
         seen = known | prefixes(done.kept)
         ahead.append(
@@ -149,3 +98,34 @@ def _tried(
         )
         known = seen
     return ahead
+
+
+@dataclass
+class _Imagined:
+    """Measures nothing: gives each path some score, and counts the layers that it would run.
+
+    The best of those asked for together lies at ``place`` of them.
+    """
+
+    room: float
+    in_a_row: bool
+    place: float
+    stored: frozenset[LayerPrefix] = frozenset()
+    runs: list[dict[LayerPath, int]] = field(default_factory=lambda: [{}])  # by round
+
+    def __call__(
+        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    ) -> Iterator[Measurement]:
+        found = layer_runs(paths, self.stored, in_a_row=self.in_a_row)
+        self.stored = states_kept(paths, self.stored, room=self.room, in_a_row=self.in_a_row)
+        for path, count in found.items():
+            self.runs[-1][path] = self.runs[-1].get(path, 0) + count
+        best = self.place * (len(paths) - 1)
+        for number, path in enumerate(paths):
+            score = 1 / (1 + abs(number - best))
+            for batch in batches:
+                outcomes = tuple(Outcome(one, (), 0, score) for one in batch.examples)
+                yield Measurement(batch, path, outcomes)
+
+    def begin_round(self, _: Round) -> None:
+        self.runs.append({})
