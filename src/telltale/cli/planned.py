@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from telltale.study.ahead import SearchPlan, Work
 
 SHOWN_ROUNDS = 4  # each of the first; then those of twice as many, and the last
+FEW_TOKENS = 100_000  # are counted one by one
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -37,9 +38,9 @@ def planned(plan: SearchPlan, out: Console) -> None:
         f"Memory: weights {size(memory['weights'])}, kept states up to {size(memory['states'])}, "
         f"a batch about {size(memory['batch'])}."
     )
-    out.print(f"{plan.advice}.")
     for line in _minded(plan):
         out.print(line)
+    out.print(f"{plan.advice}.")
 
 
 def _sets(plan: SearchPlan) -> str:
@@ -100,8 +101,8 @@ def _minded(plan: SearchPlan) -> list[str]:
     found = []
     if plan.rounds and plan.settings["max_removed"] is None:
         found.append(
-            "The search ends with the round in which no candidate stays above the floor; "
-            f"{len(plan.rounds)} rounds are the most."
+            f"The search ends where no candidate stays above the floor, after {len(plan.rounds)} "
+            "rounds at most."
         )
     if plan.begin.seconds is None:
         found.append(
@@ -110,12 +111,13 @@ def _minded(plan: SearchPlan) -> list[str]:
         )
     else:
         found.append(
-            "Time is by a moment's timing of a layer of random weights; not in it are loading, "
-            "perplexity, and timing the models found."
+            "A layer token is a token that goes through a layer. How long one takes, a moment's "
+            "timing of a layer of random weights says; loading, perplexity and timing the models "
+            "found are left out."
         )
     found.append(
-        "No weights were read: the model is taken to share work as ordinary decoders do. Nothing "
-        "was measured."
+        "Nothing was measured and no weights were read: the model is taken to share work as "
+        "ordinary decoders do."
     )
     if plan.is_begun:
         found.append("This study has begun, and what it has measured is not measured again.")
@@ -127,17 +129,28 @@ def _time(work: Work) -> str:
 
 
 def tokens(work: Sequence[float]) -> str:
-    """Layer tokens, in millions: ``1.4M``, ``12M to 21M``."""
-    low, high = (f"{one / 1e6:,.{1 if one < 1e7 else 0}f}M" for one in work)
+    """Layer tokens: ``26,100``, ``1.4M``, ``12M to 21M``."""
+    low, high = map(_tokens, work)
     return low if low == high else f"{low} to {high}"
 
 
+def _tokens(count: float) -> str:
+    if count < FEW_TOKENS:
+        return f"{count:,.0f}"
+    return f"{count / 1e6:,.{1 if count < 1e7 else 0}f}M"
+
+
 def seconds(work: Work) -> str:
-    """How long work takes, to two digits: ``1 min 40 s to 3 min 10 s``."""
+    """How long work takes, to two digits: ``1 min 40 s to 3 min``."""
     if work.seconds is None:
         return ""
-    low, high = (duration(float(f"{one:.2g}")) for one in work.seconds)
-    return f"about {high}" if low == high else f"{low} to {high}"
+    low, high = map(_duration, work.seconds)
+    return high if low == high else f"{low} to {high}"
+
+
+def _duration(seconds: float) -> str:
+    said = duration(float(f"{seconds:.2g}")).removesuffix(" 00 s")
+    return "under 1 s" if said == "0 s" else said
 
 
 def size(count: int) -> str:

@@ -250,8 +250,9 @@ class _Planning:
         check_layers(sorted(settings.protected), self.depth)
         windows_of(self.bench, page)  # refused where it says nothing
         self._guards: dict[str, Workbench] = {}
+        self._read: dict[Role, int] = {}  # the tokens that a path reads of a set
         self.generation = question.task.generation
-        self.batches = self._batches(question.positions[SEARCH], self.bench)
+        self.batches = self._searched_batches()
         self.seconds = self._timed() if is_local and self.generation is None else None
 
     def plan(self) -> SearchPlan:
@@ -286,8 +287,7 @@ class _Planning:
 
     def _rounds(self) -> list[tuple[RoundAhead, RoundAhead]] | None:
         whole = LayerPath.whole(self.depth)
-        tokens = self._tokens(self.batches, self.bench)
-        room = self._states_budget() / (tokens * self._state_bytes())
+        room = self._states_budget() / self._all_states_bytes()
         try:
             return rounds_ahead(
                 self.settings, whole, room=room, in_a_row=self.generation is not None
@@ -345,8 +345,10 @@ class _Planning:
             depth: how many layers the deepest has, through which each token written goes.
         """
         bench, positions = self._bench_of(role)
-        batches = self.batches if role == SEARCH else self._batches(positions, bench)
-        read = layers * self._tokens(batches, bench)
+        if role not in self._read:
+            batches = self.batches if role == SEARCH else bench.batches(positions)
+            self._read[role] = self._tokens(batches, bench)
+        read = layers * self._read[role]
         if bench.task.generation is not None:
             most = bench.task.generation.max_new_tokens
             written = most * len(positions) * paths * (depth or self.depth)
@@ -373,13 +375,14 @@ class _Planning:
         start = positions[Role(Part.SEARCH, role.guard)].start
         return self._guards[role.guard], [one - start for one in positions[role]]
 
-    def _batches(self, positions: Sequence[int], bench: Workbench) -> tuple[Batch, ...]:
-        """Batches of a set; where they are dealt by what is not known yet, in any order."""
-        if self.settings.goes_by_blocks or positions != self.question.positions[SEARCH]:
-            return bench.batches(positions)
-        order = [*positions]
-        random.Random(0).shuffle(order)
-        return bench.batches_in_order(order)
+    def _searched_batches(self) -> tuple[Batch, ...]:
+        """The search set's; where they are dealt by what is not known yet, in any order."""
+        if self.frozen is not None:
+            return self.frozen.batches_of(SEARCH)
+        positions = self.question.positions[SEARCH]
+        if self.settings.goes_by_blocks:
+            return self.bench.batches(positions)
+        return self.bench.batches_in_order(random.Random(0).sample(positions, len(positions)))
 
     def _tokens(self, batches: Sequence[Batch], bench: Workbench) -> int:
         """What a path reads of batches, padding counted, and what all begin with once."""
@@ -399,11 +402,12 @@ class _Planning:
             self.question.source, self.runner.device, self.runner.dtype, tokens // length, length
         )
 
-    def _state_bytes(self) -> int:
-        """The bytes of what is kept of a token after a layer."""
+    def _all_states_bytes(self) -> int:
+        """The bytes of what is kept after a layer, of all tokens of the search set."""
         width, _ = self.runner.sizes
         kept = 3 if self.generation is not None else 1  # with keys and values
-        return width * self.runner.dtype.itemsize * kept
+        tokens = self._tokens(self.batches, self.bench)
+        return tokens * width * self.runner.dtype.itemsize * kept
 
     def _states_budget(self) -> float:
         budget = default_budget_bytes(self.runner.device)
@@ -414,9 +418,8 @@ class _Planning:
         width, inside = self.runner.sizes
         tokens = max(map(self.bench.tokens_in, self.batches))
         batch = tokens * size * (STATES_AT_ONCE * width + INSIDE_AT_ONCE * inside)
-        whole = self._tokens(self.batches, self.bench) * self._state_bytes()
         paths = [LayerPath.whole(self.depth).without(layer) for layer in range(self.depth)]
-        most = whole * 2 * len(prefixes(paths))  # of a round and the one before it
+        most = 2 * len(prefixes(paths)) * self._all_states_bytes()  # of a round and one before it
         return {
             "weights": facts.parameters * size,
             "states": int(min(default_budget_bytes(self.runner.device), most)),
