@@ -95,8 +95,10 @@ class Job:
 class ModelRunner(Protocol):
     """Has a model, and makes engines that measure on it.
 
-    ``device`` and ``dtype`` are known before the model is loaded. The model is loaded when it is
-    first needed, so that whatever asks for it may raise what loading raises.
+    ``device`` and ``dtype`` are known before the model is loaded. What ``auto`` is, where a search
+    begins, a runner of one's own says; a study that goes on asks it for what it was begun with. The
+    model is loaded when it is first needed, so that whatever asks for it may raise what loading
+    raises.
 
     Raises:
         InputError: the files cannot be read as a model.

@@ -137,8 +137,12 @@ class Measuring:
             for guard, known in zip(question.guards, of_guards, strict=True)
         }
 
-    def begin(self, identity: Mapping[str, object]) -> Plan:
+    def begin(self, identity: Mapping[str, object], gain: float | None = None) -> Plan:
         """Begin the study: find out what is to be frozen, and keep it with what is asked.
+
+        Args:
+            identity: the question's.
+            gain: how many times as fast as float32 bfloat16 was, if that chose the precision.
 
         Raises:
             UnsupportedModelError: the model's layers cannot be left out.
@@ -175,7 +179,13 @@ class Measuring:
         )
         # From here on the study has begun, and its folder is taken.
         self._records.set_facts(
-            {"identity": identity, "plan": plan.document(), "asked": question.asked(), ALONE: 0}
+            {
+                "identity": identity,
+                "plan": plan.document(),
+                "asked": question.asked(),
+                "bfloat16_gain": gain,
+                ALONE: 0,
+            }
         )
         return plan
 

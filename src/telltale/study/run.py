@@ -354,4 +354,5 @@ class _Run:
             seconds=cost.seconds,
             search_tokens=search_tokens,
             slowed_by=tuple(slowed(absences_of(self.plan))),
+            bfloat16_gain=self.records.fact("bfloat16_gain"),
         )
