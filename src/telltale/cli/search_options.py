@@ -112,6 +112,18 @@ PaperOption = Annotated[
     typer.Option("--paper", help="The published method to the letter: by accuracy, unguarded."),
 ]
 
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="What kept states may take beside the weights, such as 2GiB or 500MB: more is faster, "
+        "and nothing else.  [default: a quarter of a GPU's free memory; an eighth of the "
+        "machine's, at most 2GiB]",
+        show_default=False,
+    ),
+]
+
 
 def search_options(
     limit: LimitOption = None,
@@ -126,6 +138,7 @@ def search_options(
     max_loss: MaxLossOption = DEFAULTS["max_loss"],
     confidence: ConfidenceOption = DEFAULTS["confidence"],
     paper: PaperOption = False,
+    memory: MemoryOption = None,
     seed: SeedOption = 0,
     data_dir: DataDirOption = None,
 ) -> dict[str, Any]:
@@ -143,6 +156,7 @@ def search_options(
         "max_loss": max_loss,
         "confidence": confidence,
         "paper": paper,
+        "memory": memory,
         "seed": seed,
     }
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
@@ -22,7 +23,7 @@ import torch
 
 from telltale.engine.layout import Layout, lay_out
 from telltale.engine.prefixes import Walk, common_depth, prefixes, walks, worths
-from telltale.engine.store import StateStore, default_budget_bytes
+from telltale.engine.store import StateStore, held_bytes, states_budget
 from telltale.errors import MeasurementError
 from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
@@ -165,9 +166,9 @@ class SharedEngine:
         self.reader = reader
         self.capabilities = capabilities
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
-        self.store = StateStore(default_budget_bytes(model.device)) if store is None else store
+        self.store = StateStore(states_budget(model.device)) if store is None else store
         if isinstance(reader, Writer):  # which holds keys and values of its own
-            self.store.reserved_bytes = int(self.store.budget_bytes * WRITERS_SHARE)
+            self.store.reserved_share = WRITERS_SHARE
         self._layer_tokens = 0  # since the last measurement
         self._most_at_once = sys.maxsize  # paths that are written side by side
         self._at_once = 1
@@ -176,6 +177,10 @@ class SharedEngine:
         # What states are worth after this round, those of rows and those of the token prefix.
         self._worths: tuple[dict[LayerPrefix, float], dict[LayerPrefix, float]] = ({}, {})
         self._layouts: dict[Batch, Layout] = {}
+        # The token prefix as it was last read beside a batch, where the store has no room for it:
+        # the layers it went through, and its state there.
+        self._passing: tuple[LayerPrefix, State] | None = None
+        self._token_prefix_bytes = 0  # of its state after a layer, once one is known
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -191,19 +196,22 @@ class SharedEngine:
         self._layer_tokens = 0  # what an earlier call did not finish is no work of this one
         remaining = [walk.path for walk in walks(paths)]
         self._note(paths)
-        while remaining:
-            self._value_states(remaining, batches)
-            self._bound_token_prefix(remaining[0])
-            with self._memory_errors(None):
-                count = self._read_token_prefix(remaining)
-            plan = walks(remaining[:count])
-            read = prefixes(remaining[:count])
-            measured = self._measure_writing if isinstance(self.reader, Writer) else self._measure
-            for batch in batches:
-                yield from measured(batch, plan)
-                parts = self._parts(batch)
-                self.store.release((part.id, prefix) for part in parts for prefix in read)
-            remaining = remaining[count:]
+        measured = self._measure_writing if isinstance(self.reader, Writer) else self._measure
+        try:
+            while remaining:
+                self._value_states(remaining, batches)
+                self._bound_token_prefix(remaining[0])
+                with self._memory_errors(None):
+                    count = self._read_token_prefix(remaining)
+                plan = walks(remaining[:count])
+                read = prefixes(remaining[:count])
+                for batch in batches:
+                    yield from measured(batch, plan)
+                    parts = self._parts(batch)
+                    self.store.release((part.id, prefix) for part in parts for prefix in read)
+                remaining = remaining[count:]
+        finally:
+            self._passing = None
 
     def _note(self, paths: Sequence[LayerPath]) -> None:
         """Note what is asked: a path with fewer layers than all before it begins a round."""
@@ -428,7 +436,7 @@ class SharedEngine:
             cache.held = {layer: self._token_prefix_at(prefix)} if cache.length else {}
         self._layer_tokens += hidden.shape[0] * hidden.shape[1]
         hidden = self.model.run_layer(layer, hidden, prepared)
-        return (hidden,) if cache is None else (hidden, *cache.held[layer])
+        return (hidden,) if cache is None else (hidden, *cache.held.pop(layer))
 
     def _bound_token_prefix(self, first: LayerPath) -> None:
         """Where more is left of the token prefix than half the budget, keep the next path's alone.
@@ -443,40 +451,70 @@ class SharedEngine:
         """Read the token prefix along as many paths as the store has room for, and say how many.
 
         The store then has, for each of their layer prefixes, the hidden state, keys and values.
+        Where it has no room for one path's, all paths are walked, and what it lacks is read again
+        beside each batch.
         """
         if not self.token_prefix:
             return len(paths)
-        prepared = self._prepare_token_prefix()
+        prepared = self._prepared_token_prefix
         for count, path in enumerate(paths):
-            if count and self.store.required_bytes > self.store.budget_bytes // 2:
-                return count
-            self._run_token_prefix(path.kept, prepared)
+            budget = self.store.budget_bytes
+            if not self._run_token_prefix(path.kept, prepared, budget // 2 if count else budget):
+                return count or len(paths)
         return len(paths)
 
-    def _prepare_token_prefix(self) -> Prepared:
+    @cached_property
+    def _prepared_token_prefix(self) -> Prepared:
         tokens = torch.tensor([self.token_prefix], device=self.model.device)
         return self.model.prepare(tokens, cache=LayerCache(0))
 
-    def _run_token_prefix(self, layers: LayerPrefix, prepared: Prepared) -> None:
-        """Have the token prefix's state in the store after each of a path's first layers."""
+    def _run_token_prefix(self, layers: LayerPrefix, prepared: Prepared, most_bytes: int) -> bool:
+        """Have the token prefix's state in the store after each of a path's first layers.
+
+        False where all that is required would then take more than so many bytes; the store has as
+        many as do not.
+        """
         hidden = prepared.hidden
         for depth in range(1, len(layers) + 1):
             key = (TOKEN_PREFIX, layers[:depth])
             stored = self.store.get(key)
             if stored is None:
+                if self.store.required_bytes + self._token_prefix_bytes > most_bytes:
+                    return False  # layers' states are mostly of one size, and none is run in vain
                 stored = self._run(key[1], hidden, prepared)
-            self.store.require(key, stored)
+            self._token_prefix_bytes = held_bytes(stored)
+            if not self.store.require(key, stored, most_bytes):
+                return False
             hidden = stored[0]
+        return True
 
     def _token_prefix_at(self, layers: LayerPrefix) -> KeyValue:
         """The token prefix's keys and values at the last of some first layers of a path."""
-        key = (TOKEN_PREFIX, layers)
-        stored = self.store.get(key)
-        if stored is None:  # another call, open beside this one, has let go of it
-            self._run_token_prefix(layers, self._prepare_token_prefix())
-            stored = self.store.get(key)
-            assert stored is not None  # what is required is held
+        stored = self.store.get((TOKEN_PREFIX, layers))
+        if stored is None:  # there was no room, or another call, open beside this one, let go of it
+            stored = self._pass_on(layers)
         return stored[1], stored[2]
+
+    def _pass_on(self, layers: LayerPrefix) -> State:
+        """The token prefix's state after layers that the store has none of, from the last it has.
+
+        A path asks for one layer after the other, so that what was read last is mostly next.
+        """
+        prepared = self._prepared_token_prefix
+        last, state = self._passing or ((), (prepared.hidden,))
+        nearest = len(last)
+        if layers[:nearest] != last:
+            nearest, state = 0, (prepared.hidden,)
+        for depth in range(len(layers) - 1, nearest, -1):
+            stored = self.store.get((TOKEN_PREFIX, layers[:depth]))
+            if stored is not None:
+                nearest, state = depth, stored
+                break
+        for depth in range(nearest + 1, len(layers) + 1):
+            state = self._run(layers[:depth], state[0], prepared)
+            self.store.offer((TOKEN_PREFIX, layers[:depth]), state)
+        self._passing = layers, state
+        return state
 
     @contextmanager
     def _memory_errors(self, batch: Batch | None) -> Iterator[None]:

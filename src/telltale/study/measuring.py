@@ -27,7 +27,7 @@ from telltale.tasks.sets import SEARCH, Part, Role
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from telltale.engine.layer_scores import LayerScore
     from telltale.engine.workbench import Workbench
@@ -105,10 +105,15 @@ class Remembering:
             self.records.end()
 
 
-def with_halves(records: Records, measuring: Callable[[], Found]) -> Found:
+def with_halves(
+    records: Records,
+    measuring: Callable[[], Found],
+    others_too_large: Callable[[Batch], Iterable[Batch]],
+) -> Found:
     """What ``measuring`` gives, begun again after each batch that had to be halved.
 
-    Halves are for good, so that all paths see the same batches.
+    Halves are for good, so that all paths see the same batches. With a batch that did not fit are
+    halved, until none is left, those others that by its size will not fit either.
 
     Raises:
         BatchTooLargeError: a single example does not fit.
@@ -120,6 +125,9 @@ def with_halves(records: Records, measuring: Callable[[], Found]) -> Found:
             if len(problem.batch.examples) == 1:
                 raise
             records.split(problem.batch)
+            while others := list(others_too_large(problem.batch)):
+                for other in others:
+                    records.split(other)
 
 
 class Measuring:
@@ -128,6 +136,7 @@ class Measuring:
     def __init__(self, question: Question, plan: Plan | None, records: Records) -> None:
         self.question = question
         self._records = records
+        self._batches = {} if plan is None else plan.batches
         self.bench = question.workbench(None if plan is None else list(plan.capabilities))
         of_guards = [None] * len(question.guards) if plan is None else plan.guard_capabilities
         self._guard_benches = {
@@ -177,6 +186,7 @@ class Measuring:
             for role, examples in question.sets.items()
             for position, example in zip(question.positions[role], examples, strict=True)
         )
+        self._batches = plan.batches
         # From here on the study has begun, and its folder is taken.
         self._records.set_facts(
             {
@@ -220,7 +230,30 @@ class Measuring:
     ) -> dict[LayerPath, dict[int, Outcome]]:
         """The outcomes of some paths on a set."""
         measure = self.of(role, watcher or Watcher())
-        return with_halves(self._records, lambda: outcomes_by_path(measure(paths, batches)))
+        return with_halves(
+            self._records,
+            lambda: outcomes_by_path(measure(paths, batches)),
+            self.others_too_large,
+        )
+
+    def others_too_large(self, batch: Batch) -> Iterator[Batch]:
+        """The batches that are to be measured, on no path yet, and as large as one that is not.
+
+        Those of the same task: another's may be read otherwise.
+        """
+        positions = self.question.positions
+        own = next(role for role, of in positions.items() if batch.examples[0] in of)
+        bench, start = self._bench_of(own)
+        tokens = bench.tokens_in(batch.shifted(-start))
+        for role, batches in self._batches.items():
+            for one in batches if role.guard == own.guard else ():
+                for final in self._records.halves(one):
+                    if (
+                        len(final.examples) > 1
+                        and not self._records.is_measured(final)
+                        and bench.tokens_in(final.shifted(-start)) >= tokens
+                    ):
+                        yield final
 
     def search_by(self, settings: Settings, plan: Plan) -> Search:
         """The search that settings say, bound to this study's right answers and guards."""

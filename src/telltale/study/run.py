@@ -168,6 +168,7 @@ class _Run:
         found = with_halves(
             self.records,
             partial(search, measure, batches, self.plan.whole, self.watcher.round_done),
+            self.measuring.others_too_large,
         )
         self._check(found)
         return found
