@@ -107,7 +107,7 @@ def test_a_token_prefix_without_room_is_read_beside_each_batch_a_layer_at_a_time
         assert engine._passing is None
         for _ in engine([path], BATCHES):
             assert engine._passing is not None
-            assert engine._passing[0] == path.kept  # one state, that after the last layer
+            assert engine._passing.layers == path.kept  # one state, that after the last layer
     model, engine = engine_on("llama", 10**9)
     assert [one.outcomes for one in engine([WHOLE], BATCHES)] == [one.outcomes for one in read]
     assert model.prefix_runs == 6

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
@@ -29,7 +29,7 @@ from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -75,6 +75,14 @@ class Walked:
     path: LayerPath
     hidden: Tensor
     key_values: tuple[KeyValue, ...]
+
+
+class _Passing(NamedTuple):
+    """The token prefix as it was last read beside a batch, where the store has no room for it."""
+
+    prepared: Prepared
+    layers: LayerPrefix
+    state: State  # after those layers
 
 
 class Reader(Protocol):
@@ -177,9 +185,7 @@ class SharedEngine:
         # What states are worth after this round, those of rows and those of the token prefix.
         self._worths: tuple[dict[LayerPrefix, float], dict[LayerPrefix, float]] = ({}, {})
         self._layouts: dict[Batch, Layout] = {}
-        # The token prefix as it was last read beside a batch, where the store has no room for it:
-        # the layers it went through, and its state there.
-        self._passing: tuple[LayerPrefix, State] | None = None
+        self._passing: _Passing | None = None
         self._token_prefix_bytes = 0  # of its state after a layer, once one is known
 
     def __call__(
@@ -456,36 +462,38 @@ class SharedEngine:
         """
         if not self.token_prefix:
             return len(paths)
-        prepared = self._prepared_token_prefix
+        prepare = cache(self._prepare_token_prefix)  # once, and only where something is to be read
         for count, path in enumerate(paths):
             budget = self.store.budget_bytes
-            if not self._run_token_prefix(path.kept, prepared, budget // 2 if count else budget):
+            if not self._run_token_prefix(path.kept, prepare, budget // 2 if count else budget):
                 return count or len(paths)
         return len(paths)
 
-    @cached_property
-    def _prepared_token_prefix(self) -> Prepared:
+    def _prepare_token_prefix(self) -> Prepared:
         tokens = torch.tensor([self.token_prefix], device=self.model.device)
         return self.model.prepare(tokens, cache=LayerCache(0))
 
-    def _run_token_prefix(self, layers: LayerPrefix, prepared: Prepared, most_bytes: int) -> bool:
+    def _run_token_prefix(
+        self, layers: LayerPrefix, prepare: Callable[[], Prepared], most_bytes: int
+    ) -> bool:
         """Have the token prefix's state in the store after each of a path's first layers.
 
         False where all that is required would then take more than so many bytes; the store has as
         many as do not.
         """
-        hidden = prepared.hidden
+        before: State | None = None
         for depth in range(1, len(layers) + 1):
             key = (TOKEN_PREFIX, layers[:depth])
             stored = self.store.get(key)
             if stored is None:
                 if self.store.required_bytes + self._token_prefix_bytes > most_bytes:
                     return False  # layers' states are mostly of one size, and none is run in vain
-                stored = self._run(key[1], hidden, prepared)
+                hidden = prepare().hidden if before is None else before[0]
+                stored = self._run(key[1], hidden, prepare())
             self._token_prefix_bytes = held_bytes(stored)
             if not self.store.require(key, stored, most_bytes):
                 return False
-            hidden = stored[0]
+            before = stored
         return True
 
     def _token_prefix_at(self, layers: LayerPrefix) -> KeyValue:
@@ -500,11 +508,12 @@ class SharedEngine:
 
         A path asks for one layer after the other, so that what was read last is mostly next.
         """
-        prepared = self._prepared_token_prefix
-        last, state = self._passing or ((), (prepared.hidden,))
-        nearest = len(last)
-        if layers[:nearest] != last:
-            nearest, state = 0, (prepared.hidden,)
+        last = self._passing
+        prepared = self._prepare_token_prefix() if last is None else last.prepared
+        nearest = 0
+        state: State = (prepared.hidden,)
+        if last is not None and layers[: len(last.layers)] == last.layers:
+            nearest, state = len(last.layers), last.state
         for depth in range(len(layers) - 1, nearest, -1):
             stored = self.store.get((TOKEN_PREFIX, layers[:depth]))
             if stored is not None:
@@ -513,7 +522,7 @@ class SharedEngine:
         for depth in range(nearest + 1, len(layers) + 1):
             state = self._run(layers[:depth], state[0], prepared)
             self.store.offer((TOKEN_PREFIX, layers[:depth]), state)
-        self._passing = layers, state
+        self._passing = _Passing(prepared, layers, state)
         return state
 
     @contextmanager
