@@ -6,6 +6,7 @@ Nothing is loaded before something that is not remembered is asked for.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,13 +14,14 @@ from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.selftest import Absence
 from telltale.errors import InputError
 from telltale.measure import (
+    Batch,
     BatchTooLargeError,
     Measurement,
     Shifted,
     closing,
     outcomes_by_path,
 )
-from telltale.objectives import values_by
+from telltale.objectives import default_objective, values_by
 from telltale.study.plan import Plan
 from telltale.study.records import ALONE, StoredExample
 from telltale.study.settings import admits_by
@@ -27,11 +29,11 @@ from telltale.tasks.sets import SEARCH, Part, Role
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from telltale.engine.layer_scores import LayerScore
     from telltale.engine.workbench import Workbench
-    from telltale.measure import Batch, Measure, Outcome
+    from telltale.measure import Measure, Outcome
     from telltale.paths import LayerPath
     from telltale.searches import Search
     from telltale.study.question import Question
@@ -67,7 +69,6 @@ class Remembering:
     ) -> Iterator[Measurement]:
         """See `telltale.measure.Measure`."""
         final = [half for batch in batches for half in self.records.halves(batch)]
-        self.watcher.expect(len(final) * len(paths))
         missing: dict[tuple[LayerPath, ...], list[Batch]] = {}
         for batch in final:
             unknown = []
@@ -105,15 +106,10 @@ class Remembering:
             self.records.end()
 
 
-def with_halves(
-    records: Records,
-    measuring: Callable[[], Found],
-    others_too_large: Callable[[Batch], Iterable[Batch]],
-) -> Found:
+def with_halves(measuring: Callable[[], Found], halve: Callable[[Batch], None]) -> Found:
     """What ``measuring`` gives, begun again after each batch that had to be halved.
 
-    Halves are for good, so that all paths see the same batches. With a batch that did not fit are
-    halved, until none is left, those others that by its size will not fit either.
+    Halves are for good, so that all paths see the same batches.
 
     Raises:
         BatchTooLargeError: a single example does not fit.
@@ -124,10 +120,7 @@ def with_halves(
         except BatchTooLargeError as problem:
             if len(problem.batch.examples) == 1:
                 raise
-            records.split(problem.batch)
-            while others := list(others_too_large(problem.batch)):
-                for other in others:
-                    records.split(other)
+            halve(problem.batch)
 
 
 class Measuring:
@@ -136,7 +129,7 @@ class Measuring:
     def __init__(self, question: Question, plan: Plan | None, records: Records) -> None:
         self.question = question
         self._records = records
-        self._batches = {} if plan is None else plan.batches
+        self._plan = plan
         self.bench = question.workbench(None if plan is None else list(plan.capabilities))
         of_guards = [None] * len(question.guards) if plan is None else plan.guard_capabilities
         self._guard_benches = {
@@ -146,11 +139,14 @@ class Measuring:
             for guard, known in zip(question.guards, of_guards, strict=True)
         }
 
-    def begin(self, identity: Mapping[str, object], gain: float | None = None) -> Plan:
+    def begin(
+        self, identity: Mapping[str, object], *, deals: bool, gain: float | None = None
+    ) -> Plan:
         """Begin the study: find out what is to be frozen, and keep it with what is asked.
 
         Args:
-            identity: the question's.
+            identity: all that decides an outcome.
+            deals: see `Plan`.
             gain: how many times as fast as float32 bfloat16 was, if that chose the precision.
 
         Raises:
@@ -172,6 +168,7 @@ class Measuring:
             search_tokens=sum(bench.encoded[i].tokens for i in question.positions[SEARCH]),
             truncated=sum(example.is_cut for example in bench.encoded),
             batches={role: self._canonical(role) for role in question.positions},
+            deals=deals,
         )
         self._records.set_examples(
             StoredExample(
@@ -186,7 +183,7 @@ class Measuring:
             for role, examples in question.sets.items()
             for position, example in zip(question.positions[role], examples, strict=True)
         )
-        self._batches = plan.batches
+        self._plan = plan
         # From here on the study has begun, and its folder is taken.
         self._records.set_facts(
             {
@@ -198,6 +195,29 @@ class Measuring:
             }
         )
         return plan
+
+    def dealt(self, plan: Plan, watcher: Watcher) -> Plan:
+        """The plan with the search set's batches as they are to be searched by, the hardest first.
+
+        How hard an example is, the whole model says, measured on the batches that the plan has.
+        Candidates lose most on hard examples, so that those which cannot win leave early.
+        """
+        if not plan.deals:
+            return plan
+        known = self._records.fact("dealt")
+        if known is None:
+            batches, whole = plan.batches[SEARCH], plan.whole
+            outcomes = self.outcomes(SEARCH, [whole], batches, watcher, counted=True)[whole]
+            question = self.question
+            value = values_by(
+                default_objective(question.task), question.task.scoring, question.right
+            )
+            hardest_first = sorted(outcomes, key=lambda one: (value(outcomes[one]), one))
+            known = [batch.examples for batch in self.bench.batches_in_order(hardest_first)]
+            self._records.set_facts({"dealt": known})
+        self._plan = replace(plan, dealt=tuple(Batch(tuple(one)) for one in known))
+        self._halve_too_large()
+        return self._plan
 
     def of(self, role: Role, watcher: Watcher, *, counted: bool = False) -> Remembering:
         """What measures a set and remembers.
@@ -227,39 +247,59 @@ class Measuring:
         paths: Sequence[LayerPath],
         batches: Sequence[Batch],
         watcher: Watcher | None = None,
+        *,
+        counted: bool = False,
     ) -> dict[LayerPath, dict[int, Outcome]]:
-        """The outcomes of some paths on a set."""
-        measure = self.of(role, watcher or Watcher())
-        return with_halves(
-            self._records,
-            lambda: outcomes_by_path(measure(paths, batches)),
-            self.others_too_large,
-        )
+        """The outcomes of some paths on a set; see `of`."""
+        watcher = watcher or Watcher()
+        watcher.expect(len(batches) * len(paths))
+        measure = self.of(role, watcher, counted=counted)
+        return with_halves(lambda: outcomes_by_path(measure(paths, batches)), self.halve)
 
-    def others_too_large(self, batch: Batch) -> Iterator[Batch]:
-        """The batches that are to be measured, on no path yet, and as large as one that is not.
+    def halve(self, batch: Batch) -> None:
+        """Halve a batch that did not fit, for good, and with it all that by their size will not.
 
-        Those of the same task: another's may be read otherwise.
+        Those are the batches of the same task (another's may be read otherwise) with no fewer
+        tokens. What was measured on any path has fitted, and stays.
         """
         positions = self.question.positions
-        own = next(role for role, of in positions.items() if batch.examples[0] in of)
-        bench, start = self._bench_of(own)
-        tokens = bench.tokens_in(batch.shifted(-start))
-        for role, batches in self._batches.items():
-            for one in batches if role.guard == own.guard else ():
-                for final in self._records.halves(one):
-                    if (
-                        len(final.examples) > 1
-                        and not self._records.is_measured(final)
-                        and bench.tokens_in(final.shifted(-start)) >= tokens
-                    ):
-                        yield final
+        role = next(role for role, own in positions.items() if batch.examples[0] in own)
+        self._records.split(batch)
+        known = self._records.fact("too_many_tokens") or {}
+        tokens = min(self._tokens_in(role, batch), known.get(role.guard, sys.maxsize))
+        self._records.set_facts({"too_many_tokens": known | {role.guard: tokens}})
+        self._halve_too_large()
+
+    def _halve_too_large(self) -> None:
+        """Halve what has no fewer tokens than a batch that did not fit."""
+        too_many = self._records.fact("too_many_tokens") or {}
+        plan = self._plan
+        waiting = (
+            [] if plan is None else [(r, one) for r in plan.batches for one in plan.batches_of(r)]
+        )
+        while waiting:
+            role, batch = waiting.pop()
+            halves = self._records.halves(batch)
+            if len(halves) > 1:
+                waiting += [(role, one) for one in halves]
+            elif (
+                role.guard in too_many
+                and len(batch.examples) > 1
+                and not self._records.is_measured(batch)
+                and self._tokens_in(role, batch) >= too_many[role.guard]
+            ):
+                self._records.split(batch)
+                waiting.append((role, batch))
+
+    def _tokens_in(self, role: Role, batch: Batch) -> int:
+        bench, start = self._bench_of(role)
+        return bench.tokens_in(batch.shifted(-start))
 
     def search_by(self, settings: Settings, plan: Plan) -> Search:
         """The search that settings say, bound to this study's right answers and guards."""
         each = [
             admits_by(
-                plan.batches[role],
+                plan.batches_of(role),
                 guard.most_loss,
                 self.of(role, Watcher(), counted=True),  # a few, and nothing to watch
                 plan.whole,
@@ -279,7 +319,7 @@ class Measuring:
         known = self._records.fact("layer_scores") or {}
         missing = [score for key, score in wanted.items() if key not in known]
         if missing:
-            found = self.bench.layer_scores(missing, plan.batches[SEARCH])
+            found = self.bench.layer_scores(missing, plan.batches_of(SEARCH))
             known |= {key: found[one.name] for key, one in wanted.items() if one.name in found}
             self._records.set_facts({"layer_scores": known})
         return {score.name: known[key] for key, score in wanted.items()}

@@ -152,7 +152,7 @@ def measure_stability(
     positions = question.positions[SEARCH]
     clusters = {position: question.clusters[position] for position in positions}
     search = measuring.search_by(study.settings, plan)
-    batches = plan.batches[SEARCH]
+    batches = plan.batches_of(SEARCH)
     measure = measuring.of(SEARCH, watcher)
     found: list[dict[str, Any]] = []
     for size in sizes:
@@ -160,7 +160,7 @@ def measure_stability(
         for part, rest in parts_of(clusters, size, resamples, question.seed):
             watcher.phase(f"{len(parts) + 1} of {resamples} parts of {size}")
             search_part = partial(searched, search, measure, batches, plan.whole, part, rest)
-            parts.append(with_halves(study.records, search_part, measuring.others_too_large))
+            parts.append(with_halves(search_part, measuring.halve))
         found.append(of_size(size, parts))
     return {
         "version": VERSION,
