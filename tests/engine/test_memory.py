@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,14 @@ from telltale.engine.layer_scores import LAYER_SCORES, layer_scores
 from telltale.engine.layout import lay_out
 from telltale.engine.runner import Job, LocalRunner
 from telltale.engine.shared import TOKEN_PREFIX, Capabilities, SharedEngine
-from telltale.engine.store import StateStore, free_bytes, held_bytes, size_bytes, states_budget
+from telltale.engine.store import (
+    StateStore,
+    free_bytes,
+    give_back_free_memory,
+    in_own_memory,
+    size_bytes,
+    states_budget,
+)
 from telltale.engine.workbench import TOKEN_BUDGETS, Workbench
 from telltale.measure import Batch, BatchTooLargeError, Measurement, in_halves
 from telltale.models.source import resolve_model
@@ -30,8 +38,6 @@ from tests.studies import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
 CPU = torch.device("cpu")
 PREFIX = tuple(range(1, 21))
 WHOLE = LayerPath.whole(6)
@@ -39,6 +45,15 @@ ROUND = [WHOLE, *(WHOLE.without(layer) for layer in range(6))]
 ENCODED = [example((*PREFIX, 40 + i, 7), ((11, 12, 13), (14,), (15, 16))) for i in range(6)]
 BATCHES = [Batch((0, 1)), Batch((2,)), Batch((3, 4, 5))]
 ONE_STATE = len(PREFIX) * (32 + 2 * 16) * 4  # of the tiny Llama's token prefix
+
+
+PROCESS = Path("/proc/self")
+
+
+def resident() -> int:
+    """The bytes of this process that are in memory."""
+    lines = (PROCESS / "status").read_text(encoding="utf-8").splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
 
 # What the engine keeps
@@ -121,12 +136,40 @@ def test_what_there_is_room_for_of_a_token_prefix_is_read_once() -> None:
     assert sorted(len(prefix) for _, prefix in kept) == [1, 2, 3, 4]
 
 
-def test_keys_and_values_that_are_parts_of_one_tensor_count_as_all_of_it() -> None:
-    whole = torch.zeros(2, 5, 30)
-    queries, keys, values = whole.split(10, dim=-1)
-    assert held_bytes((torch.zeros(4), keys, values)) == 4 * 4 + 2 * 5 * 30 * 4
-    assert size_bytes((keys, values)) == 2 * 2 * 5 * 10 * 4
-    assert held_bytes((queries.clone(),)) == 2 * 5 * 10 * 4
+@pytest.mark.parametrize("tokens", [5, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_state_is_kept_in_memory_that_holds_nothing_else(tokens: int, dtype: torch.dtype) -> None:
+    queries, keys, values = torch.rand(2, 4, tokens, 33, dtype=dtype).split(11, dim=-1)
+    hidden = torch.rand(2, 3, tokens, dtype=dtype).transpose(1, 2)
+    state = (hidden, keys, values)
+    kept = in_own_memory(state)
+    assert all(torch.equal(one, other) for one, other in zip(kept, state, strict=True))
+    assert [one.dtype for one in kept] == [dtype] * 3
+    assert kept[0].stride() == hidden.stride()  # a layer's kernels may go by it
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in kept}
+    assert sum(storages.values()) == size_bytes(state)
+    (alone,) = in_own_memory((queries.contiguous(),))
+    assert torch.equal(alone, queries)
+
+
+@pytest.mark.skipif(store_module._trim() is None, reason="the C library has no such holes")
+def test_what_is_kept_leaves_no_holes_that_take_as_much_again() -> None:
+    large = torch.ones(4096, 1024)
+    del large  # from now on the C library maps nothing that is smaller by itself
+    give_back_free_memory()
+    store, keeping = StateStore(64 * 2**20), list[Any]()
+    before = resident()
+    for number in range(
+        60
+    ):  # a state, what a layer needs for a moment, and a small object after it
+        store.offer((str(number), (number,)), (torch.ones(256, 1024),))
+        needed = torch.ones(200 + 20 * number, 1024)  # larger than any hole
+        keeping.append(torch.ones(10))
+        del needed
+    assert len(store) == 60
+    with_holes = resident() - before
+    give_back_free_memory()
+    assert resident() - before < 70 * 2**20 < with_holes
 
 
 # Engines of one runner

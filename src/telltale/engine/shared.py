@@ -23,7 +23,7 @@ import torch
 
 from telltale.engine.layout import Layout, lay_out
 from telltale.engine.prefixes import Walk, common_depth, prefixes, walks, worths
-from telltale.engine.store import StateStore, held_bytes, states_budget
+from telltale.engine.store import StateStore, give_back_free_memory, size_bytes, states_budget
 from telltale.errors import MeasurementError
 from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
@@ -296,6 +296,7 @@ class SharedEngine:
                     found[path] += of_path
                     if len(found[path]) == len(batch.examples):
                         done, self._layer_tokens = self._layer_tokens, 0
+                        self._give_back()
                         yield Measurement(batch, path, found[path], done)
 
     def _sections(self, batch: Batch, rows: float) -> Iterator[list[Batch]]:
@@ -364,7 +365,12 @@ class SharedEngine:
                 walked = Walked(examples, layout, path, hidden, key_values)
                 outcomes, read = self.reader(self.model, batch, walked)
             done, self._layer_tokens = self._layer_tokens + read, 0
+            self._give_back()
             yield Measurement(batch, path, outcomes, done)
+
+    def _give_back(self) -> None:
+        if len(self.store) and self.model.device.type == "cpu":
+            give_back_free_memory()
 
     def _prepare(self, layout: Layout) -> Prepared:
         device, before = self.model.device, len(self.token_prefix)
@@ -490,7 +496,7 @@ class SharedEngine:
                     return False  # layers' states are mostly of one size, and none is run in vain
                 hidden = prepare().hidden if before is None else before[0]
                 stored = self._run(key[1], hidden, prepare())
-            self._token_prefix_bytes = held_bytes(stored)
+            self._token_prefix_bytes = size_bytes(stored)
             if not self.store.require(key, stored, most_bytes):
                 return False
             before = stored

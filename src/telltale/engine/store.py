@@ -7,9 +7,11 @@ Whoever asks for a state must be able to compute it again.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from contextlib import suppress
+from functools import cache
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,11 +75,12 @@ class StateStore:
         if key in self._required:
             return True
         most = self.budget_bytes if most_bytes is None else most_bytes
-        size = held_bytes(state)
+        size = size_bytes(state)
         if self.required_bytes + size > most:
             return False
+        offered = self._offered.get(key)
         self._forget(key)
-        self._required[key] = state
+        self._required[key] = in_own_memory(state) if offered is None else offered
         self.required_bytes += size
         self._fit()
         return True
@@ -91,19 +94,19 @@ class StateStore:
         """Keep ``state`` if there is room, or if what is worth less makes room enough."""
         if self.get(key) is not None:
             return
-        worth, size = self._worth(key), held_bytes(state)
+        worth, size = self._worth(key), size_bytes(state)
         room = self._room_bytes - self.required_bytes - self.offered_bytes
         leaving: list[Entry] = []
         while room < size and (least := self._least()) is not None and least[0] < worth:
             leaving.append(heappop(self._queue))
-            room += held_bytes(self._offered[least[2]])
+            room += size_bytes(self._offered[least[2]])
         if room < size:
             for entry in leaving:
                 heappush(self._queue, entry)
             return
         for entry in leaving:
             self._forget(entry[2])
-        self._offered[key] = state
+        self._offered[key] = in_own_memory(state)
         self.offered_bytes += size
         self._enter(key, worth)
 
@@ -125,8 +128,8 @@ class StateStore:
         for key in [key for key in self._required if not required(key)]:
             state = self._required.pop(key)
             self._offered[key] = state
-            self.required_bytes -= held_bytes(state)
-            self.offered_bytes += held_bytes(state)
+            self.required_bytes -= size_bytes(state)
+            self.offered_bytes += size_bytes(state)
         self._queue.clear()
         self._entries.clear()
         for key in self._offered:
@@ -142,7 +145,7 @@ class StateStore:
     def retain(self, wanted: Callable[[Key], bool]) -> None:
         """Let go of every state whose key is not wanted."""
         self._required = {key: state for key, state in self._required.items() if wanted(key)}
-        self.required_bytes = sum(map(held_bytes, self._required.values()))
+        self.required_bytes = sum(map(size_bytes, self._required.values()))
         for key in [key for key in self._offered if not wanted(key)]:
             self._forget(key)
 
@@ -172,7 +175,7 @@ class StateStore:
         """Let go of what was offered under ``key``, if it is held."""
         state = self._offered.pop(key, None)
         if state is not None:
-            self.offered_bytes -= held_bytes(state)
+            self.offered_bytes -= size_bytes(state)
             del self._entries[key]
 
     @property
@@ -194,13 +197,35 @@ def size_bytes(state: State) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in state)
 
 
-def held_bytes(state: State) -> int:
-    """The memory that holding a state takes.
+def in_own_memory(state: State) -> State:
+    """The same state in memory that holds nothing else.
 
-    Keys and values may be parts of one tensor, which is then held as a whole, queries and all.
+    Keys and values may be parts of a tensor that has queries too, and states parts of others.
     """
-    storages = [tensor.untyped_storage() for tensor in state]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    parts = [one.untyped_storage().nbytes() > size_bytes((one,)) for one in state]
+    if not any(parts):
+        return state
+    return tuple(one.clone() if is_part else one for one, is_part in zip(state, parts, strict=True))
+
+
+def give_back_free_memory() -> None:
+    """Give a process's free memory back to the system, where its C library does not do so itself.
+
+    What a layer needs for a moment leaves holes between what is kept, and small objects in the
+    holes, so that the next layer takes new memory: half as much again as what is kept was seen.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    try:
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # it is the GNU library's
+        return None
+    return found
 
 
 def states_budget(device: torch.device, asked: int | None = None) -> int:
