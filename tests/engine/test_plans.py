@@ -473,3 +473,12 @@ def test_the_default_budget_is_some_memory_but_not_all() -> None:
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=80)
 settings.load_profile("steady")
+
+
+@pytest.mark.parametrize("prefix_length", [0, 3, 13, 16])
+def test_a_masks_rows_begin_where_a_gpu_need_not_copy_it(prefix_length: int) -> None:
+    layout = lay_out([example((1, 2, 3), ((4, 7), (5, 8)))], prefix_length=0, shares_context=True)
+    mask = layout.attention_mask(prefix_length, torch.bfloat16)
+    assert mask.shape[-1] == prefix_length + layout.length
+    assert mask.stride(-1) == 1
+    assert not any(stride % 16 for stride in mask.stride()[:-1])

@@ -369,7 +369,7 @@ class _Dictation:
         model: LayeredModel,
         batch: Batch,  # noqa: ARG002 - a reader is given it
         walked: Walked,
-    ) -> tuple[tuple[Outcome, ...], int]:
+    ) -> Callable[[], tuple[Outcome, ...]]:
         """Read one batch; there are no outcomes."""
         of_rows = [[row] for row in model.logits(last_states(walked))]
         rows = continuation(model, walked, len(self._texts[0]))
@@ -378,7 +378,7 @@ class _Dictation:
             for logits, row in zip(of_rows, found, strict=True):
                 logits.append(row)
         self.logits = [torch.stack(logits).float().flatten().tolist() for logits in of_rows]
-        return (), 0
+        return tuple
 
 
 def _last_choice_of(example: EncodedExample) -> EncodedExample:

@@ -13,6 +13,7 @@ then read of the states, log-likelihoods of choices or generated text, is a read
 from __future__ import annotations
 
 import sys
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -23,16 +24,18 @@ import torch
 from telltale.engine.layout import Layout, lay_out
 from telltale.engine.prefixes import Walk, common_depth, prefixes, walks, worths
 from telltale.engine.store import StateStore, default_budget_bytes
+from telltale.engine.transfers import sent
 from telltale.errors import MeasurementError
 from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from telltale.engine.encode import EncodedExample, Tokens
+    from telltale.engine.layout import Reads
     from telltale.engine.prefixes import LayerPrefix
     from telltale.engine.store import Key, State
     from telltale.measure import Batch
@@ -44,6 +47,11 @@ TOKEN_PREFIX = "token prefix"  # the store's name for it; a batch's is its id
 PART_TOKENS = {"cpu": 512}
 # What writes on many paths at once is faster by more than what the store could keep instead saves.
 WRITERS_SHARE = 0.75
+
+
+# Where a device works while the host goes on: how many paths are walked beyond the one that is
+# read, so that it has work while the host waits. They are lost where a caller leaves.
+READ_AHEAD = {"cuda": 1}
 
 
 class Capabilities(NamedTuple):
@@ -65,12 +73,14 @@ class Capabilities(NamedTuple):
 class Walked:
     """A batch at the end of a path.
 
-    ``hidden`` is the state after the last layer, (rows, length, width). ``key_values`` are those of
-    each layer of the path, token prefix included, where the reader needs them.
+    ``reads`` is what is read of choices, on the model's device. ``hidden`` is the state after the
+    last layer, (rows, length, width). ``key_values`` are those of each layer of the path, token
+    prefix included, where the reader needs them.
     """
 
     examples: tuple[EncodedExample, ...]
     layout: Layout
+    reads: Reads
     path: LayerPath
     hidden: Tensor
     key_values: tuple[KeyValue, ...]
@@ -79,8 +89,8 @@ class Walked:
 class Reader(Protocol):
     """Reads outcomes of a batch at the end of a path.
 
-    A call gives the outcomes, in the order of the batch, and the tokens times layers that it ran
-    itself.
+    A call begins to read. What it gives is called to have the outcomes, in the order of the batch,
+    and may wait for the device; it should hold no states.
     """
 
     @property
@@ -90,8 +100,8 @@ class Reader(Protocol):
 
     def __call__(
         self, model: LayeredModel, batch: Batch, walked: Walked
-    ) -> tuple[tuple[Outcome, ...], int]:
-        """Read one batch."""
+    ) -> Callable[[], tuple[Outcome, ...]]:
+        """Begin to read one batch."""
         ...
 
 
@@ -143,6 +153,14 @@ class Writer(Protocol):
         ...
 
 
+class Begun(NamedTuple):
+    """A path that is being read, with the layer tokens that it took."""
+
+    path: LayerPath
+    outcomes: Callable[[], tuple[Outcome, ...]]
+    layer_tokens: int
+
+
 class SharedEngine:
     """Measures paths on encoded examples, which batches name by position.
 
@@ -175,7 +193,8 @@ class SharedEngine:
         self._round_before: frozenset[LayerPath] = frozenset()
         # What states are worth after this round, those of rows and those of the token prefix.
         self._worths: tuple[dict[LayerPrefix, float], dict[LayerPrefix, float]] = ({}, {})
-        self._layouts: dict[Batch, Layout] = {}
+        self._layouts: dict[Batch, tuple[Layout, Reads]] = {}
+        self._ahead = READ_AHEAD.get(model.device.type, 0)
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -322,44 +341,56 @@ class SharedEngine:
             prefix_length=len(self.token_prefix),
             shares_context=self.capabilities.shares_context,
         )
-        prepared = self._prepare(layout)
+        reads, prepared = layout.reads(self.model.device), self._prepare(layout)
         for path, hidden, key_values in self._walk(part, plan, prepared):
-            yield Walked(examples, layout, path, hidden, key_values)
+            yield Walked(examples, layout, reads, path, hidden, key_values)
 
     def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
         assert not isinstance(self.reader, Writer)
         examples = tuple(self.examples[position] for position in batch.examples)
-        layout = self._layouts.get(batch)
-        if layout is None:
-            layout = self._layouts[batch] = lay_out(
+        # The context is entered and left around each piece of work, never across a yield.
+        with self._memory_errors(batch):
+            layout, reads = self._laid_out(batch, examples)
+            prepared = self._prepare(layout)
+            states = self._walk(batch, plan, prepared)
+        begun: deque[Begun] = deque()
+        is_walked = False
+        while begun or not is_walked:
+            with self._memory_errors(batch):
+                step = None if is_walked else next(states, None)
+                if step is not None:
+                    path, hidden, key_values = step
+                    walked = Walked(examples, layout, reads, path, hidden, key_values)
+                    outcomes = self.reader(self.model, batch, walked)
+                    begun.append(Begun(path, outcomes, self._layer_tokens))
+                    self._layer_tokens = 0
+            is_walked = step is None
+            if begun and (is_walked or len(begun) > self._ahead):
+                done = begun.popleft()
+                with self._memory_errors(batch):
+                    found = done.outcomes()
+                yield Measurement(batch, done.path, found, done.layer_tokens)
+
+    def _laid_out(self, batch: Batch, examples: Sequence[EncodedExample]) -> tuple[Layout, Reads]:
+        """A batch as rows, and what is read of it, made once."""
+        if batch not in self._layouts:
+            layout = lay_out(
                 examples,
                 prefix_length=len(self.token_prefix),
                 shares_context=self.capabilities.shares_context,
                 packs=self.capabilities.packs,
             )
-        # The context is entered and left around each piece of work, never across a yield.
-        with self._memory_errors(batch):
-            prepared = self._prepare(layout)
-            states = self._walk(batch, plan, prepared)
-        while True:
-            with self._memory_errors(batch):
-                step = next(states, None)
-                if step is None:
-                    return
-                path, hidden, key_values = step
-                walked = Walked(examples, layout, path, hidden, key_values)
-                outcomes, read = self.reader(self.model, batch, walked)
-            done, self._layer_tokens = self._layer_tokens + read, 0
-            yield Measurement(batch, path, outcomes, done)
+            self._layouts[batch] = layout, layout.reads(self.model.device)
+        return self._layouts[batch]
 
     def _prepare(self, layout: Layout) -> Prepared:
         device, before = self.model.device, len(self.token_prefix)
         branching = layout.branching
         return self.model.prepare(
-            layout.token_ids().to(device),
-            position_ids=layout.position_ids(before).to(device) if branching else None,
+            sent(layout.token_ids(), device),
+            position_ids=sent(layout.position_ids(before), device) if branching else None,
             attention_mask=(
-                layout.attention_mask(before, self.model.dtype).to(device) if branching else None
+                layout.attention_mask(before, self.model.dtype, device) if branching else None
             ),
             cache=LayerCache(before) if before or self.reader.needs_key_values else None,
         )
@@ -454,7 +485,7 @@ class SharedEngine:
         return len(paths)
 
     def _prepare_token_prefix(self) -> Prepared:
-        tokens = torch.tensor([self.token_prefix], device=self.model.device)
+        tokens = sent(torch.tensor([self.token_prefix]), self.model.device)
         return self.model.prepare(tokens, cache=LayerCache(0))
 
     def _run_token_prefix(self, layers: LayerPrefix, prepared: Prepared) -> None:
