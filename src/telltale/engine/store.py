@@ -165,11 +165,19 @@ def size_bytes(state: State) -> int:
 
 def default_budget_bytes(device: torch.device) -> int:
     """A quarter of a GPU's free memory; on a CPU an eighth of the machine's, at most 2 GiB."""
-    if device.type == "cuda":
-        free: int = torch.cuda.mem_get_info(device)[0]
+    free = free_bytes(device)
+    if free is not None:
         return free // 4
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not every system tells
         memory = 8 * 2**30
     return int(min(2 * 2**30, memory // 8))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """A GPU's free memory; None of other devices, whose memory programs share."""
+    if device.type != "cuda":
+        return None
+    free: int = torch.cuda.mem_get_info(device)[0]
+    return free

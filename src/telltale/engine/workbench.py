@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from telltale.tasks import Example, Scorer, Task
 
 # The most tokens in a batch. A CPU's caches are small; measured on two cores. What is generated
-# comes token by token, and each reads all weights, so many rows go side by side.
+# comes token by token, and each reads all weights, so many rows go side by side. On a GPU no more
+# are needed for products to be fast (an estimate, not measured), and a search can leave a candidate
+# only between batches.
 TOKEN_BUDGETS = {"cpu": 512}
 GENERATION_TOKEN_BUDGETS = {"cpu": 4096}
 GPU_TOKEN_BUDGET = 16384
@@ -263,7 +265,11 @@ class Workbench:
 
     @property
     def batch_settings(self) -> dict[str, int]:
-        """What batches depend on beside the examples."""
+        """What batches depend on beside the examples, where memory holds them.
+
+        Where it does not, they are smaller. This is no part of these settings, by which a study is
+        known again: the batches themselves are frozen when it begins.
+        """
         budgets = TOKEN_BUDGETS if self.task.generation is None else GENERATION_TOKEN_BUDGETS
         budget = budgets.get(self.device.type, GPU_TOKEN_BUDGET)
         return {"token_budget": budget, "block_size": BLOCK_SIZE, "seed": self.seed}
@@ -286,12 +292,16 @@ class Workbench:
     def batches(self, positions: Sequence[int]) -> tuple[Batch, ...]:
         """The canonical batches of some of the examples."""
         prefix_length = len(self.token_prefix)
+        settings = self.batch_settings
+        most = self.facts.tokens_at_once
+        if most is not None:
+            settings["token_budget"] = min(settings["token_budget"], most)
         if self.capabilities.packs and self._has_groups:
             asked = [self.encoded[position] for position in positions]
             return grouped_batches(
                 [[positions[i] for i in one] for one in groups_of(asked, prefix_length)],
                 lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
-                **self.batch_settings,
+                **settings,
             )
         sizes = {
             position: row_sizes(
@@ -301,7 +311,7 @@ class Workbench:
             )
             for position in positions
         }
-        return canonical_batches(sizes, **self.batch_settings)
+        return canonical_batches(sizes, **settings)
 
 
 @dataclass(frozen=True, slots=True)

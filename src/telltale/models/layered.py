@@ -247,6 +247,17 @@ class LayeredModel:
         """The number of parameters of each layer."""
         return tuple(sum(p.numel() for p in layer.parameters()) for layer in self.layers)
 
+    @property
+    def token_bytes(self) -> int:
+        """About as many bytes as the largest layer computes of one token.
+
+        Each of a layer's parameters but a few is in a matrix with the model's width as one side, so
+        their number over the width is that of all that its matrices give; as much again is for
+        copies, such as keys repeated for each head.
+        """
+        width = self.model.get_input_embeddings().weight.shape[1]
+        return int(2 * max(self.layer_parameters) / width * self.dtype.itemsize) + 1
+
     def parameters_on(self, path: LayerPath) -> int:
         """The number of parameters of the model with only this path's layers."""
         gone = {id(p) for layer in path.removed for p in self.layers[layer].parameters()}
