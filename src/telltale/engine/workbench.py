@@ -180,6 +180,7 @@ class Workbench:
             keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
             shares_context=is_masked or packs,
             packs=packs,
+            reads_part=not self.once,
         )
         plain = tokens_read(encoded, prefix_length=0, shares_context=False)
         shared = tokens_read(
