@@ -1,9 +1,10 @@
 r"""How long does a whole search take on a GPU, by a model of real size?
 
 Llama-3.1-8B's shapes with random weights, made on the device; examples of random tokens of which
-all share the first, with four choices each. Nothing is downloaded. A random model's choices are all
-about as likely, so no candidate is seen to have lost before its last example: a search of real
-weights, which can leave candidates early, costs at most as much.
+all share the first, with four choices each. Nothing is downloaded. It is searched as a study does:
+the whole model first, then the hardest examples first. A random model's choices are all about as
+likely, so hardly a candidate is seen to have lost before its last example: with real weights, where
+candidates leave early, a search costs less.
 
     python benchmarks/gpu_search.py --json h100.json
     python benchmarks/gpu_search.py --layers 4 --width 64 --examples 20 --rounds 2 --device cpu
@@ -30,7 +31,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from telltale.engine import choosing
-from telltale.engine.batches import canonical_batches, tokens_at_once
+from telltale.engine.batches import batches_in_order, canonical_batches, tokens_at_once
 from telltale.engine.choosing import Choosing
 from telltale.engine.encode import ChoiceSize, EncodedExample, common_token_prefix
 from telltale.engine.layout import row_sizes
@@ -38,6 +39,7 @@ from telltale.engine.selftest import find_capabilities
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore, default_budget_bytes, free_bytes
 from telltale.engine.workbench import GPU_TOKEN_BUDGET
+from telltale.measure import outcomes_by_path
 from telltale.models.layered import LayeredModel
 from telltale.objectives import objective_named, values_by
 from telltale.searches.greedy import GreedyRemoval
@@ -70,6 +72,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=120, help="Of each prompt.")
     parser.add_argument("--shared", type=int, default=60, help="Of these, the first that all have.")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--speed", default="exact", help="See telltale.searches.Search.")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--budget", type=int, default=GPU_TOKEN_BUDGET, help="Tokens of a batch.")
@@ -104,6 +107,8 @@ def model_for(given: argparse.Namespace) -> LayeredModel:
     with torch.device("cpu" if is_counted else given.device):
         model = LayeredModel(AutoModelForCausalLM.from_config(config, dtype=dtype_of(given)))
     if is_counted:  # after it was tried, for which it needs values
+        for layer in range(model.depth):
+            model.parts_by_token(layer)
         model.model.to("meta")
         model.device = torch.device("meta")
     return model
@@ -176,7 +181,9 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
     made = time.perf_counter() - started
     if is_counted:
         choosing.Fetched = Drawn  # type: ignore[assignment,misc]
-        capabilities = Capabilities(keeps_prefix=True, shares_context=True, packs=True)
+        capabilities = Capabilities(
+            keeps_prefix=True, shares_context=True, packs=True, reads_part=True
+        )
     else:
         capabilities = find_capabilities(model, longest=given.tokens, branch=LONGEST_CHOICE)
     free = FREE_BYTES if is_counted else free_bytes(device)
@@ -204,12 +211,16 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
             store=StateStore(memory),
         )
     )
-    value = values_by(
-        objective_named("likelihood"),
-        Scoring.LOGLIK,
-        {number: one.answer for number, one in enumerate(examples)},
+    objective = objective_named("likelihood")
+    right = {number: one.answer for number, one in enumerate(examples)}
+    value = values_by(objective, Scoring.LOGLIK, right)
+    search = GreedyRemoval(
+        tolerance=1.0,
+        max_removed=given.rounds,
+        value=value,
+        highest=objective.highest,
+        speed=given.speed,
     )
-    search = GreedyRemoval(tolerance=1.0, max_removed=given.rounds, value=value)
     ready = time.perf_counter() - started
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -218,6 +229,9 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
     def watch(_: Round) -> None:
         ends.append(time.perf_counter())
 
+    outcomes = outcomes_by_path(counting([model.whole], batches))[model.whole]
+    hardest_first = sorted(outcomes, key=lambda one: (value(outcomes[one]), one))
+    batches = batches_in_order(hardest_first, sizes, token_budget=budget)
     found = search(counting, batches, model.whole, watch)
     seconds = time.perf_counter() - ends[0]
     layer_tokens = sum(counting.by_round.values())

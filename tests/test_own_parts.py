@@ -55,7 +55,7 @@ class Beam(Search):
         beam: Sequence[LayerPath] = [start]
         rounds: list[Round] = []
         while paths := self.children(beam, start):
-            done = self.chosen(self.measured(measure, batches, paths), origin, most=self.width)
+            done = self.decided(measure, batches, paths, origin, most=self.width)
             rounds.append(done)
             watch(done)
             if not done.kept:
@@ -135,6 +135,7 @@ class Racing(Search):
     """Greedy removal whose candidates leave as soon as they cannot have the highest accuracy."""
 
     method = "racing greedy removal"
+    goes_by_blocks = True
 
     def __call__(
         self,
@@ -143,7 +144,9 @@ class Racing(Search):
         start: LayerPath,
         watch: Callable[[Round], None] = lambda _: None,
     ) -> Found:
-        greedy = GreedyRemoval(self.tolerance, self.max_removed, self.protected, self.value)
+        greedy = GreedyRemoval(
+            self.tolerance, self.max_removed, self.protected, self.value, speed="full"
+        )
 
         def racing(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
             to_come = sum(len(batch.examples) for batch in batches)
@@ -166,7 +169,7 @@ class Racing(Search):
 def test_a_racing_measure_leaves_early_and_the_records_stay_right(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    asked = {"limit": 90, "held_out": 30, "objective": "accuracy"}
+    asked = {"limit": 90, "held_out": 30, "objective": "accuracy", "speed": "full"}
     raced = search(tiny_folder, tmp_path / "raced", search=Racing(), **asked)
     fresh = search(tiny_folder, tmp_path / "fresh", **asked)
     assert raced.document["path"] == fresh.document["path"]
@@ -180,7 +183,7 @@ def test_a_racing_measure_leaves_early_and_the_records_stay_right(
     search(tiny_folder, tmp_path / "raced", **asked)
     assert result_of(tmp_path / "raced") == result_of(tmp_path / "fresh")
     begun = [read_study(tmp_path / name).cost.batches_begun for name in ("raced", "fresh")]
-    assert begun[0] == begun[1]
+    assert begun[0] <= begun[1]
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 5])
@@ -465,7 +468,7 @@ def test_batches_of_free_memory_are_frozen_when_a_study_begins(
         search(tiny_folder, tmp_path / name, runner=runner, **asked)
         with open_records(tmp_path / name, write=False) as records:
             found: list[list[int]] = records.fact("plan")["batches"]["search"]
-        return found
+            return found + records.fact("dealt")
 
     few = batches("begun", Cramped, max_removed=1)
     assert len(few) > len(batches("roomy", Roomy, max_removed=1))
