@@ -231,7 +231,9 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
 
     outcomes = outcomes_by_path(counting([model.whole], batches))[model.whole]
     hardest_first = sorted(outcomes, key=lambda one: (value(outcomes[one]), one))
-    batches = batches_in_order(hardest_first, sizes, token_budget=budget)
+    batches = batches_in_order(
+        hardest_first, sizes, token_budget=budget, pads=not capabilities.packs
+    )
     found = search(counting, batches, model.whole, watch)
     seconds = time.perf_counter() - ends[0]
     layer_tokens = sum(counting.by_round.values())

@@ -188,7 +188,7 @@ class Workbench:
             packs=packs,
             reads_part=not self.once,
         )
-        plain = tokens_read(encoded, prefix_length=0, shares_context=False)
+        plain = self._padded_tokens()
         shared = tokens_read(
             encoded,
             prefix_length=prefix if wanted.keeps_prefix else 0,
@@ -202,6 +202,18 @@ class Workbench:
             wanted=wanted,
             prefix=prefix,
             saves=paths * self.depth * (plain - shared),
+        )
+
+    def _padded_tokens(self) -> int:
+        """How many tokens the plain way reads of all examples, padding counted."""
+        sizes = {
+            position: row_sizes(example, prefix_length=0, shares_context=False)
+            for position, example in enumerate(self.encoded)
+        }
+        return sum(
+            sum(sizes[one][0] for one in batch.examples)
+            * max(sizes[one][1] for one in batch.examples)
+            for batch in canonical_batches(sizes, **self._dealing)
         )
 
     @cached_property
@@ -299,15 +311,14 @@ class Workbench:
     def batches(self, positions: Sequence[int]) -> tuple[Batch, ...]:
         """The canonical batches of some of the examples."""
         prefix_length = len(self.token_prefix)
-        settings = self.batch_settings | {"token_budget": self._token_budget}
         if self.capabilities.packs and self._has_groups:
             asked = [self.encoded[position] for position in positions]
             return grouped_batches(
                 [[positions[i] for i in one] for one in groups_of(asked, prefix_length)],
                 lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
-                **settings,
+                **self._dealing,
             )
-        return canonical_batches(self._sizes(positions), **settings)
+        return canonical_batches(self._sizes(positions), **self._dealing)
 
     def batches_in_order(self, order: Sequence[int]) -> tuple[Batch, ...]:
         """Batches of some of the examples, those first that come first.
@@ -321,13 +332,20 @@ class Workbench:
                 return statistics.mean(place[example] for example in batch.examples)
 
             return tuple(sorted(self.batches(sorted(order)), key=mean_place))
-        return batches_in_order(order, self._sizes(order), token_budget=self._token_budget)
+        return batches_in_order(
+            order,
+            self._sizes(order),
+            token_budget=self._dealing["token_budget"],
+            pads=not self.capabilities.packs,
+        )
 
     @property
-    def _token_budget(self) -> int:
-        """The most tokens in a batch, as memory holds them."""
-        budget, most = self.batch_settings["token_budget"], self.facts.tokens_at_once
-        return budget if most is None else min(budget, most)
+    def _dealing(self) -> dict[str, int]:
+        """The settings of batches, with no more tokens than memory holds."""
+        settings, most = self.batch_settings, self.facts.tokens_at_once
+        if most is not None:
+            settings["token_budget"] = min(settings["token_budget"], most)
+        return settings
 
     def _sizes(self, positions: Sequence[int]) -> dict[int, tuple[int, int]]:
         """For each example, the rows it takes and the tokens of its longest row."""
