@@ -13,6 +13,7 @@ then read of the states, log-likelihoods of choices or generated text, is a read
 from __future__ import annotations
 
 import sys
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -24,6 +25,7 @@ import torch
 from telltale.engine.layout import Layout, lay_out
 from telltale.engine.prefixes import Walk, common_depth, prefixes, walks, worths
 from telltale.engine.store import StateStore, give_back_free_memory, size_bytes, states_budget
+from telltale.engine.transfers import sent
 from telltale.errors import MeasurementError
 from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from telltale.engine.encode import EncodedExample, Tokens
+    from telltale.engine.layout import Reads
     from telltale.engine.prefixes import LayerPrefix
     from telltale.engine.store import Key, State
     from telltale.measure import Batch
@@ -47,6 +50,11 @@ PART_TOKENS = {"cpu": 512}
 WRITERS_SHARE = 0.75
 
 
+# Where a device works while the host goes on: how many paths are walked beyond the one that is
+# read, so that it has work while the host waits. They are lost where a caller leaves.
+READ_AHEAD = {"cuda": 1}
+
+
 class Capabilities(NamedTuple):
     """What an architecture can do beyond the plain way.
 
@@ -54,24 +62,28 @@ class Capabilities(NamedTuple):
     ``shares_context``: the choices of a question may follow its context in one row.
     ``continues``: text goes on token by token from keys and values; needed for generation only.
     ``packs``: several examples may lie in one row, and what they begin with alike be there once.
+    ``reads_part``: a path's last layer may be run in part, for the tokens that are read.
     """
 
     keeps_prefix: bool
     shares_context: bool
     continues: bool = False
     packs: bool = False
+    reads_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
     """A batch at the end of a path.
 
-    ``hidden`` is the state after the last layer, (rows, length, width). ``key_values`` are those of
-    each layer of the path, token prefix included, where the reader needs them.
+    ``reads`` is what is read of choices, on the model's device. ``hidden`` is the state after the
+    last layer, (rows, length, width). ``key_values`` are those of each layer of the path, token
+    prefix included, where the reader needs them.
     """
 
     examples: tuple[EncodedExample, ...]
     layout: Layout
+    reads: Reads
     path: LayerPath
     hidden: Tensor
     key_values: tuple[KeyValue, ...]
@@ -88,8 +100,8 @@ class _Passing(NamedTuple):
 class Reader(Protocol):
     """Reads outcomes of a batch at the end of a path.
 
-    A call gives the outcomes, in the order of the batch, and the tokens times layers that it ran
-    itself.
+    A call begins to read. What it gives is called to have the outcomes, in the order of the batch,
+    and may wait for the device; it should hold no states.
     """
 
     @property
@@ -99,8 +111,8 @@ class Reader(Protocol):
 
     def __call__(
         self, model: LayeredModel, batch: Batch, walked: Walked
-    ) -> tuple[tuple[Outcome, ...], int]:
-        """Read one batch."""
+    ) -> Callable[[], tuple[Outcome, ...]]:
+        """Begin to read one batch."""
         ...
 
 
@@ -152,6 +164,14 @@ class Writer(Protocol):
         ...
 
 
+class Begun(NamedTuple):
+    """A path that is being read, with the layer tokens that it took."""
+
+    path: LayerPath
+    outcomes: Callable[[], tuple[Outcome, ...]]
+    layer_tokens: int
+
+
 class SharedEngine:
     """Measures paths on encoded examples, which batches name by position.
 
@@ -184,9 +204,10 @@ class SharedEngine:
         self._round_before: frozenset[LayerPath] = frozenset()
         # What states are worth after this round, those of rows and those of the token prefix.
         self._worths: tuple[dict[LayerPrefix, float], dict[LayerPrefix, float]] = ({}, {})
-        self._layouts: dict[Batch, Layout] = {}
+        self._layouts: dict[Batch, tuple[Layout, Reads]] = {}
         self._passing: _Passing | None = None
         self._token_prefix_bytes = 0  # of its state after a layer, once one is known
+        self._ahead = READ_AHEAD.get(model.device.type, 0)
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -337,36 +358,50 @@ class SharedEngine:
             prefix_length=len(self.token_prefix),
             shares_context=self.capabilities.shares_context,
         )
-        prepared = self._prepare(layout)
+        reads, prepared = layout.reads(self.model.device), self._prepare(layout)
         for path, hidden, key_values in self._walk(part, plan, prepared):
-            yield Walked(examples, layout, path, hidden, key_values)
+            yield Walked(examples, layout, reads, path, hidden, key_values)
 
     def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
         assert not isinstance(self.reader, Writer)
         examples = tuple(self.examples[position] for position in batch.examples)
-        layout = self._layouts.get(batch)
-        if layout is None:
-            layout = self._layouts[batch] = lay_out(
+        # The context is entered and left around each piece of work, never across a yield.
+        with self._memory_errors(batch):
+            layout, reads = self._laid_out(batch, examples)
+            prepared = self._prepare(layout)
+            reads_part = self.capabilities.reads_part and not self.reader.needs_key_values
+            at = reads.positions if reads_part else None
+            states = self._walk(batch, plan, prepared, at)
+        begun: deque[Begun] = deque()
+        is_walked = False
+        while begun or not is_walked:
+            with self._memory_errors(batch):
+                step = None if is_walked else next(states, None)
+                if step is not None:
+                    path, hidden, key_values = step
+                    walked = Walked(examples, layout, reads, path, hidden, key_values)
+                    outcomes = self.reader(self.model, batch, walked)
+                    begun.append(Begun(path, outcomes, self._layer_tokens))
+                    self._layer_tokens = 0
+            is_walked = step is None
+            if begun and (is_walked or len(begun) > self._ahead):
+                done = begun.popleft()
+                with self._memory_errors(batch):
+                    found = done.outcomes()
+                self._give_back()
+                yield Measurement(batch, done.path, found, done.layer_tokens)
+
+    def _laid_out(self, batch: Batch, examples: Sequence[EncodedExample]) -> tuple[Layout, Reads]:
+        """A batch as rows, and what is read of it, made once."""
+        if batch not in self._layouts:
+            layout = lay_out(
                 examples,
                 prefix_length=len(self.token_prefix),
                 shares_context=self.capabilities.shares_context,
                 packs=self.capabilities.packs,
             )
-        # The context is entered and left around each piece of work, never across a yield.
-        with self._memory_errors(batch):
-            prepared = self._prepare(layout)
-            states = self._walk(batch, plan, prepared)
-        while True:
-            with self._memory_errors(batch):
-                step = next(states, None)
-                if step is None:
-                    return
-                path, hidden, key_values = step
-                walked = Walked(examples, layout, path, hidden, key_values)
-                outcomes, read = self.reader(self.model, batch, walked)
-            done, self._layer_tokens = self._layer_tokens + read, 0
-            self._give_back()
-            yield Measurement(batch, path, outcomes, done)
+            self._layouts[batch] = layout, layout.reads(self.model.device)
+        return self._layouts[batch]
 
     def _give_back(self) -> None:
         if len(self.store) and self.model.device.type == "cpu":
@@ -376,18 +411,25 @@ class SharedEngine:
         device, before = self.model.device, len(self.token_prefix)
         branching = layout.branching
         return self.model.prepare(
-            layout.token_ids().to(device),
-            position_ids=layout.position_ids(before).to(device) if branching else None,
+            sent(layout.token_ids(), device),
+            position_ids=sent(layout.position_ids(before), device) if branching else None,
             attention_mask=(
-                layout.attention_mask(before, self.model.dtype).to(device) if branching else None
+                layout.attention_mask(before, self.model.dtype, device) if branching else None
             ),
             cache=LayerCache(before) if before or self.reader.needs_key_values else None,
         )
 
     def _walk(
-        self, batch: Batch, plan: Sequence[Walk], prepared: Prepared
+        self, batch: Batch, plan: Sequence[Walk], prepared: Prepared, at: Tensor | None = None
     ) -> Iterator[tuple[LayerPath, Tensor, tuple[KeyValue, ...]]]:
-        """Each path, with the state after its last layer, and its keys and values if needed."""
+        """Each path, with the state after its last layer, and its keys and values if needed.
+
+        Args:
+            batch: what is read.
+            plan: the paths.
+            prepared: the batch, made for the model.
+            at: the flat positions, (positions,), at which alone the last state is needed, if so.
+        """
         held: dict[int, Tensor] = {0: prepared.hidden}  # by depth, on the path walked last
         key_values: list[KeyValue] = []  # of the layers of that path, where they are needed
         previous: LayerPrefix = ()
@@ -396,10 +438,14 @@ class SharedEngine:
             shared = common_depth(previous, kept)
             previous = kept
             held = {depth: held[depth] for depth in held if depth <= shared}
-            depth, hidden = self._deepest(batch, kept, held, key_values)
+            # A path's end is then never taken from another path that goes on, which has it by other
+            # products: an outcome does not depend on companions.
+            whole = kept if at is None else kept[:-1]
+            held.pop(len(whole) + 1, None)
+            depth, hidden = self._deepest(batch, whole, held, key_values)
             if depth in walk.shared_depths:
                 held[depth] = hidden
-            while depth < len(kept):
+            while depth < len(whole):
                 depth += 1
                 state = self._run(kept[:depth], hidden, prepared)
                 if self.reader.needs_key_values:
@@ -411,6 +457,8 @@ class SharedEngine:
                     held[depth] = hidden
                 if depth < len(kept):  # no path of a later round goes on from a path's end
                     self.store.offer((batch.id, kept[:depth]), state)
+            if at is not None:
+                hidden = self._run(kept, hidden, prepared, at)[0]
             yield walk.path, hidden, tuple(key_values)
 
     def _deepest(
@@ -441,13 +489,23 @@ class SharedEngine:
             key_values.append((keys, values))
         return nearest, hidden
 
-    def _run(self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared) -> State:
-        """The state after the last layer of a layer prefix, with its keys and values if cached."""
+    def _run(
+        self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared, at: Tensor | None = None
+    ) -> State:
+        """The state after the last layer of a layer prefix, with its keys and values if cached.
+
+        Where it is needed ``at`` some flat positions alone, the layer is run in part. It counts as
+        run on all tokens: how much is spared differs between architectures, and counts are to be
+        compared.
+        """
         layer, cache = prefix[-1], prepared.cache
         if cache is not None:
             cache.held = {layer: self._token_prefix_at(prefix)} if cache.length else {}
         self._layer_tokens += hidden.shape[0] * hidden.shape[1]
-        hidden = self.model.run_layer(layer, hidden, prepared)
+        if at is None:
+            hidden = self.model.run_layer(layer, hidden, prepared)
+        else:
+            hidden = self.model.run_layer_at(layer, hidden, prepared, at)
         return (hidden,) if cache is None else (hidden, *cache.held.pop(layer))
 
     def _bound_token_prefix(self, first: LayerPath) -> None:
@@ -476,7 +534,7 @@ class SharedEngine:
         return len(paths)
 
     def _prepare_token_prefix(self) -> Prepared:
-        tokens = torch.tensor([self.token_prefix], device=self.model.device)
+        tokens = sent(torch.tensor([self.token_prefix]), self.model.device)
         return self.model.prepare(tokens, cache=LayerCache(0))
 
     def _run_token_prefix(
