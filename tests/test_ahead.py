@@ -12,7 +12,7 @@ import torch
 
 import telltale
 from telltale.cli.commands import main
-from telltale.engine.forecast import layer_runs, states_kept
+from telltale.engine.forecast import Sharing, layer_runs, states_kept
 from telltale.engine.runner import LocalRunner
 from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models import load
@@ -128,12 +128,12 @@ def test_the_work_foreseen_is_the_work_of_the_search(tmp_path: Path) -> None:
     assert begin.low == begin.high == pytest.approx(counted.work[0], rel=0.1)
     assert first.low == first.high == pytest.approx(counted.work[1], rel=0.1)
     # Of the rounds after it, which layers go decides; that is not known before.
-    path, stored = LayerPath.whole(12), states_kept([LayerPath.whole(12)])
+    stored = states_kept([LayerPath.whole(12)])
     for removed, done in enumerate(result.rounds, start=1):
-        paths = list(done.tried)
-        foreseen = sum(layer_runs(paths, stored).values()) * begin.high / (2 * 12)
-        assert foreseen == pytest.approx(counted.work[removed], rel=0.1), path
-        stored, path = states_kept(paths, stored), done.kept[0]
+        paths, sharing = list(done.tried), Sharing(ends_apart=True)
+        layers = sum(layer_runs(paths, stored, sharing).values())
+        assert layers * begin.high / (2 * 12) == pytest.approx(counted.work[removed], rel=0.1)
+        stored = states_kept(paths, stored, sharing)
     total = found.searched("full").layer_tokens
     assert total.low < total.high
     assert sum(counted.work.values()) <= 1.1 * total.high

@@ -68,6 +68,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "truncate": (True, 3),
         "device": (0,),
         "dtype": (np.float32,),
+        "memory": ("much", "2 XB", "-1", -1, 1.5, True, "", "GiB", "nan", ["2GiB"]),
         "revision": NAMES,
         "trust_remote_code": SWITCHES,
         "seed": COUNTS,

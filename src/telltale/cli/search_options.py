@@ -122,6 +122,18 @@ PaperOption = Annotated[
     typer.Option("--paper", help="The published method to the letter: by accuracy, unguarded."),
 ]
 
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="What kept states may take beside the weights, such as 2GiB or 500MB: more is faster, "
+        "and nothing else.  [default: a quarter of a GPU's free memory; an eighth of the "
+        "machine's, at most 2GiB]",
+        show_default=False,
+    ),
+]
+
 
 def search_options(
     limit: LimitOption = None,
@@ -137,6 +149,7 @@ def search_options(
     confidence: ConfidenceOption = DEFAULTS["confidence"],
     speed: SpeedOption = DEFAULTS["speed"],
     paper: PaperOption = False,
+    memory: MemoryOption = None,
     seed: SeedOption = 0,
     data_dir: DataDirOption = None,
 ) -> dict[str, Any]:
@@ -155,6 +168,7 @@ def search_options(
         "confidence": confidence,
         "speed": speed,
         "paper": paper,
+        "memory": memory,
         "seed": seed,
     }
 

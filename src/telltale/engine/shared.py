@@ -13,8 +13,10 @@ then read of the states, log-likelihoods of choices or generated text, is a read
 from __future__ import annotations
 
 import sys
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
@@ -22,17 +24,19 @@ import torch
 
 from telltale.engine.layout import Layout, lay_out
 from telltale.engine.prefixes import Walk, common_depth, prefixes, walks, worths
-from telltale.engine.store import StateStore, default_budget_bytes
+from telltale.engine.store import StateStore, give_back_free_memory, size_bytes, states_budget
+from telltale.engine.transfers import sent
 from telltale.errors import MeasurementError
 from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from telltale.engine.encode import EncodedExample, Tokens
+    from telltale.engine.layout import Reads
     from telltale.engine.prefixes import LayerPrefix
     from telltale.engine.store import Key, State
     from telltale.measure import Batch
@@ -46,6 +50,11 @@ PART_TOKENS = {"cpu": 512}
 WRITERS_SHARE = 0.75
 
 
+# Where a device works while the host goes on: how many paths are walked beyond the one that is
+# read, so that it has work while the host waits. They are lost where a caller leaves.
+READ_AHEAD = {"cuda": 1}
+
+
 class Capabilities(NamedTuple):
     """What an architecture can do beyond the plain way.
 
@@ -53,34 +62,46 @@ class Capabilities(NamedTuple):
     ``shares_context``: the choices of a question may follow its context in one row.
     ``continues``: text goes on token by token from keys and values; needed for generation only.
     ``packs``: several examples may lie in one row, and what they begin with alike be there once.
+    ``reads_part``: a path's last layer may be run in part, for the tokens that are read.
     """
 
     keeps_prefix: bool
     shares_context: bool
     continues: bool = False
     packs: bool = False
+    reads_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
     """A batch at the end of a path.
 
-    ``hidden`` is the state after the last layer, (rows, length, width). ``key_values`` are those of
-    each layer of the path, token prefix included, where the reader needs them.
+    ``reads`` is what is read of choices, on the model's device. ``hidden`` is the state after the
+    last layer, (rows, length, width). ``key_values`` are those of each layer of the path, token
+    prefix included, where the reader needs them.
     """
 
     examples: tuple[EncodedExample, ...]
     layout: Layout
+    reads: Reads
     path: LayerPath
     hidden: Tensor
     key_values: tuple[KeyValue, ...]
 
 
+class _Passing(NamedTuple):
+    """The token prefix as it was last read beside a batch, where the store has no room for it."""
+
+    prepared: Prepared
+    layers: LayerPrefix
+    state: State  # after those layers
+
+
 class Reader(Protocol):
     """Reads outcomes of a batch at the end of a path.
 
-    A call gives the outcomes, in the order of the batch, and the tokens times layers that it ran
-    itself.
+    A call begins to read. What it gives is called to have the outcomes, in the order of the batch,
+    and may wait for the device; it should hold no states.
     """
 
     @property
@@ -90,8 +111,8 @@ class Reader(Protocol):
 
     def __call__(
         self, model: LayeredModel, batch: Batch, walked: Walked
-    ) -> tuple[tuple[Outcome, ...], int]:
-        """Read one batch."""
+    ) -> Callable[[], tuple[Outcome, ...]]:
+        """Begin to read one batch."""
         ...
 
 
@@ -143,6 +164,14 @@ class Writer(Protocol):
         ...
 
 
+class Begun(NamedTuple):
+    """A path that is being read, with the layer tokens that it took."""
+
+    path: LayerPath
+    outcomes: Callable[[], tuple[Outcome, ...]]
+    layer_tokens: int
+
+
 class SharedEngine:
     """Measures paths on encoded examples, which batches name by position.
 
@@ -165,9 +194,9 @@ class SharedEngine:
         self.reader = reader
         self.capabilities = capabilities
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
-        self.store = StateStore(default_budget_bytes(model.device)) if store is None else store
+        self.store = StateStore(states_budget(model.device)) if store is None else store
         if isinstance(reader, Writer):  # which holds keys and values of its own
-            self.store.reserved_bytes = int(self.store.budget_bytes * WRITERS_SHARE)
+            self.store.reserved_share = WRITERS_SHARE
         self._layer_tokens = 0  # since the last measurement
         self._most_at_once = sys.maxsize  # paths that are written side by side
         self._at_once = 1
@@ -175,7 +204,10 @@ class SharedEngine:
         self._round_before: frozenset[LayerPath] = frozenset()
         # What states are worth after this round, those of rows and those of the token prefix.
         self._worths: tuple[dict[LayerPrefix, float], dict[LayerPrefix, float]] = ({}, {})
-        self._layouts: dict[Batch, Layout] = {}
+        self._layouts: dict[Batch, tuple[Layout, Reads]] = {}
+        self._passing: _Passing | None = None
+        self._token_prefix_bytes = 0  # of its state after a layer, once one is known
+        self._ahead = READ_AHEAD.get(model.device.type, 0)
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -191,19 +223,22 @@ class SharedEngine:
         self._layer_tokens = 0  # what an earlier call did not finish is no work of this one
         remaining = [walk.path for walk in walks(paths)]
         self._note(paths)
-        while remaining:
-            self._value_states(remaining, batches)
-            self._bound_token_prefix(remaining[0])
-            with self._memory_errors(None):
-                count = self._read_token_prefix(remaining)
-            plan = walks(remaining[:count])
-            read = prefixes(remaining[:count])
-            measured = self._measure_writing if isinstance(self.reader, Writer) else self._measure
-            for batch in batches:
-                yield from measured(batch, plan)
-                parts = self._parts(batch)
-                self.store.release((part.id, prefix) for part in parts for prefix in read)
-            remaining = remaining[count:]
+        measured = self._measure_writing if isinstance(self.reader, Writer) else self._measure
+        try:
+            while remaining:
+                self._value_states(remaining, batches)
+                self._bound_token_prefix(remaining[0])
+                with self._memory_errors(None):
+                    count = self._read_token_prefix(remaining)
+                plan = walks(remaining[:count])
+                read = prefixes(remaining[:count])
+                for batch in batches:
+                    yield from measured(batch, plan)
+                    parts = self._parts(batch)
+                    self.store.release((part.id, prefix) for part in parts for prefix in read)
+                remaining = remaining[count:]
+        finally:
+            self._passing = None
 
     def _note(self, paths: Sequence[LayerPath]) -> None:
         """Note what is asked: a path with fewer layers than all before it begins a round."""
@@ -282,6 +317,7 @@ class SharedEngine:
                     found[path] += of_path
                     if len(found[path]) == len(batch.examples):
                         done, self._layer_tokens = self._layer_tokens, 0
+                        self._give_back()
                         yield Measurement(batch, path, found[path], done)
 
     def _sections(self, batch: Batch, rows: float) -> Iterator[list[Batch]]:
@@ -322,52 +358,78 @@ class SharedEngine:
             prefix_length=len(self.token_prefix),
             shares_context=self.capabilities.shares_context,
         )
-        prepared = self._prepare(layout)
+        reads, prepared = layout.reads(self.model.device), self._prepare(layout)
         for path, hidden, key_values in self._walk(part, plan, prepared):
-            yield Walked(examples, layout, path, hidden, key_values)
+            yield Walked(examples, layout, reads, path, hidden, key_values)
 
     def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
         assert not isinstance(self.reader, Writer)
         examples = tuple(self.examples[position] for position in batch.examples)
-        layout = self._layouts.get(batch)
-        if layout is None:
-            layout = self._layouts[batch] = lay_out(
+        # The context is entered and left around each piece of work, never across a yield.
+        with self._memory_errors(batch):
+            layout, reads = self._laid_out(batch, examples)
+            prepared = self._prepare(layout)
+            reads_part = self.capabilities.reads_part and not self.reader.needs_key_values
+            at = reads.positions if reads_part else None
+            states = self._walk(batch, plan, prepared, at)
+        begun: deque[Begun] = deque()
+        is_walked = False
+        while begun or not is_walked:
+            with self._memory_errors(batch):
+                step = None if is_walked else next(states, None)
+                if step is not None:
+                    path, hidden, key_values = step
+                    walked = Walked(examples, layout, reads, path, hidden, key_values)
+                    outcomes = self.reader(self.model, batch, walked)
+                    begun.append(Begun(path, outcomes, self._layer_tokens))
+                    self._layer_tokens = 0
+            is_walked = step is None
+            if begun and (is_walked or len(begun) > self._ahead):
+                done = begun.popleft()
+                with self._memory_errors(batch):
+                    found = done.outcomes()
+                self._give_back()
+                yield Measurement(batch, done.path, found, done.layer_tokens)
+
+    def _laid_out(self, batch: Batch, examples: Sequence[EncodedExample]) -> tuple[Layout, Reads]:
+        """A batch as rows, and what is read of it, made once."""
+        if batch not in self._layouts:
+            layout = lay_out(
                 examples,
                 prefix_length=len(self.token_prefix),
                 shares_context=self.capabilities.shares_context,
                 packs=self.capabilities.packs,
             )
-        # The context is entered and left around each piece of work, never across a yield.
-        with self._memory_errors(batch):
-            prepared = self._prepare(layout)
-            states = self._walk(batch, plan, prepared)
-        while True:
-            with self._memory_errors(batch):
-                step = next(states, None)
-                if step is None:
-                    return
-                path, hidden, key_values = step
-                walked = Walked(examples, layout, path, hidden, key_values)
-                outcomes, read = self.reader(self.model, batch, walked)
-            done, self._layer_tokens = self._layer_tokens + read, 0
-            yield Measurement(batch, path, outcomes, done)
+            self._layouts[batch] = layout, layout.reads(self.model.device)
+        return self._layouts[batch]
+
+    def _give_back(self) -> None:
+        if len(self.store) and self.model.device.type == "cpu":
+            give_back_free_memory()
 
     def _prepare(self, layout: Layout) -> Prepared:
         device, before = self.model.device, len(self.token_prefix)
         branching = layout.branching
         return self.model.prepare(
-            layout.token_ids().to(device),
-            position_ids=layout.position_ids(before).to(device) if branching else None,
+            sent(layout.token_ids(), device),
+            position_ids=sent(layout.position_ids(before), device) if branching else None,
             attention_mask=(
-                layout.attention_mask(before, self.model.dtype).to(device) if branching else None
+                layout.attention_mask(before, self.model.dtype, device) if branching else None
             ),
             cache=LayerCache(before) if before or self.reader.needs_key_values else None,
         )
 
     def _walk(
-        self, batch: Batch, plan: Sequence[Walk], prepared: Prepared
+        self, batch: Batch, plan: Sequence[Walk], prepared: Prepared, at: Tensor | None = None
     ) -> Iterator[tuple[LayerPath, Tensor, tuple[KeyValue, ...]]]:
-        """Each path, with the state after its last layer, and its keys and values if needed."""
+        """Each path, with the state after its last layer, and its keys and values if needed.
+
+        Args:
+            batch: what is read.
+            plan: the paths.
+            prepared: the batch, made for the model.
+            at: the flat positions, (positions,), at which alone the last state is needed, if so.
+        """
         held: dict[int, Tensor] = {0: prepared.hidden}  # by depth, on the path walked last
         key_values: list[KeyValue] = []  # of the layers of that path, where they are needed
         previous: LayerPrefix = ()
@@ -376,10 +438,14 @@ class SharedEngine:
             shared = common_depth(previous, kept)
             previous = kept
             held = {depth: held[depth] for depth in held if depth <= shared}
-            depth, hidden = self._deepest(batch, kept, held, key_values)
+            # A path's end is then never taken from another path that goes on, which has it by other
+            # products: an outcome does not depend on companions.
+            whole = kept if at is None else kept[:-1]
+            held.pop(len(whole) + 1, None)
+            depth, hidden = self._deepest(batch, whole, held, key_values)
             if depth in walk.shared_depths:
                 held[depth] = hidden
-            while depth < len(kept):
+            while depth < len(whole):
                 depth += 1
                 state = self._run(kept[:depth], hidden, prepared)
                 if self.reader.needs_key_values:
@@ -391,6 +457,8 @@ class SharedEngine:
                     held[depth] = hidden
                 if depth < len(kept):  # no path of a later round goes on from a path's end
                     self.store.offer((batch.id, kept[:depth]), state)
+            if at is not None:
+                hidden = self._run(kept, hidden, prepared, at)[0]
             yield walk.path, hidden, tuple(key_values)
 
     def _deepest(
@@ -421,14 +489,24 @@ class SharedEngine:
             key_values.append((keys, values))
         return nearest, hidden
 
-    def _run(self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared) -> State:
-        """The state after the last layer of a layer prefix, with its keys and values if cached."""
+    def _run(
+        self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared, at: Tensor | None = None
+    ) -> State:
+        """The state after the last layer of a layer prefix, with its keys and values if cached.
+
+        Where it is needed ``at`` some flat positions alone, the layer is run in part. It counts as
+        run on all tokens: how much is spared differs between architectures, and counts are to be
+        compared.
+        """
         layer, cache = prefix[-1], prepared.cache
         if cache is not None:
             cache.held = {layer: self._token_prefix_at(prefix)} if cache.length else {}
         self._layer_tokens += hidden.shape[0] * hidden.shape[1]
-        hidden = self.model.run_layer(layer, hidden, prepared)
-        return (hidden,) if cache is None else (hidden, *cache.held[layer])
+        if at is None:
+            hidden = self.model.run_layer(layer, hidden, prepared)
+        else:
+            hidden = self.model.run_layer_at(layer, hidden, prepared, at)
+        return (hidden,) if cache is None else (hidden, *cache.held.pop(layer))
 
     def _bound_token_prefix(self, first: LayerPath) -> None:
         """Where more is left of the token prefix than half the budget, keep the next path's alone.
@@ -443,40 +521,73 @@ class SharedEngine:
         """Read the token prefix along as many paths as the store has room for, and say how many.
 
         The store then has, for each of their layer prefixes, the hidden state, keys and values.
+        Where it has no room for one path's, all paths are walked, and what it lacks is read again
+        beside each batch.
         """
         if not self.token_prefix:
             return len(paths)
-        prepared = self._prepare_token_prefix()
+        prepare = cache(self._prepare_token_prefix)  # once, and only where something is to be read
         for count, path in enumerate(paths):
-            if count and self.store.required_bytes > self.store.budget_bytes // 2:
-                return count
-            self._run_token_prefix(path.kept, prepared)
+            budget = self.store.budget_bytes
+            if not self._run_token_prefix(path.kept, prepare, budget // 2 if count else budget):
+                return count or len(paths)
         return len(paths)
 
     def _prepare_token_prefix(self) -> Prepared:
-        tokens = torch.tensor([self.token_prefix], device=self.model.device)
+        tokens = sent(torch.tensor([self.token_prefix]), self.model.device)
         return self.model.prepare(tokens, cache=LayerCache(0))
 
-    def _run_token_prefix(self, layers: LayerPrefix, prepared: Prepared) -> None:
-        """Have the token prefix's state in the store after each of a path's first layers."""
-        hidden = prepared.hidden
+    def _run_token_prefix(
+        self, layers: LayerPrefix, prepare: Callable[[], Prepared], most_bytes: int
+    ) -> bool:
+        """Have the token prefix's state in the store after each of a path's first layers.
+
+        False where all that is required would then take more than so many bytes; the store has as
+        many as do not.
+        """
+        before: State | None = None
         for depth in range(1, len(layers) + 1):
             key = (TOKEN_PREFIX, layers[:depth])
             stored = self.store.get(key)
             if stored is None:
-                stored = self._run(key[1], hidden, prepared)
-            self.store.require(key, stored)
-            hidden = stored[0]
+                if self.store.required_bytes + self._token_prefix_bytes > most_bytes:
+                    return False  # layers' states are mostly of one size, and none is run in vain
+                hidden = prepare().hidden if before is None else before[0]
+                stored = self._run(key[1], hidden, prepare())
+            self._token_prefix_bytes = size_bytes(stored)
+            if not self.store.require(key, stored, most_bytes):
+                return False
+            before = stored
+        return True
 
     def _token_prefix_at(self, layers: LayerPrefix) -> KeyValue:
         """The token prefix's keys and values at the last of some first layers of a path."""
-        key = (TOKEN_PREFIX, layers)
-        stored = self.store.get(key)
-        if stored is None:  # another call, open beside this one, has let go of it
-            self._run_token_prefix(layers, self._prepare_token_prefix())
-            stored = self.store.get(key)
-            assert stored is not None  # what is required is held
+        stored = self.store.get((TOKEN_PREFIX, layers))
+        if stored is None:  # there was no room, or another call, open beside this one, let go of it
+            stored = self._pass_on(layers)
         return stored[1], stored[2]
+
+    def _pass_on(self, layers: LayerPrefix) -> State:
+        """The token prefix's state after layers that the store has none of, from the last it has.
+
+        A path asks for one layer after the other, so that what was read last is mostly next.
+        """
+        last = self._passing
+        prepared = self._prepare_token_prefix() if last is None else last.prepared
+        nearest = 0
+        state: State = (prepared.hidden,)
+        if last is not None and layers[: len(last.layers)] == last.layers:
+            nearest, state = len(last.layers), last.state
+        for depth in range(len(layers) - 1, nearest, -1):
+            stored = self.store.get((TOKEN_PREFIX, layers[:depth]))
+            if stored is not None:
+                nearest, state = depth, stored
+                break
+        for depth in range(nearest + 1, len(layers) + 1):
+            state = self._run(layers[:depth], state[0], prepared)
+            self.store.offer((TOKEN_PREFIX, layers[:depth]), state)
+        self._passing = _Passing(prepared, layers, state)
+        return state
 
     @contextmanager
     def _memory_errors(self, batch: Batch | None) -> Iterator[None]:

@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     from telltale.tasks import Example, Scorer, Task
 
 # The most tokens in a batch. A CPU's caches are small; measured on two cores. What is generated
-# comes token by token, and each reads all weights, so many rows go side by side.
+# comes token by token, and each reads all weights, so many rows go side by side. On a GPU no more
+# are needed for products to be fast (an estimate, not measured), and a search can leave a candidate
+# only between batches.
 TOKEN_BUDGETS = {"cpu": 512}
 GENERATION_TOKEN_BUDGETS = {"cpu": 4096}
 GPU_TOKEN_BUDGET = 16384
@@ -71,7 +73,8 @@ class Workbench:
     trying them unless they are given, as a study that goes on does. ``once`` says that a single
     path is measured, so that a trial may cost more than it saves. ``runner`` has the model, and
     makes every engine; where none is given it is in this process, as ``device_name`` and
-    ``dtype_name`` say.
+    ``dtype_name`` say. ``memory`` is how many bytes the states may take that its engines keep, all
+    together; by default the runner decides.
     """
 
     source: ModelSource
@@ -85,6 +88,7 @@ class Workbench:
     known_capabilities: list[bool] | None = field(default=None)
     once: bool = False
     runner: ModelRunner = field(default=None, compare=False)  # type: ignore[assignment]
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if not self.runner:  # whose default depends on other fields
@@ -184,6 +188,7 @@ class Workbench:
             keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
             shares_context=is_masked or packs,
             packs=packs,
+            reads_part=not self.once,
         )
         plain = self._padded_tokens()
         shared = tokens_read(
@@ -210,7 +215,7 @@ class Workbench:
         return sum(
             sum(sizes[one][0] for one in batch.examples)
             * max(sizes[one][1] for one in batch.examples)
-            for batch in canonical_batches(sizes, **self.batch_settings)
+            for batch in canonical_batches(sizes, **self._dealing)
         )
 
     @cached_property
@@ -229,7 +234,13 @@ class Workbench:
     @cached_property
     def job(self) -> Job:
         """What is measured, but for reference answers and the task's own scorer."""
-        return Job(self.encoded, self._reads(), self.capabilities, self.token_prefix)
+        return Job(
+            self.encoded,
+            self._reads(),
+            self.capabilities,
+            self.token_prefix,
+            memory_bytes=self.memory,
+        )
 
     def _reads(self) -> Scoring | Writing:
         if self.task.generation is None:
@@ -249,7 +260,9 @@ class Workbench:
         measure = self.engine
         if self.reads_references:
             # Little work beside generation, so that nothing but layer prefixes is shared.
-            references = self.runner.engine(Job(self._encoded_references, Scoring.LOGLIK))
+            references = self.runner.engine(
+                Job(self._encoded_references, Scoring.LOGLIK, memory_bytes=self.memory)
+            )
             measure = WithReferences(measure, references)
         scorer = self.task.scorer
         return measure if scorer is None else Judged(measure, self.examples, scorer)
@@ -281,7 +294,11 @@ class Workbench:
 
     @property
     def batch_settings(self) -> dict[str, int]:
-        """What batches depend on beside the examples."""
+        """What batches depend on beside the examples, where memory holds them.
+
+        Where it does not, they are smaller. This is no part of these settings, by which a study is
+        known again: the batches themselves are frozen when it begins.
+        """
         budgets = TOKEN_BUDGETS if self.task.generation is None else GENERATION_TOKEN_BUDGETS
         budget = budgets.get(self.device.type, GPU_TOKEN_BUDGET)
         return {"token_budget": budget, "block_size": BLOCK_SIZE, "seed": self.seed}
@@ -319,9 +336,9 @@ class Workbench:
             return grouped_batches(
                 [[positions[i] for i in one] for one in groups_of(asked, prefix_length)],
                 lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
-                **self.batch_settings,
+                **self._dealing,
             )
-        return canonical_batches(self._sizes(positions), **self.batch_settings)
+        return canonical_batches(self._sizes(positions), **self._dealing)
 
     def batches_in_order(self, order: Sequence[int]) -> tuple[Batch, ...]:
         """Batches of some of the examples, those first that come first.
@@ -338,9 +355,17 @@ class Workbench:
         return batches_in_order(
             order,
             self._sizes(order),
-            token_budget=self.batch_settings["token_budget"],
+            token_budget=self._dealing["token_budget"],
             pads=not self.capabilities.packs,
         )
+
+    @property
+    def _dealing(self) -> dict[str, int]:
+        """The settings of batches, with no more tokens than memory holds."""
+        settings, most = self.batch_settings, self.facts.tokens_at_once
+        if most is not None:
+            settings["token_budget"] = min(settings["token_budget"], most)
+        return settings
 
     def _sizes(self, positions: Sequence[int]) -> dict[int, tuple[int, int]]:
         """For each example, the rows it takes and the tokens of its longest row."""

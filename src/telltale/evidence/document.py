@@ -157,6 +157,7 @@ def _cost(result: Result) -> dict[str, Any]:
         },
         "path_tokens_per_second": [model.tokens_per_second for model in result.models],
         "slowed_by": list(cost.slowed_by),
+        **({} if cost.bfloat16_gain is None else {"bfloat16_gain": cost.bfloat16_gain}),
     }
     return {name: value for name, value in document.items() if name not in result.lacks}
 
@@ -333,6 +334,7 @@ def _cost_from(cost: Mapping[str, Any]) -> Cost:
         seconds=cost["seconds"],
         search_tokens=cost["search_tokens"],
         slowed_by=tuple(cost.get("slowed_by", ())),
+        bfloat16_gain=cost.get("bfloat16_gain"),
     )
 
 

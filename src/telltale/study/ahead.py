@@ -11,19 +11,23 @@ from __future__ import annotations
 import random
 import statistics
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from telltale.engine.forecast import Sharing
 from telltale.engine.perplexity import windows_of
 from telltale.engine.prefixes import prefixes
 from telltale.engine.runner import LocalRunner
 from telltale.engine.shared import WRITERS_SHARE
-from telltale.engine.store import default_budget_bytes
+from telltale.engine.store import states_budget
 from telltale.engine.unloaded import UnloadedRunner, layer_token_seconds
 from telltale.errors import TelltaleError
 from telltale.evidence.cautions import advice
 from telltale.objectives import highest_of
 from telltale.paths import LayerPath, check_layers
-from telltale.study.forecast import rounds_ahead
+from telltale.searches.search import SPEEDS
+from telltale.study.forecast import search_ahead
 from telltale.study.opening import check_before, chosen_by
 from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH, Part, Role
 
@@ -34,17 +38,19 @@ if TYPE_CHECKING:
     from telltale.engine.perplexity import Page
     from telltale.engine.workbench import Workbench
     from telltale.measure import Batch
-    from telltale.study.forecast import RoundAhead
+    from telltale.study.forecast import RoundAhead, SearchAhead
     from telltale.study.plan import Plan
     from telltale.study.question import Question
     from telltale.study.settings import Settings
 
 VERSION = 1
-# Of a round's work, what exact elimination leaves: in rounds of real tasks ranked by likelihood
-# candidates were measured on 50% (arc_easy), 75% (winogrande) and 90% (sst2) of their examples.
-LEFT = (0.5, 0.95)
-# The same where an objective has no bound that a candidate could come to: the floor alone remains.
-LEFT_BY_FLOOR = (0.5, 1.0)
+# Where the layers that go may lie, from the first to the last: the range of what is expected.
+PLACES = (0.25, 0.75)
+# Of a round's work, what is left at each speed. In rounds of real tasks ranked by likelihood exact
+# elimination measured candidates on 50% (arc_easy), 75% (winogrande) and 90% (sst2) of their
+# examples; where an objective has no bound that a candidate could come to, the floor alone remains.
+LEFT = {"full": (1.0, 1.0), "exact": (0.5, 0.95)}
+LEFT_BY_FLOOR = {**LEFT, "exact": (0.5, 1.0)}
 # Numbers that a token takes at once while a layer runs, in widths of a state and of a layer inside:
 # the state twice, queries, keys, values and what attention gives, and three inside the layer.
 STATES_AT_ONCE, INSIDE_AT_ONCE = 8, 3
@@ -82,6 +88,11 @@ class Work(NamedTuple):
             self.layer_tokens.plus(other.layer_tokens),
             self.seconds.plus(other.seconds) if known else None,  # type: ignore[union-attr, arg-type]
         )
+
+    def times(self, low: float, high: float) -> Work:
+        """The least so many times, and the most so many."""
+        seconds = None if self.seconds is None else self.seconds.times(low, high)
+        return Work(self.layer_tokens.times(low, high), seconds)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -159,7 +170,7 @@ class SearchPlan:
     @property
     def speeds(self) -> tuple[str, ...]:
         """The speeds of which the work is known."""
-        return tuple(self.rounds[0].work) if self.rounds else ("full", "exact")
+        return tuple(self.rounds[0].work) if self.rounds else tuple(LEFT)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -212,11 +223,11 @@ def plan_search(
     Raises:
         InputError, UnsupportedModelError: the search would be refused.
     """
-    device, dtype = question.runner.device, question.runner.dtype
-    runner = UnloadedRunner(question.source, device, dtype)
+    question, frozen = check_before(question, settings, folder, resume_anyway=resume_anyway)
     is_local = question.make_runner is LocalRunner
+    # Neither is asked of the model: whoever would run it is not asked for more.
+    runner = UnloadedRunner(question.source, question.runner.device, question.runner.dtype)
     question = replace(question, make_runner=lambda *_: runner)
-    frozen = check_before(question, settings, folder, resume_anyway=resume_anyway)
     return _Planning(question, settings, runner, frozen, page, is_local=is_local).plan()
 
 
@@ -260,7 +271,7 @@ class _Planning:
         own = [one.tokens for one in self.bench.encoded]
         asked = question.asked()
         named = ("name", "revision", "sha256")
-        rounds = self._rounds()
+        searches = self._searches()
         return SearchPlan(
             model={
                 **{name: asked["model"][name] for name in named},
@@ -274,8 +285,8 @@ class _Planning:
             sets={role: tuple(one.id for one in some) for role, some in question.sets.items()},
             tokens={"mean": round(statistics.mean(own), 1), "longest": max(own)},
             begin=self._begin(),
-            rounds=None if rounds is None else tuple(map(self._round, rounds)),
-            after=self._after(rounds or []),
+            rounds=self._rounds(searches) if searches else None,
+            after=self._after(searches),
             memory=self._memory(),
             batches=len(self.batches),
             advice=advice(
@@ -285,54 +296,54 @@ class _Planning:
             layer_token_seconds=self.seconds,
         )
 
-    def _rounds(self) -> list[tuple[RoundAhead, RoundAhead]] | None:
+    def _searches(self) -> list[SearchAhead]:
+        """The search at either place; none where that is not known before."""
+        share = 1 if self.generation is None else 1 - WRITERS_SHARE
+        room = share * self._budget() / self._all_states_bytes()
+        is_read = self.generation is None
+        sharing = Sharing(not is_read, is_read and self.bench.capabilities.reads_part)
         whole = LayerPath.whole(self.depth)
-        room = self._states_budget() / self._all_states_bytes()
         try:
-            return rounds_ahead(
-                self.settings, whole, room=room, in_a_row=self.generation is not None
-            )
+            return [search_ahead(self.settings, whole, sharing, room, one) for one in PLACES]
         except TelltaleError:
-            return None
+            return []
 
     def _begin(self) -> Work:
         """The whole model on the search set, once more where that says which order is best."""
         work = self._work(SEARCH, self.depth, 1)
-        return work if self.settings.goes_by_blocks else work.plus(work)
+        return work if self.settings.search.goes_by_blocks else work.plus(work)
 
-    def _round(self, ahead: tuple[RoundAhead, RoundAhead]) -> PlannedRound:
-        full = _either([self._in_full(one) for one in ahead])
-        left = LEFT if highest_of(self.settings.objective) <= 1 else LEFT_BY_FLOOR
-        exact = Work(
-            full.layer_tokens.times(*left),
-            None if full.seconds is None else full.seconds.times(*left),
+    def _rounds(self, searches: Sequence[SearchAhead]) -> tuple[PlannedRound, ...]:
+        return tuple(
+            self._round([one for one in of_round if one is not None])
+            for of_round in zip_longest(*(search.rounds for search in searches))
         )
-        return PlannedRound(max(one.candidates for one in ahead), {"full": full, "exact": exact})
 
-    def _in_full(self, one: RoundAhead) -> Work:
-        found = self._work(SEARCH, one.layers, one.candidates, one.deepest)
-        for guard in self.question.guards:  # asked of one candidate at least
-            found = found.plus(self._work(Role(Part.SEARCH, guard.task.name), one.deepest, 1))
-        return found
+    def _round(self, ahead: Sequence[RoundAhead]) -> PlannedRound:
+        searched = _either(
+            [self._work(SEARCH, one.layers, one.candidates, one.deepest) for one in ahead]
+        )
+        guarded = [  # asked of one candidate at least, on all of its examples
+            self._work(Role(Part.SEARCH, guard.task.name), ahead[0].deepest, 1)
+            for guard in self.question.guards
+        ]
+        left = LEFT if highest_of(self.settings.objective) <= 1 else LEFT_BY_FLOOR
+        work = {
+            speed: reduce(Work.plus, guarded, searched.times(*left[speed]))
+            for speed in SPEEDS
+            if speed in left
+        }
+        return PlannedRound(max(one.candidates for one in ahead), work)
 
-    def _after(self, rounds: Sequence[tuple[RoundAhead, RoundAhead]]) -> dict[Role, Work]:
+    def _after(self, searches: Sequence[SearchAhead]) -> dict[Role, Work]:
         """The other sets: the models kept are measured on them, on the final set two of them."""
         found = {}
         for role in self.question.positions:
             if role == FINAL:
                 found[role] = self._work(role, 2 * self.depth, 2)
             elif role.part == Part.HELD_OUT:
-                found[role] = _either(
-                    [
-                        self._work(
-                            role,
-                            self.depth + sum(one.kept for one in of_place),
-                            1 + sum(one.kept > 0 for one in of_place),
-                        )
-                        for of_place in zip(*rounds, strict=True)
-                    ]
-                    or [self._work(role, self.depth, 1)]
-                )
+                works = [self._work(role, one.layers, one.kept) for one in searches]
+                found[role] = _either(works or [self._work(role, self.depth, 1)])
         return found
 
     def _work(self, role: Role, layers: float, paths: float, depth: int | None = None) -> Work:
@@ -380,7 +391,7 @@ class _Planning:
         if self.frozen is not None:
             return self.frozen.batches_of(SEARCH)
         positions = self.question.positions[SEARCH]
-        if self.settings.goes_by_blocks:
+        if self.settings.search.goes_by_blocks:
             return self.bench.batches(positions)
         return self.bench.batches_in_order(random.Random(0).sample(positions, len(positions)))
 
@@ -409,9 +420,9 @@ class _Planning:
         tokens = self._tokens(self.batches, self.bench)
         return tokens * width * self.runner.dtype.itemsize * kept
 
-    def _states_budget(self) -> float:
-        budget = default_budget_bytes(self.runner.device)
-        return budget * (1 - WRITERS_SHARE if self.generation is not None else 1)
+    def _budget(self) -> int:
+        """The bytes that kept states may take."""
+        return states_budget(self.runner.device, self.question.memory)
 
     def _memory(self) -> dict[str, int]:
         size, facts = self.runner.dtype.itemsize, self.bench.facts
@@ -422,6 +433,6 @@ class _Planning:
         most = 2 * len(prefixes(paths)) * self._all_states_bytes()  # of a round and one before it
         return {
             "weights": facts.parameters * size,
-            "states": int(min(default_budget_bytes(self.runner.device), most)),
+            "states": int(min(self._budget(), most)),
             "batch": batch,
         }

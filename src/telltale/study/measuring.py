@@ -6,6 +6,7 @@ Nothing is loaded before something that is not remembered is asked for.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -105,7 +106,7 @@ class Remembering:
             self.records.end()
 
 
-def with_halves(records: Records, measuring: Callable[[], Found]) -> Found:
+def with_halves(measuring: Callable[[], Found], halve: Callable[[Batch], None]) -> Found:
     """What ``measuring`` gives, begun again after each batch that had to be halved.
 
     Halves are for good, so that all paths see the same batches.
@@ -119,7 +120,7 @@ def with_halves(records: Records, measuring: Callable[[], Found]) -> Found:
         except BatchTooLargeError as problem:
             if len(problem.batch.examples) == 1:
                 raise
-            records.split(problem.batch)
+            halve(problem.batch)
 
 
 class Measuring:
@@ -128,6 +129,7 @@ class Measuring:
     def __init__(self, question: Question, plan: Plan | None, records: Records) -> None:
         self.question = question
         self._records = records
+        self._plan = plan
         self.bench = question.workbench(None if plan is None else list(plan.capabilities))
         of_guards = [None] * len(question.guards) if plan is None else plan.guard_capabilities
         self._guard_benches = {
@@ -137,12 +139,15 @@ class Measuring:
             for guard, known in zip(question.guards, of_guards, strict=True)
         }
 
-    def begin(self, identity: Mapping[str, object], *, deals: bool) -> Plan:
+    def begin(
+        self, identity: Mapping[str, object], *, deals: bool, gain: float | None = None
+    ) -> Plan:
         """Begin the study: find out what is to be frozen, and keep it with what is asked.
 
         Args:
             identity: all that decides an outcome.
             deals: see `Plan`.
+            gain: how many times as fast as float32 bfloat16 was, if that chose the precision.
 
         Raises:
             UnsupportedModelError: the model's layers cannot be left out.
@@ -178,9 +183,16 @@ class Measuring:
             for role, examples in question.sets.items()
             for position, example in zip(question.positions[role], examples, strict=True)
         )
+        self._plan = plan
         # From here on the study has begun, and its folder is taken.
         self._records.set_facts(
-            {"identity": identity, "plan": plan.document(), "asked": question.asked(), ALONE: 0}
+            {
+                "identity": identity,
+                "plan": plan.document(),
+                "asked": question.asked(),
+                "bfloat16_gain": gain,
+                ALONE: 0,
+            }
         )
         return plan
 
@@ -203,7 +215,9 @@ class Measuring:
             hardest_first = sorted(outcomes, key=lambda one: (value(outcomes[one]), one))
             known = [batch.examples for batch in self.bench.batches_in_order(hardest_first)]
             self._records.set_facts({"dealt": known})
-        return replace(plan, dealt=tuple(Batch(tuple(one)) for one in known))
+        self._plan = replace(plan, dealt=tuple(Batch(tuple(one)) for one in known))
+        self._halve_too_large()
+        return self._plan
 
     def of(self, role: Role, watcher: Watcher, *, counted: bool = False) -> Remembering:
         """What measures a set and remembers.
@@ -240,7 +254,46 @@ class Measuring:
         watcher = watcher or Watcher()
         watcher.expect(len(batches) * len(paths))
         measure = self.of(role, watcher, counted=counted)
-        return with_halves(self._records, lambda: outcomes_by_path(measure(paths, batches)))
+        return with_halves(lambda: outcomes_by_path(measure(paths, batches)), self.halve)
+
+    def halve(self, batch: Batch) -> None:
+        """Halve a batch that did not fit, for good, and with it all that by their size will not.
+
+        Those are the batches of the same task (another's may be read otherwise) with no fewer
+        tokens. What was measured on any path has fitted, and stays.
+        """
+        positions = self.question.positions
+        role = next(role for role, own in positions.items() if batch.examples[0] in own)
+        self._records.split(batch)
+        known = self._records.fact("too_many_tokens") or {}
+        tokens = min(self._tokens_in(role, batch), known.get(role.guard, sys.maxsize))
+        self._records.set_facts({"too_many_tokens": known | {role.guard: tokens}})
+        self._halve_too_large()
+
+    def _halve_too_large(self) -> None:
+        """Halve what has no fewer tokens than a batch that did not fit."""
+        too_many = self._records.fact("too_many_tokens") or {}
+        plan = self._plan
+        waiting = (
+            [] if plan is None else [(r, one) for r in plan.batches for one in plan.batches_of(r)]
+        )
+        while waiting:
+            role, batch = waiting.pop()
+            halves = self._records.halves(batch)
+            if len(halves) > 1:
+                waiting += [(role, one) for one in halves]
+            elif (
+                role.guard in too_many
+                and len(batch.examples) > 1
+                and not self._records.is_measured(batch)
+                and self._tokens_in(role, batch) >= too_many[role.guard]
+            ):
+                self._records.split(batch)
+                waiting.append((role, batch))
+
+    def _tokens_in(self, role: Role, batch: Batch) -> int:
+        bench, start = self._bench_of(role)
+        return bench.tokens_in(batch.shifted(-start))
 
     def search_by(self, settings: Settings, plan: Plan) -> Search:
         """The search that settings say, bound to this study's right answers and guards."""

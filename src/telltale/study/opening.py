@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.engine.perplexity import Page, windows_of
+from telltale.engine.runner import LocalRunner
 from telltale.engine.selftest import told
 from telltale.errors import InputError
+from telltale.models.load import DTYPES
+from telltale.models.precision import choose_precision
 from telltale.paths import check_layers
 from telltale.searches.search import EXACT
 from telltale.study.ledger import Seen, note_searched, seen_before
@@ -24,6 +27,7 @@ from telltale.study.question import differences
 from telltale.study.records import Records, has_begun, open_records
 from telltale.support.files import sha256_of, sha256_of_json
 from telltale.tasks.sets import FINAL, HELD_OUT
+from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -33,7 +37,6 @@ if TYPE_CHECKING:
     from telltale.study.settings import Settings
     from telltale.tasks import Example, Task
     from telltale.tasks.sets import Role
-    from telltale.watcher import Watcher
 
 LIBRARIES = ("telltale-llm", "torch", "transformers", "tokenizers")
 COMPARING = {"math": "math-verify"}  # what an extraction compares answers with
@@ -75,6 +78,7 @@ def open_study(
     Args, errors: see `telltale.study.run.run_study`.
     """
     with open_records(folder, write=True, is_taken=is_taken) as records:
+        question, gain = _with_precision(question, records.fact("identity"), watcher)
         identity = question.identity()
         name = search_name(identity, question, settings)
         plan = _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
@@ -85,7 +89,7 @@ def open_study(
         if plan is None:
             windows_of(measuring.bench, page)  # refused where it says nothing
             watcher.phase("self-test")
-            plan = measuring.begin(identity, deals=not settings.goes_by_blocks)
+            plan = measuring.begin(identity, deals=not settings.goes_by_blocks, gain=gain)
         note_searched(name, names_of(question, set(question.sets) - {HELD_OUT, FINAL}))
         for line in told(absences_of(plan)):
             watcher.advised(line)
@@ -94,20 +98,24 @@ def open_study(
 
 def check_before(
     question: Question, settings: Settings, folder: Path, *, resume_anyway: bool
-) -> Plan | None:
+) -> tuple[Question, Plan | None]:
     """Refuse what opening a study refuses before it asks for the model, and write nothing.
 
     Args, errors: see `telltale.study.run.run_study`.
 
     Returns:
-        The study's plan, where it has begun.
+        The question with its precision, and the study's plan, where it has begun.
     """
-    identity = question.identity()
-    name = search_name(identity, question, settings)
-    if not has_begun(folder):
-        return _checked(None, question, identity, name, folder, resume_anyway=resume_anyway)
-    with open_records(folder, write=False) as records:
-        return _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
+    with ExitStack() as stack:
+        records = None
+        if has_begun(folder):
+            records = stack.enter_context(open_records(folder, write=False))
+        known = None if records is None else records.fact("identity")
+        question, _ = _with_precision(question, known, Watcher())
+        identity = question.identity()
+        name = search_name(identity, question, settings)
+        plan = _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
+        return question, plan
 
 
 def _checked(
@@ -129,6 +137,34 @@ def _checked(
     if records is not None:
         _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
     return plan
+
+
+def _with_precision(
+    question: Question, known: Mapping[str, Any] | None, watcher: Watcher
+) -> tuple[Question, float | None]:
+    """Where the precision is left to telltale, the one that the study has, or that pays here.
+
+    Beside it how many times as fast bfloat16 was, where that was timed.
+
+    A study keeps what it was begun with, on whatever machine it goes on. A runner of one's own
+    says itself what it begins with.
+
+    Args:
+        question: what is asked.
+        known: the identity of the study, where it has begun.
+        watcher: is told of what was timed.
+    """
+    if question.dtype != "auto":
+        return question, None
+    if known is not None:  # what a runner of one's own gave may be no precision to ask for
+        is_a_name = known["dtype"] in DTYPES
+        return (replace(question, dtype=known["dtype"]) if is_a_name else question), None
+    if question.make_runner is not LocalRunner or question.runner.device.type != "cpu":
+        return question, None
+    chosen = choose_precision(question.source)
+    if chosen.reason:
+        watcher.advised(chosen.reason)
+    return replace(question, dtype=chosen.dtype), chosen.gain
 
 
 def chosen_by(question: Question, settings: Settings) -> dict[str, Any]:
