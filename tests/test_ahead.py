@@ -18,7 +18,7 @@ from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models import load
 from telltale.paths import LayerPath
 from telltale.searches import Found, GreedyRemoval, Round
-from telltale.study import ahead
+from telltale.study import planning
 from telltale.study.records import open_records
 from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH, Part, Role
 from telltale.watcher import Watcher
@@ -162,7 +162,7 @@ def test_seconds_are_work_times_what_a_layer_takes(
 ) -> None:
     works = []
     for seconds in (1.0, 2.0):
-        monkeypatch.setattr(ahead, "layer_token_seconds", lambda *_, s=seconds: s)
+        monkeypatch.setattr(planning, "layer_token_seconds", lambda *_, s=seconds: s)
         works.append(planned(tiny_folder, tmp_path / "study").searched("full"))
     one, two = works
     assert one.seconds is not None
@@ -340,8 +340,8 @@ def test_a_dry_run_says_what_the_search_would_cost_and_stops(
     assert run([*arguments, "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "6 layers" in text
-    assert "40 examples to search by, 30 held out" in text
-    assert re.search(r"^round 2 +11 ", text, re.M)
+    assert "Examples: 40 to search by, 30 held out" in text
+    assert re.search(r"^up to round 2 +11 ", text, re.M)
     assert "With 30 held-out examples" in text
     assert "Nothing was measured" in text
     assert list(tmp_path.iterdir()) == []

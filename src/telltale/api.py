@@ -170,7 +170,7 @@ def plan(model: str, task: Task | str, *, out: str | Path, **asked: Unpack[Asked
     request = request_for(plan, model=model, task=task, out=out, **asked)
 
     from telltale.engine.perplexity import built_in_page
-    from telltale.study.ahead import plan_search
+    from telltale.study.planning import plan_search
 
     with opened(request, writes=False) as (question, settings, page):
         return plan_search(

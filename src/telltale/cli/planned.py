@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.cli.columns import Column, print_table
-from telltale.support.words import counted, duration, millions
-from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH
+from telltale.support.words import duration, millions
+from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH, Part, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
     from telltale.study.ahead import SearchPlan, Work
 
 SHOWN_ROUNDS = 4  # each of the first; then those of twice as many, and the last
-FEW_TOKENS = 100_000  # are counted one by one
+MILLION = 1e6
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -46,48 +44,40 @@ def planned(plan: SearchPlan, out: Console) -> None:
 def _sets(plan: SearchPlan) -> str:
     """How many examples every set has."""
     called = {SEARCH: "to search by", HELD_OUT: "held out", FINAL: "in the final set"}
-    first, *others = [
-        (len(ids), called.get(role, f"of the {role} set")) for role, ids in plan.sets.items()
+    sizes = {role: len(ids) for role, ids in plan.sets.items()}
+    own = [f"{sizes[role]:,} {called.get(role, role)}" for role in sizes if not role.guard]
+    guards = [
+        f"{count:,} and {sizes[Role(Part.HELD_OUT, role.guard)]:,} of the guard {role.guard}"
+        for role, count in sizes.items()
+        if role.guard and role.part == Part.SEARCH
     ]
-    return ", ".join(
-        [f"{counted(first[0], 'example')} {first[1]}", *(f"{n:,} {s}" for n, s in others)]
-    )
+    return f"Examples: {', '.join([*own, *guards])}"
 
 
 def _costs(plan: SearchPlan, out: Console) -> None:
     """A table of what the search costs up to some of its rounds, and the other sets."""
     if plan.rounds is None:
         out.print(
-            "How many candidates this search tries cannot be said before; the whole model's "
-            f"measuring takes {tokens(plan.begin.layer_tokens)} layer tokens{_time(plan.begin)}."
+            "How many candidates this search tries cannot be said before; the whole model alone "
+            f"takes {tokens(plan.begin)} layer tokens."
         )
         return
     numbers = shown_rounds(len(plan.rounds))
-    works = [{speed: plan.searched(speed, number) for speed in plan.speeds} for number in numbers]
+    works = [plan.searched(plan.speed, number) for number in numbers]
     tried = [sum(one.candidates for one in plan.rounds[:number]) for number in numbers]
     after = [*plan.after.items()]
-    blank = [""] * len(after)
+    names = [f"up to round {number}" if number else "whole model" for number in numbers]
+    called = {HELD_OUT: "held-out set", FINAL: "final set"}
+    names += [f"+ {called.get(role, f'guard {role.guard}')}" for role, _ in after]
+    works += [work for _, work in after]
     columns = [
-        Column(
-            "up to",
-            [*(f"round {number}" if number else "whole model" for number in numbers)]
-            + [f"+ {role} set" for role, _ in after],
-            is_text=True,
-        ),
-        Column("candidates", [*map(str, tried), *blank]),
+        Column("work", names, " ", is_text=True),
+        Column("candidates", [*map(str, tried), *[""] * len(after)]),
+        Column("layer tokens", [tokens(work) for work in works]),
     ]
-    columns += [
-        Column(
-            f"layer tokens,\n{speed}",
-            [tokens(work[speed].layer_tokens) for work in works]
-            + [tokens(work.layer_tokens) if speed == plan.speed else "" for _, work in after],
-        )
-        for speed in plan.speeds
-    ]
-    timed = [*(work[plan.speed] for work in works), *(work for _, work in after)]
     if plan.begin.seconds is not None:
-        columns.append(Column(f"time,\n{plan.speed}", [seconds(work) for work in timed]))
-    print_table(columns, out, where="--plan FILE.json has them", first=())
+        columns.append(Column("time", [seconds(work) for work in works]))
+    print_table(columns, out, where="--plan FILE.json has them")
 
 
 def shown_rounds(rounds: int) -> list[int]:
@@ -99,11 +89,12 @@ def shown_rounds(rounds: int) -> list[int]:
 def _minded(plan: SearchPlan) -> list[str]:
     """What the figures rest on, and what they leave out."""
     found = []
-    if plan.rounds and plan.settings["max_removed"] is None:
-        found.append(
-            f"The search ends where no candidate stays above the floor, after {len(plan.rounds)} "
-            "rounds at most."
-        )
+    if plan.rounds:
+        last = "" if plan.settings["max_removed"] else f", after {len(plan.rounds)} rounds at most"
+        found.append(f"The search ends where no candidate stays above the floor{last}.")
+    if plan.rounds and plan.speed != "full":
+        full = tokens(plan.searched("full"))
+        found.append(f"With every candidate measured in full it would take {full} layer tokens.")
     if plan.begin.seconds is None:
         found.append(
             "How long it takes is not said: that is done only where choices are compared, by a "
@@ -124,20 +115,16 @@ def _minded(plan: SearchPlan) -> list[str]:
     return found
 
 
-def _time(work: Work) -> str:
-    return "" if work.seconds is None else f", {seconds(work)}"
-
-
-def tokens(work: Sequence[float]) -> str:
-    """Layer tokens: ``26,100``, ``1.4M``, ``12M to 21M``."""
-    low, high = map(_tokens, work)
+def tokens(work: Work) -> str:
+    """Layer tokens: ``26k``, ``1.4M``, ``12M to 21M``."""
+    low, high = map(_tokens, work.layer_tokens)
     return low if low == high else f"{low} to {high}"
 
 
 def _tokens(count: float) -> str:
-    if count < FEW_TOKENS:
-        return f"{count:,.0f}"
-    return f"{count / 1e6:,.{1 if count < 1e7 else 0}f}M"
+    if count < MILLION:
+        return f"{count / 1e3:,.0f}k"
+    return f"{count / MILLION:,.{1 if count < 10 * MILLION else 0}f}M"
 
 
 def seconds(work: Work) -> str:
@@ -149,7 +136,9 @@ def seconds(work: Work) -> str:
 
 
 def _duration(seconds: float) -> str:
-    said = duration(float(f"{seconds:.2g}")).removesuffix(" 00 s")
+    rounded = float(f"{seconds:.2g}")
+    rounded = round(rounded / 60) * 60 if rounded >= 10 * 60 else rounded
+    said = duration(rounded).removesuffix(" 00 s")
     return "under 1 s" if said == "0 s" else said
 
 
