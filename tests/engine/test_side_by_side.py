@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telltale.engine.generating import Cached
-from telltale.engine.shared import PART_TOKENS, Capabilities
+from telltale.engine.shared import Capabilities
+from telltale.engine.side_by_side import PART_TOKENS
 from telltale.engine.store import size_bytes
 from telltale.measure import Batch, BatchTooLargeError, outcomes_by_path
 from telltale.models.layered import LayeredModel, RowCache

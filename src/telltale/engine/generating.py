@@ -179,7 +179,7 @@ def last_states(walked: Walked) -> Tensor:
 
 
 class Generating:
-    """Lets the model write, and reads its answers. See `telltale.engine.shared.Writer`.
+    """Lets the model write, and reads its answers. See `telltale.engine.side_by_side.Writer`.
 
     Args:
         tokenizer: turns tokens into text.
@@ -210,7 +210,7 @@ class Generating:
         self._steps = generation.max_new_tokens - 1  # the last token written is never read
 
     def enough_rows(self, model: LayeredModel) -> float:
-        """See `telltale.engine.shared.Writer`."""
+        """See `telltale.engine.side_by_side.Writer`."""
         return ROWS_AT_ONCE if self._writes_together(model) else math.inf
 
     def _writes_together(self, model: LayeredModel) -> bool:
@@ -252,7 +252,7 @@ class Generating:
         paths: Sequence[LayerPath],
         walked: Iterable[Sequence[Walked]],
     ) -> tuple[list[tuple[Outcome, ...]], int]:
-        """See `telltale.engine.shared.Writer`."""
+        """See `telltale.engine.side_by_side.Writer`."""
         examples = [self._examples[position] for position in positions]
         ways = [self._extraction(len(example.choices)) for example in examples]
         written, ended, layer_tokens = self._write(model, paths, walked, ways)
