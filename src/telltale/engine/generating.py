@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from telltale.engine.prefixes import prefixes
 from telltale.engine.store import size_bytes
 from telltale.errors import MeasurementError
 from telltale.measure import Generated, Outcome
-from telltale.models.layered import RowCache
+from telltale.models.row_caches import PromptCache, RowCache
 from telltale.tasks.extractions import extraction
 
 if TYPE_CHECKING:
@@ -87,7 +88,11 @@ class Cached:
         self._lengths = lengths
         self._rows = len(paths) * len(lengths)
         self._placed = 0
-        self._cache = RowCache(total, total + steps)
+        self._cache: RowCache
+        if len(paths) > 1:
+            self._cache = PromptCache(total, total + steps, len(lengths), paths)
+        else:
+            self._cache = RowCache(total, total + steps)
         self._layers: dict[int, Tensor | None] = {}
         for layer in sorted({layer for path in paths for layer in path.kept}):
             left_out = [layer not in path.kept for path in paths for _ in lengths]
@@ -102,9 +107,13 @@ class Cached:
         rows = slice(self._placed, self._placed + count)
         first = self._placed % len(self._lengths)
         lengths = self._lengths[first : first + count]
-        for layer, key_value in zip(walked.path.kept, walked.key_values, strict=True):
-            self._cache.layer = layer
-            self._cache.place(rows, key_value, lengths, self._rows)
+        kept = walked.path.kept
+        for depth, key_value in enumerate(walked.key_values, start=1):
+            if isinstance(self._cache, PromptCache):
+                self._cache.place_prompts(kept[:depth], first, key_value, lengths)
+            else:
+                self._cache.layer = kept[depth - 1]
+                self._cache.place(rows, key_value, lengths, self._rows)
         self._placed += count
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -120,15 +129,13 @@ class Cached:
     def keep(self, rows: Tensor) -> None:
         """See `Continuation`."""
         self._seen, self._positions = self._seen[rows], self._positions[rows]
-        held = self._cache.held
         for layer, left_out in tuple(self._layers.items()):
             remaining = None if left_out is None else left_out[rows]
             if remaining is not None and bool(remaining.all()):
-                del self._layers[layer], held[layer]
-                continue
-            self._layers[layer] = remaining
-            keys, values = held.pop(layer)
-            held[layer] = keys[rows], values[rows]
+                del self._layers[layer]
+            else:
+                self._layers[layer] = remaining
+        self._cache.keep(rows, self._layers)
 
 
 class Recomputed:
@@ -235,12 +242,13 @@ class Generating:
         longest = max(len(example.context) for part in walked for example in part.examples)
         keys, values = walked[0].key_values[0]
         of_token = size_bytes((keys[:1, :, :1], values[:1, :, :1]))
-        tokens = rows * (longest + self._steps)
-        most = min(ROWS_AT_ONCE // rows, room_bytes // (tokens * paths[0].total * of_token))
-        for count in range(min(most, len(paths)), 1, -1):
-            layers = {layer for path in paths[:count] for layer in path.kept}
-            used = sum(path.depth for path in paths[:count])
-            if used >= LEAST_USED * count * len(layers):
+        for count in range(min(ROWS_AT_ONCE // rows, len(paths)), 1, -1):
+            together = paths[:count]
+            layers = {layer for path in together for layer in path.kept}
+            used = sum(path.depth for path in together)
+            read = len(prefixes(together)) * longest  # the prompts, once where paths are one
+            tokens = rows * (read + count * len(layers) * self._steps)
+            if tokens * of_token <= room_bytes and used >= LEAST_USED * count * len(layers):
                 rounds = -(-len(paths) // count)
                 return -(-len(paths) // rounds)  # no last one alone
         return 1
