@@ -86,13 +86,9 @@ class Cached:
         self.layer_tokens = 0
         device, total = model.device, max(lengths)
         self._lengths = lengths
-        self._rows = len(paths) * len(lengths)
         self._placed = 0
-        self._cache: RowCache
-        if len(paths) > 1:
-            self._cache = PromptCache(total, total + steps, len(lengths), paths)
-        else:
-            self._cache = RowCache(total, total + steps)
+        sizes = total, total + steps, len(lengths)
+        self._cache = PromptCache(*sizes, paths) if len(paths) > 1 else RowCache(*sizes)
         self._layers: dict[int, Tensor | None] = {}
         for layer in sorted({layer for path in paths for layer in path.kept}):
             left_out = [layer not in path.kept for path in paths for _ in lengths]
@@ -104,16 +100,10 @@ class Cached:
     def place(self, walked: Walked) -> None:
         """Take over the keys and values of the next rows, in the order of paths and rows."""
         count = len(walked.examples)
-        rows = slice(self._placed, self._placed + count)
         first = self._placed % len(self._lengths)
         lengths = self._lengths[first : first + count]
-        kept = walked.path.kept
         for depth, key_value in enumerate(walked.key_values, start=1):
-            if isinstance(self._cache, PromptCache):
-                self._cache.place_prompts(kept[:depth], first, key_value, lengths)
-            else:
-                self._cache.layer = kept[depth - 1]
-                self._cache.place(rows, key_value, lengths, self._rows)
+            self._cache.place(walked.path.kept[:depth], first, key_value, lengths)
         self._placed += count
 
     def step(self, tokens: Tensor) -> Tensor:

@@ -25,32 +25,40 @@ if TYPE_CHECKING:
 
 
 class RowCache(LayerCache):
-    """A cache that is written in place: its rows go on token by token, up to ``most`` tokens.
+    """A cache that is written in place: the rows of one path go on token by token.
 
     What is ``held`` has more columns than the ``length`` that have come, and is given more in steps
-    of ``STEP``. Which rows a layer's keys and values belong to is up to whoever places them.
+    of ``STEP``.
+
+    Args:
+        length: the columns of prompts, which all end at the last of them.
+        most: the most tokens of a row.
+        prompts: how many prompts there are, each a row.
     """
 
     STEP = 64
 
-    def __init__(self, length: int, most: int) -> None:
+    def __init__(self, length: int, most: int, prompts: int) -> None:
         super().__init__(length)
         self.most = most
+        self._prompts = prompts
         self._before = 0  # how many tokens of each row are not in what is held
 
-    def place(self, rows: slice, key_value: KeyValue, lengths: Sequence[int], total: int) -> None:
-        """Place the running layer's keys and values of some rows, so that they end at ``length``.
+    def place(
+        self, prefix: tuple[int, ...], first: int, key_value: KeyValue, lengths: Sequence[int]
+    ) -> None:
+        """Place keys and values of the last layer of a prefix.
 
         Args:
-            rows: which of ``total`` rows these are.
-            key_value: each (rows, heads, tokens, head width), padded on the right.
-            lengths: the real tokens of each row.
-            total: how many rows the cache is to have; others hold zeros until they are placed.
+            prefix: the layers that the prompts went through.
+            first: the number of the first of these prompts.
+            key_value: each (prompts, heads, tokens, head width), padded on the right.
+            lengths: the real tokens of each of them.
         """
-        if self.layer not in self.held:
+        if prefix[-1] not in self.held:
             columns = min(self.length + self.STEP, self.most)
-            self.held[self.layer] = _zeros(key_value, total, columns)
-        _move_right(self.held[self.layer], rows, key_value, lengths, self.length)
+            self.held[prefix[-1]] = _zeros(key_value, self._prompts, columns)
+        _move_right(self.held[prefix[-1]], first, key_value, lengths, self.length)
 
     def keep(self, rows: Tensor, layers: Container[int]) -> None:
         """Go on with some rows, by their index, and some layers only."""
@@ -125,9 +133,8 @@ class PromptCache(RowCache):
     """
 
     def __init__(self, length: int, most: int, prompts: int, paths: Sequence[LayerPath]) -> None:
-        super().__init__(length, most)
+        super().__init__(length, most, prompts)
         self._before = self._columns = length
-        self._count = prompts
         self._rows = prompts * len(paths)
         self._readers: dict[tuple[int, ...], list[int]] = {}  # paths' numbers, by what they share
         for number, path in enumerate(paths):
@@ -137,40 +144,31 @@ class PromptCache(RowCache):
         self._alike: dict[tuple[int, int], list[tuple[int, ...]]] = {}
         for prefix, numbers in self._readers.items():
             self._alike.setdefault((prefix[-1], len(numbers)), []).append(prefix)
-        self._prompts: dict[int, dict[int, Prompts]] = {}
+        self._held_prompts: dict[int, dict[int, Prompts]] = {}  # by layer and number of readers
         self._placed: set[tuple[tuple[int, ...], int]] = set()
 
-    def place_prompts(
+    def place(
         self, prefix: tuple[int, ...], first: int, key_value: KeyValue, lengths: Sequence[int]
     ) -> None:
-        """Place keys and values of the last layer of a prefix, unless they are there.
-
-        Args:
-            prefix: the layers that the prompts went through.
-            first: the number of the first of these prompts.
-            key_value: each (prompts, heads, tokens, head width), padded on the right.
-            lengths: the real tokens of each of them.
-        """
+        """See `RowCache.place`. What is there is not placed again."""
         if (prefix, first) in self._placed:
             return
         self._placed.add((prefix, first))
-        of_layer = self._prompts.setdefault(prefix[-1], {})
+        of_layer = self._held_prompts.setdefault(prefix[-1], {})
         count = len(self._readers[prefix])
         alike = self._alike[prefix[-1], count]
         if count not in of_layer:
-            readers = torch.tensor([self._readers[one] for one in alike])[:, None] * self._count
-            readers = (readers + torch.arange(self._count)[:, None]).flatten(0, 1)
-            total = len(alike) * self._count
-            zeros = _zeros(key_value, total, self._columns)
+            readers = torch.tensor([self._readers[one] for one in alike])[:, None] * self._prompts
+            readers = (readers + torch.arange(self._prompts)[:, None]).flatten(0, 1)
+            zeros = _zeros(key_value, len(alike) * self._prompts, self._columns)
             of_layer[count] = Prompts(*zeros, readers.to(key_value[0].device))
-        start = alike.index(prefix) * self._count + first
-        rows = slice(start, start + len(lengths))
-        _move_right(of_layer[count][:2], rows, key_value, lengths, self._columns)
+        start = alike.index(prefix) * self._prompts + first
+        _move_right(of_layer[count][:2], start, key_value, lengths, self._columns)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> KeyValue:
         """Add to the running layer's keys and values, and return all of them, in pieces."""
         keys, values = super().update(key_states, value_states, 0)
-        prompts = self._prompts.get(self.layer, {}).values()
+        prompts = self._held_prompts.get(self.layer, {}).values()
         return (
             Pieces.of([(one.keys, one.readers) for one in prompts], self._columns, keys),
             Pieces.of([(one.values, one.readers) for one in prompts], self._columns, values),
@@ -182,16 +180,16 @@ class PromptCache(RowCache):
         places = torch.full((self._rows,), -1, device=rows.device)
         self._rows = len(rows)
         places[rows] = torch.arange(len(rows), device=rows.device)
-        for layer in tuple(self._prompts):
-            of_layer = self._prompts.pop(layer)
+        for layer in tuple(self._held_prompts):
+            of_layer = self._held_prompts.pop(layer)
             if layer in layers:
                 kept = {count: one.kept(places) for count, one in of_layer.items()}
-                self._prompts[layer] = {c: one for c, one in kept.items() if one is not None}
+                self._held_prompts[layer] = {n: one for n, one in kept.items() if one is not None}
 
     @property
     def bytes(self) -> int:
         """See `RowCache.bytes`."""
-        prompts = (one for of_layer in self._prompts.values() for one in of_layer.values())
+        prompts = (one for of_layer in self._held_prompts.values() for one in of_layer.values())
         return super().bytes + sum(one.keys.nbytes + one.values.nbytes for one in prompts)
 
 
@@ -315,12 +313,12 @@ def _zeros(key_value: KeyValue, rows: int, columns: int) -> KeyValue:
 
 def _move_right(
     held: Sequence[Tensor],
-    rows: slice,
+    first: int,
     key_value: KeyValue,
     lengths: Sequence[int],
     end: int,
 ) -> None:
-    """Place rows, padded on the right, so that their real tokens end at a column."""
+    """Place rows, padded on the right, from a first one on, so that they end at a column."""
     for mine, given in zip(held, key_value, strict=True):
-        for row, own, length in zip(mine[rows], given, lengths, strict=True):
-            row[:, end - length : end] = own[:, :length]
+        for row, (own, length) in enumerate(zip(given, lengths, strict=True), start=first):
+            mine[row, :, end - length : end] = own[:, :length]
