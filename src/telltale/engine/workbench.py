@@ -6,11 +6,17 @@ finished study loads no model.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from telltale.engine.batches import BLOCK_SIZE, canonical_batches, grouped_batches
+from telltale.engine.batches import (
+    BLOCK_SIZE,
+    batches_in_order,
+    canonical_batches,
+    grouped_batches,
+)
 from telltale.engine.encode import (
     EncodedExample,
     InputLimit,
@@ -179,7 +185,7 @@ class Workbench:
             shares_context=is_masked or packs,
             packs=packs,
         )
-        plain = tokens_read(encoded, prefix_length=0, shares_context=False)
+        plain = self._padded_tokens()
         shared = tokens_read(
             encoded,
             prefix_length=prefix if wanted.keeps_prefix else 0,
@@ -193,6 +199,18 @@ class Workbench:
             wanted=wanted,
             prefix=prefix,
             saves=paths * self.depth * (plain - shared),
+        )
+
+    def _padded_tokens(self) -> int:
+        """How many tokens the plain way reads of all examples, padding counted."""
+        sizes = {
+            position: row_sizes(example, prefix_length=0, shares_context=False)
+            for position, example in enumerate(self.encoded)
+        }
+        return sum(
+            sum(sizes[one][0] for one in batch.examples)
+            * max(sizes[one][1] for one in batch.examples)
+            for batch in canonical_batches(sizes, **self.batch_settings)
         )
 
     @cached_property
@@ -293,15 +311,37 @@ class Workbench:
                 lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
                 **self.batch_settings,
             )
-        sizes = {
+        return canonical_batches(self._sizes(positions), **self.batch_settings)
+
+    def batches_in_order(self, order: Sequence[int]) -> tuple[Batch, ...]:
+        """Batches of some of the examples, those first that come first.
+
+        Where groups of examples lie together, they stay so, and only batches are put in order.
+        """
+        if self.capabilities.packs and self._has_groups:
+            place = {example: number for number, example in enumerate(order)}
+
+            def mean_place(batch: Batch) -> float:
+                return statistics.mean(place[example] for example in batch.examples)
+
+            return tuple(sorted(self.batches(sorted(order)), key=mean_place))
+        return batches_in_order(
+            order,
+            self._sizes(order),
+            token_budget=self.batch_settings["token_budget"],
+            pads=not self.capabilities.packs,
+        )
+
+    def _sizes(self, positions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """For each example, the rows it takes and the tokens of its longest row."""
+        return {
             position: row_sizes(
                 self.encoded[position],
-                prefix_length=prefix_length,
+                prefix_length=len(self.token_prefix),
                 shares_context=self.capabilities.shares_context,
             )
             for position in positions
         }
-        return canonical_batches(sizes, **self.batch_settings)
 
 
 @dataclass(frozen=True, slots=True)

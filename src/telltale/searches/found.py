@@ -6,8 +6,9 @@ out several at once. Knows neither models nor examples.
 
 from __future__ import annotations
 
+import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from telltale.errors import InputError
 from telltale.moved import GONE_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from telltale.paths import LayerPath
 
@@ -35,6 +36,19 @@ class Candidate:
     value: float
     examples: int
 
+    def at_most(self, examples: int, highest: float | None) -> tuple[float, float | None]:
+        """The accuracy and value that it may have at most on all examples.
+
+        Args:
+            examples: how many the search set has.
+            highest: the most that an example is valued; None where that is not known.
+        """
+        missing = examples - self.examples
+        accuracy = (self.accuracy * self.examples + missing) / examples
+        if highest is None:
+            return accuracy, None
+        return accuracy, (self.value * self.examples + highest * missing) / examples
+
     @property
     def left_out(self) -> tuple[int, ...]:
         """The layers that its parent has and it has not, in ascending order."""
@@ -47,6 +61,18 @@ class Candidate:
         if self.parent is None:
             return ()
         return tuple(layer for layer in self.path.kept if layer not in self.parent.kept)
+
+
+def candidate_of(
+    path: LayerPath, parent: LayerPath | None, values: Sequence[float], scores: Sequence[float]
+) -> Candidate:
+    """The candidate that has these values and scores, one of each an example, in any order.
+
+    Sums are exact and rounded once, so that no order changes them, and none falls where an
+    addend rises.
+    """
+    count = len(values)
+    return Candidate(path, parent, math.fsum(scores) / count, math.fsum(values) / count, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +92,7 @@ class Round:
 
     ``kept`` are the paths that the search goes on with, the best first; none in a last round in
     which no candidate may be kept. ``refused`` would have been kept, had a guard not refused them.
+    ``examples`` is how many the search set has; None where that is not known.
 
     Raises:
         InputError: nothing was tried, or what was not is kept.
@@ -74,6 +101,7 @@ class Round:
     tried: Mapping[LayerPath, Candidate]
     kept: tuple[LayerPath, ...]
     refused: tuple[LayerPath, ...] = ()
+    examples: int | None = field(default=None, compare=False)
 
     if not TYPE_CHECKING:  # a type checker is to know rounds by path alone
 
@@ -100,10 +128,16 @@ class Round:
 
     @cached_property
     def first(self) -> Candidate:
-        """The best that was kept; where none was, the best of all."""
+        """The best that was kept; where none was, the best of those measured most."""
         if self.kept:
             return self.tried[self.kept[0]]
         return max(self.tried.values(), key=lambda one: (one.examples, one.value))
+
+    @cached_property
+    def left_early(self) -> tuple[LayerPath, ...]:
+        """The candidates that were not measured on all examples, since they could not be kept."""
+        every = self.examples or max(one.examples for one in self.tried.values())
+        return tuple(path for path, one in self.tried.items() if one.examples < every)
 
     @property
     def accepted(self) -> bool:
