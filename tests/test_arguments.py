@@ -63,6 +63,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "protect": LAYERS,
         "max_loss": SHARES,
         "confidence": SHARES,
+        "speed": NAMES,
         "paper": SWITCHES,
         "truncate": (True, 3),
         "device": (0,),
@@ -192,6 +193,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"tolerance": float("nan")},
         "`tolerance` must be in [0, 1], got nan",
     ),
+    "a speed": ("search", {"speed": "fastest"}, "`speed` must be full or exact, got 'fastest'"),
     "the published method": (
         "search",
         {"paper": True, "objective": "margin"},

@@ -52,7 +52,7 @@ class Beam(Search):
         beam: Sequence[LayerPath] = [start]
         rounds: list[Round] = []
         while paths := self.children(beam, start):
-            done = self.chosen(self.measured(measure, batches, paths), origin, most=self.width)
+            done = self.decided(measure, batches, paths, origin, most=self.width)
             rounds.append(done)
             watch(done)
             if not done.kept:
@@ -132,6 +132,7 @@ class Racing(Search):
     """Greedy removal whose candidates leave as soon as they cannot have the highest accuracy."""
 
     method = "racing greedy removal"
+    goes_by_blocks = True
 
     def __call__(
         self,
@@ -140,7 +141,9 @@ class Racing(Search):
         start: LayerPath,
         watch: Callable[[Round], None] = lambda _: None,
     ) -> Found:
-        greedy = GreedyRemoval(self.tolerance, self.max_removed, self.protected, self.value)
+        greedy = GreedyRemoval(
+            self.tolerance, self.max_removed, self.protected, self.value, speed="full"
+        )
 
         def racing(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
             to_come = sum(len(batch.examples) for batch in batches)
@@ -163,7 +166,7 @@ class Racing(Search):
 def test_a_racing_measure_leaves_early_and_the_records_stay_right(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    asked = {"limit": 90, "held_out": 30, "objective": "accuracy"}
+    asked = {"limit": 90, "held_out": 30, "objective": "accuracy", "speed": "full"}
     raced = search(tiny_folder, tmp_path / "raced", search=Racing(), **asked)
     fresh = search(tiny_folder, tmp_path / "fresh", **asked)
     assert raced.document["path"] == fresh.document["path"]
@@ -177,7 +180,7 @@ def test_a_racing_measure_leaves_early_and_the_records_stay_right(
     search(tiny_folder, tmp_path / "raced", **asked)
     assert result_of(tmp_path / "raced") == result_of(tmp_path / "fresh")
     begun = [read_study(tmp_path / name).cost.batches_begun for name in ("raced", "fresh")]
-    assert begun[0] == begun[1]
+    assert begun[0] <= begun[1]
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 5])

@@ -43,7 +43,7 @@ class Watcher:
         """Before anything is measured: what can be seen with so many examples, or what slows it."""
 
     def expect(self, measurements: int) -> None:
-        """So many measurements are asked for next."""
+        """So many measurements are asked for next, in a search at most: candidates leave early."""
 
     def measured(self, measurement: Measurement, *, remembered: bool) -> None:
         """One of them is there."""

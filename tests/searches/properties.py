@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
+from telltale.searches.search import SPEEDS
 from tests.searches.oracle import Table, best_and_bsba, removal_order
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 BATCHES = [Batch(tuple(range(10))), Batch(tuple(range(10, 20)))]
@@ -61,9 +63,11 @@ def tables() -> list[tuple[Table, int, Fraction, int | None]]:
 
 
 def check_search(greedy: ModuleType | Any) -> None:
-    """The order, BEST and BSBA are the oracle's, on random tables."""
-    for table, layers, tolerance, most in tables():
-        search = greedy.GreedyRemoval(tolerance=float(tolerance), max_removed=most)
+    """The order, BEST and BSBA are the oracle's, on random tables, at every speed."""
+    for (table, layers, tolerance, most), speed in itertools.product(tables(), SPEEDS):
+        search = greedy.GreedyRemoval(
+            tolerance=float(tolerance), max_removed=most, speed=speed, highest=1.0
+        )
         found = search(measure_of(table), BATCHES, LayerPath.whole(layers))
         order = removal_order(table, layers, tolerance, most)
         assert list(found.kept[-1].removed) == order
@@ -74,7 +78,9 @@ def check_search(greedy: ModuleType | Any) -> None:
 
 def check_search_by_value(greedy: ModuleType | Any) -> None:
     """Where candidates have a value of its own, and a guard, the order is still the oracle's."""
-    for number, (table, layers, tolerance, most) in enumerate(tables()):
+    for (number, (table, layers, tolerance, most)), speed in itertools.product(
+        enumerate(tables()), SPEEDS
+    ):
         values = random_table(1000 + number, layers)
 
         def guarded(gone: frozenset[int], number: int = number) -> bool:
@@ -88,6 +94,8 @@ def check_search_by_value(greedy: ModuleType | Any) -> None:
             tolerance=float(tolerance),
             max_removed=most,
             value=value,
+            highest=1.0,
+            speed=speed,
             admits=lambda path, guarded=guarded: guarded(frozenset(path.removed)),
         )
         found = search(measure_of(table), BATCHES, LayerPath.whole(layers))
@@ -101,12 +109,80 @@ def check_search_by_value(greedy: ModuleType | Any) -> None:
             assert not set(done.refused) & set(done.kept)
 
 
+def example_table(seed: int, examples: int) -> Callable[[LayerPath], list[tuple[float, float]]]:
+    """For each path each example's score and value, few different ones, so that means are equal."""
+
+    def of(path: LayerPath) -> list[tuple[float, float]]:
+        source = random.Random(f"{seed} {path.removed}")
+        bad = source.random()
+        return [
+            (float(source.random() > bad / 2), -source.choice([0.0, 0.0, bad, 0.1, 2.5]))
+            for _ in range(examples)
+        ]
+
+    return of
+
+
+def check_elimination(greedy: ModuleType | Any) -> None:
+    """What is kept, refused and found of it is that of the slow way, with guards and ties."""
+    left = sum(_left_early(greedy, seed) for seed in range(250))
+    assert left > 100  # or none but those below the floor leave early
+
+
+def _left_early(greedy: ModuleType | Any, seed: int) -> int:
+    """Search a random table both ways; how many left early where there is no floor."""
+    source = random.Random(seed)
+    layers, examples = source.randint(2, 10), source.randint(1, 24)
+    cuts = sorted({0, examples, *(source.randrange(examples + 1) for _ in range(4))})
+    batches = [Batch(tuple(range(*pair))) for pair in itertools.pairwise(cuts)]
+    by_score, sick = source.random() < 0.4, source.choice([0.0, 0.3, 1.0])
+    tolerance = source.choice([0.0, 0.05, 0.3, 1.0])
+    protected = frozenset(layer for layer in range(layers) if source.random() < 0.15)
+    of = example_table(seed, examples)
+
+    def measure(paths: Any, asked: Any) -> Any:
+        for batch, path in itertools.product(asked, paths):
+            seen = [(i, *of(path)[i]) for i in batch.examples]
+            outcomes = tuple(Outcome(i, (), str(value), score) for i, score, value in seen)
+            yield Measurement(batch, path, outcomes)
+
+    def found(speed: str, guarded: list[LayerPath]) -> Any:
+        def admits(path: LayerPath) -> bool:
+            guarded.append(path)
+            return random.Random(f"{seed} {path.removed} guard").random() >= sick
+
+        return greedy.GreedyRemoval(
+            tolerance=tolerance,
+            protected=protected,
+            value=(lambda one: one.score) if by_score else (lambda one: float(one.answer)),
+            highest=1.0 if by_score else 0.0,
+            admits=admits,
+            speed=speed,
+        )(measure, batches, LayerPath.whole(layers))
+
+    of_slow: list[LayerPath] = []
+    of_exact: list[LayerPath] = []
+    slow, exact = found("full", of_slow), found("exact", of_exact)
+    assert of_slow == of_exact
+    assert slow.kept == exact.kept
+    left = 0
+    for one, other in zip(slow.rounds, exact.rounds, strict=True):
+        assert (one.kept, one.refused) == (other.kept, other.refused)
+        assert list(one.tried) == list(other.tried)
+        for path, candidate in other.tried.items():
+            if candidate.examples == examples:
+                assert candidate == one.tried[path]
+            left += candidate.examples < examples and tolerance == 1
+    return left
+
+
 def leaving(measure: Any, paths: set[LayerPath]) -> Any:
-    """Measures as another measure does, but some paths on the first batch alone."""
+    """Measures as another measure does, but some paths on the first of `BATCHES` alone."""
 
     def partly(asked: list[LayerPath], batches: list[Batch]) -> Any:
-        yield from measure(asked, batches[:1])
-        yield from measure([path for path in asked if path not in paths], batches[1:])
+        for batch in batches:
+            stay = [path for path in asked if path not in paths or batch == BATCHES[0]]
+            yield from measure(stay, [batch])
 
     return partly
 

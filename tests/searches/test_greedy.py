@@ -10,6 +10,7 @@ from telltale.searches import GreedyRemoval, Removal, Round, greedy
 from telltale.tasks import split
 from tests.searches.properties import (
     BATCHES,
+    check_elimination,
     check_search,
     check_search_by_value,
     check_split,
@@ -24,6 +25,10 @@ def test_order_best_and_bsba_equal_an_independent_rewriting() -> None:
 
 def test_the_order_by_another_value_and_with_a_guard_equals_an_independent_rewriting() -> None:
     check_search_by_value(greedy)
+
+
+def test_exact_elimination_changes_no_removal_and_nothing_of_what_is_kept() -> None:
+    check_elimination(greedy)
 
 
 def test_the_two_sets_never_share_a_context_or_a_passage() -> None:

@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import telltale.searches.elimination
 import telltale.searches.found
 import telltale.searches.greedy
 import telltale.searches.search
 import telltale.tasks.split
-from tests.searches.properties import check_search, check_search_by_value, check_split
+from tests.searches.properties import (
+    check_elimination,
+    check_search,
+    check_search_by_value,
+    check_split,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +56,8 @@ SEARCH = [
 ]  # fmt: skip
 # In greedy removal alone.
 GREEDY = [
-    ("the floor moves with the rounds", "candidates), origin)",
-     "candidates), rounds[-1].first if rounds else origin)"),
+    ("the floor moves with the rounds", "candidates, origin)",
+     "candidates, rounds[-1].first if rounds else origin)"),
 ]  # fmt: skip
 BY_VALUE = [
     *SEARCH,
@@ -76,6 +82,27 @@ FOUND = [
      "                orders.setdefault(path, path.removed)\n                first"),
     ("layers are in ascending order, not in order of removal",
      "orders[path] = (*stay, *candidate.left_out)", "orders[path] = path.removed"),
+]  # fmt: skip
+ELIMINATION = [
+    ("of equals, one that comes later stays", "return one.value, -self._tallies[one.path].place",
+     "return one.value, self._tallies[one.path].place"),
+    ("of equals, none comes back", "return one.value, -self._tallies[one.path].place",
+     "return one.value, 0"),
+    ("what is lacked counts for nothing", "self._search.highest)",
+     "min(0.0, self._search.highest))"),
+    ("one that is lacked is wrong", "[BEST_SCORE] * missing]",
+     "[BEST_SCORE] * (missing - 1), *[0.0 if self.scores else 1.0] * min(1, missing)]"),
+    ("one that is lacked is not at its highest", "[highest] * missing]",
+     "[highest] * (missing - 1), *[highest - 1] * min(1, missing)]"),
+    ("who has left does not come back", "            self._measure_open()\n",
+     "            self._admitted or self._measure_open()\n"),
+    ("guards are asked of all that may lead",
+     "self._admitted[unasked[0]] = self._search.admits(unasked[0])",
+     "self._admitted |= {one.path: self._search.admits(one.path) for one in self._finished}"),
+    ("the floor is not looked at", "if self._search.is_above_floor(candidate, self._origin)",
+     "if candidate.examples >= self._origin.examples"),
+    ("a guard's no is not heard", "if self._admitted.get(one.path, True)", "if True"),
+    ("nobody leaves", "return bar is None or self._rank(best) > self._rank(bar)", "return True"),
 ]  # fmt: skip
 SPLIT = [
     ("passages are not looked at", ', "passage": example.passage}', "}"),
@@ -127,6 +154,15 @@ def test_a_broken_search_by_value_is_caught(
     caught(check_search_by_value, with_methods_of(broken, monkeypatch))
 
 
+@pytest.mark.parametrize(("wrong", "old", "new"), ELIMINATION, ids=[m[0] for m in ELIMINATION])
+def test_broken_elimination_is_caught(
+    wrong: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = mutant(telltale.searches.elimination, old, new)
+    monkeypatch.setattr(telltale.searches.search, "Elimination", broken.Elimination)
+    caught(check_elimination, telltale.searches.greedy)
+
+
 @pytest.mark.parametrize(("wrong", "old", "new"), FOUND, ids=[m[0] for m in FOUND])
 def test_broken_names_are_caught(
     wrong: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
@@ -142,6 +178,9 @@ def test_a_leaking_split_is_caught(wrong: str, old: str, new: str) -> None:
 
 
 def test_an_unbroken_copy_has_every_property(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = mutant(telltale.searches.elimination, "from __future__", "\nfrom __future__")
+    monkeypatch.setattr(telltale.searches.search, "Elimination", sound.Elimination)
+    check_elimination(telltale.searches.greedy)
     check_split(mutant(telltale.tasks.split, '"""Disjoint sets', '"""Sets'))
     greedy = mutant(telltale.searches.greedy, "from __future__", "\nfrom __future__")
     check_search(greedy)

@@ -21,7 +21,7 @@ SECTIONS = {
         "--protocol --prompt --scoring --extract --scorer --metric --stop --max-new-tokens "
         "--truncate"
     ),
-    "Search": "--search --guard --protect --paper --resume-anyway --track",
+    "Search": "--search --speed --guard --protect --paper --resume-anyway --track",
     "Evidence": "--final --max-loss --confidence --text --sizes --resamples",
     "Model and machine": "--model --revision --trust-remote-code --help",
 }

@@ -12,6 +12,7 @@ import typer
 from telltale.cli.options import DataDirOption, SeedOption  # noqa: TC001 - typer reads them
 from telltale.errors import InputError
 from telltale.searches import SEARCHES
+from telltale.searches.search import SPEEDS
 from telltale.study.request import DEFAULTS
 from telltale.tasks.loading import load_task
 
@@ -107,6 +108,15 @@ ConfidenceOption = Annotated[
         "--confidence", metavar="SHARE", help="That of intervals, and of what is certified."
     ),
 ]
+SpeedOption = Annotated[
+    str,
+    typer.Option(
+        "--speed",
+        metavar="|".join(SPEEDS),
+        help="How candidates are measured: exact, each until it is certain whether it is kept; "
+        "full, each on all examples, which keeps the same models and takes longer.",
+    ),
+]
 PaperOption = Annotated[
     bool,
     typer.Option("--paper", help="The published method to the letter: by accuracy, unguarded."),
@@ -125,6 +135,7 @@ def search_options(
     protect: ProtectOption = "",
     max_loss: MaxLossOption = DEFAULTS["max_loss"],
     confidence: ConfidenceOption = DEFAULTS["confidence"],
+    speed: SpeedOption = DEFAULTS["speed"],
     paper: PaperOption = False,
     seed: SeedOption = 0,
     data_dir: DataDirOption = None,
@@ -142,6 +153,7 @@ def search_options(
         "protect": numbers_of(protect, "--protect"),
         "max_loss": max_loss,
         "confidence": confidence,
+        "speed": speed,
         "paper": paper,
         "seed": seed,
     }

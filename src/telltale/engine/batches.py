@@ -16,9 +16,11 @@ from telltale.measure import Batch
 from telltale.support.files import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 BLOCK_SIZE = 128
+# In an order that is given, of so many examples those of like length go together.
+WINDOW = 32
 
 
 def blocks_of(
@@ -62,19 +64,47 @@ def canonical_batches(
         blocks.setdefault(number, []).append(example)
     batches: list[Batch] = []
     for number, block in blocks.items():
-        block.sort(key=lambda example: (sizes[example][1], example))
-        batch: list[int] = []
-        rows = 0
-        for example in block:
-            example_rows, length = sizes[example]
-            # Lengths rise within a block, so this example's is the longest so far.
-            if batch and (rows + example_rows) * length > token_budget:
-                batches.append(Batch(tuple(batch), number))
-                batch, rows = [], 0
-            batch.append(example)
-            rows += example_rows
-        batches.append(Batch(tuple(batch), number))
+        batches += _cut_by_length(block, sizes, token_budget, number)
     return tuple(batches)
+
+
+def batches_in_order(
+    order: Sequence[int],
+    sizes: Mapping[int, tuple[int, int]],
+    *,
+    token_budget: int,
+    window: int = WINDOW,
+) -> tuple[Batch, ...]:
+    """Examples in batches in the order that they are given, but for a window in which it may vary.
+
+    Args:
+        order: the examples.
+        sizes: see `canonical_batches`.
+        token_budget: see `canonical_batches`.
+        window: of so many examples that follow each other, those of like length go together.
+    """
+    batches: list[Batch] = []
+    for start in range(0, len(order), window):
+        batches += _cut_by_length([*order[start : start + window]], sizes, token_budget, 0)
+    return tuple(batches)
+
+
+def _cut_by_length(
+    examples: list[int], sizes: Mapping[int, tuple[int, int]], token_budget: int, block: int
+) -> Iterator[Batch]:
+    """Sort examples by length, and cut them into batches."""
+    examples.sort(key=lambda example: (sizes[example][1], example))
+    batch: list[int] = []
+    rows = 0
+    for example in examples:
+        example_rows, length = sizes[example]
+        # Lengths rise, so this example's is the longest so far.
+        if batch and (rows + example_rows) * length > token_budget:
+            yield Batch(tuple(batch), block)
+            batch, rows = [], 0
+        batch.append(example)
+        rows += example_rows
+    yield Batch(tuple(batch), block)
 
 
 def grouped_batches(

@@ -6,11 +6,17 @@ finished study loads no model.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from telltale.engine.batches import BLOCK_SIZE, canonical_batches, grouped_batches
+from telltale.engine.batches import (
+    BLOCK_SIZE,
+    batches_in_order,
+    canonical_batches,
+    grouped_batches,
+)
 from telltale.engine.encode import (
     EncodedExample,
     InputLimit,
@@ -293,15 +299,34 @@ class Workbench:
                 lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
                 **self.batch_settings,
             )
-        sizes = {
+        return canonical_batches(self._sizes(positions), **self.batch_settings)
+
+    def batches_in_order(self, order: Sequence[int]) -> tuple[Batch, ...]:
+        """Batches of some of the examples, those first that come first.
+
+        Where groups of examples lie together, they stay so, and only batches are put in order.
+        """
+        if self.capabilities.packs and self._has_groups:
+            place = {example: number for number, example in enumerate(order)}
+
+            def mean_place(batch: Batch) -> float:
+                return statistics.mean(place[example] for example in batch.examples)
+
+            return tuple(sorted(self.batches(sorted(order)), key=mean_place))
+        return batches_in_order(
+            order, self._sizes(order), token_budget=self.batch_settings["token_budget"]
+        )
+
+    def _sizes(self, positions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """For each example, the rows it takes and the tokens of its longest row."""
+        return {
             position: row_sizes(
                 self.encoded[position],
-                prefix_length=prefix_length,
+                prefix_length=len(self.token_prefix),
                 shares_context=self.capabilities.shares_context,
             )
             for position in positions
         }
-        return canonical_batches(sizes, **self.batch_settings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from telltale.objectives.objective import (
     Objective,
     check_objective,
     default_objective,
+    highest_of,
     objective_named,
     values_by,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Objective",
     "check_objective",
     "default_objective",
+    "highest_of",
     "objective_named",
     "values_by",
 ]

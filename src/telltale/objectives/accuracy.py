@@ -16,6 +16,7 @@ class Accuracy:
 
     name: str = "accuracy"
     fewest_choices: int = 0
+    highest: float = 1.0
 
     def __call__(self, outcome: Outcome, right: int, scoring: Scoring) -> float:  # noqa: ARG002
         """See `telltale.objectives.Objective`."""

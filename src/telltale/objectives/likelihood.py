@@ -30,21 +30,21 @@ class Likelihood:
 
     name: str = "likelihood"
     fewest_choices: int = 1
+    highest: float = 0.0
 
     def __call__(self, outcome: Outcome, right: int, scoring: Scoring) -> float:
         """See `telltale.objectives.Objective`."""
         if len(outcome.choices) == 1:
             only = outcome.choices[0]
-            return bounded(only.loglik / only.tokens)
+            return bounded(only.loglik / only.tokens, self.highest)
         merits = scoring.merits(outcome.choices)
         top = max(merits)
         if top == -math.inf:
-            return bounded(sum(merits))
-        return bounded(
-            merits[right] - top - math.log(sum(math.exp(merit - top) for merit in merits))
-        )
+            return bounded(sum(merits), self.highest)
+        spread = math.log(sum(math.exp(merit - top) for merit in merits))
+        return bounded(merits[right] - top - spread, self.highest)
 
 
-def bounded(nats: float) -> float:
-    """A value in nats, clipped to [``FAINTEST``, -``FAINTEST``]; NaN stays NaN, and is refused."""
-    return nats if math.isnan(nats) else max(FAINTEST, min(-FAINTEST, nats))
+def bounded(nats: float, highest: float) -> float:
+    """A value in nats, clipped to [``FAINTEST``, ``highest``]; NaN stays NaN, and is refused."""
+    return nats if math.isnan(nats) else max(FAINTEST, min(highest, nats))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from telltale.objectives.likelihood import bounded
+from telltale.objectives.likelihood import FAINTEST, bounded
 
 if TYPE_CHECKING:
     from telltale.measure import Outcome
@@ -23,6 +23,7 @@ class Margin:
 
     name: str = "margin"
     fewest_choices: int = 2
+    highest: float = -FAINTEST
 
     def __call__(self, outcome: Outcome, right: int, scoring: Scoring) -> float:
         """See `telltale.objectives.Objective`."""
@@ -30,5 +31,6 @@ class Margin:
         if math.isnan(sum(merits)):
             return math.nan
         if merits[right] == -math.inf:
-            return bounded(-math.inf)
-        return bounded(merits[right] - max(merit for i, merit in enumerate(merits) if i != right))
+            return bounded(-math.inf, self.highest)
+        wrong = max(merit for i, merit in enumerate(merits) if i != right)
+        return bounded(merits[right] - wrong, self.highest)

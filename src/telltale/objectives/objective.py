@@ -24,6 +24,9 @@ class Objective(Protocol):
 
     ``fewest_choices`` is how many scored texts an outcome must hold: 0 where its score is enough,
     1 where a right answer's log-likelihood is, 2 where it is compared with another's.
+
+    One that has ``highest``, the most that it gives any example, lets candidates leave that cannot
+    reach the best any more; without it each is measured on all examples.
     """
 
     @property
@@ -91,6 +94,11 @@ def check_objective(objective: Objective, task: Task) -> None:
         )
 
 
+def highest_of(objective: Objective) -> float:
+    """The most that an objective gives any example."""
+    return min(LARGEST, getattr(objective, "highest", LARGEST))
+
+
 def values_by(
     objective: Objective, scoring: Scoring, right: Mapping[int, int]
 ) -> Callable[[Outcome], float]:
@@ -101,6 +109,7 @@ def values_by(
         scoring: how the task weighs choices.
         right: for each example, by position, which of its choices is right.
     """
+    highest = highest_of(objective)
 
     def value(outcome: Outcome) -> float:
         found = objective(outcome, right[outcome.example], scoring)
@@ -108,6 +117,11 @@ def values_by(
             raise InputError(
                 f"the objective {objective.name} gave {found!r} for an example; it must give each "
                 "example a number"
+            )
+        if highest < LARGEST and found > highest:
+            raise InputError(
+                f"the objective {objective.name} gave {found!r} for an example, above its highest, "
+                f"{highest:g}; raise that or leave it out"
             )
         return max(-LARGEST, min(LARGEST, found))
 

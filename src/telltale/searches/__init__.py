@@ -60,6 +60,13 @@ def search_of(settings: Mapping[str, Any]) -> Search | None:
     return replace(search, **own)
 
 
+# What a field of every search follows from, where that has another name.
+GIVEN_AS = {
+    "protected": "protect",
+    "value": "objective",
+    "highest": "objective",
+    "admits": "guards",
+}
 # What a study writes beside a search's own settings.
 RESERVED = {"method", "objective", "max_loss", "confidence", "protected", "guards"}
 
@@ -83,9 +90,7 @@ def check_search(search: Search) -> None:
     for one in fields(Search):
         default = one.default if one.default_factory is MISSING else one.default_factory()
         if getattr(search, one.name) != default:
-            name = {"protected": "protect", "value": "objective", "admits": "guards"}.get(
-                one.name, one.name
-            )
+            name = GIVEN_AS.get(one.name, one.name)
             raise InputError(
                 f"the search {kind} has {one.name} set, which a study gives it; leave it out, and "
                 f"give telltale.search its `{name}`"

@@ -6,6 +6,7 @@ out several at once. Knows neither models nor examples.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from telltale.errors import InputError
 from telltale.moved import GONE_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from telltale.paths import LayerPath
 
@@ -47,6 +48,18 @@ class Candidate:
         if self.parent is None:
             return ()
         return tuple(layer for layer in self.path.kept if layer not in self.parent.kept)
+
+
+def candidate_of(
+    path: LayerPath, parent: LayerPath | None, values: Sequence[float], scores: Sequence[float]
+) -> Candidate:
+    """The candidate that has these values and scores, one of each an example, in any order.
+
+    Sums are exact and rounded once, so that no order changes them, and none falls where an
+    addend rises.
+    """
+    count = len(values)
+    return Candidate(path, parent, math.fsum(scores) / count, math.fsum(values) / count, count)
 
 
 @dataclass(frozen=True, slots=True)

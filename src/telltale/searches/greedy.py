@@ -41,7 +41,7 @@ class GreedyRemoval(Search):
         origin = self.origin(measure, batches, start)
         path, rounds = start, list[Round]()
         while candidates := self.children([path], start):
-            done = self.chosen(self.measured(measure, batches, candidates), origin)
+            done = self.decided(measure, batches, candidates, origin)
             rounds.append(done)
             watch(done)
             if not done.kept:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from telltale.errors import InputError
-from telltale.measure import accuracy, outcomes_by_path
-from telltale.searches.found import Candidate, Round
+from telltale.measure import outcomes_by_path
+from telltale.searches.elimination import Elimination
+from telltale.searches.found import Candidate, Round, candidate_of
+from telltale.support.words import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 # Accuracies are means of up to millions of scores: a true difference is larger than this, a
 # rounding of `baseline - tolerance` is smaller.
 ROUNDING = 1e-9
+EXACT = ("full", "exact")  # the speeds at which the same is found
+SPEEDS = EXACT  # how candidates are measured
 
 
 def score_of(outcome: Outcome) -> float:
@@ -53,19 +57,28 @@ class Search(ABC):
         max_removed: the most layers removed; None for no limit.
         protected: layers that always stay.
         value: what candidates are ranked by is its mean over examples.
+        highest: the most that ``value`` gives for any example; where nothing bounds it, a candidate
+            is never known to be behind before it is measured in full.
         admits: whether a candidate may be kept for other reasons than its accuracy; may cost a
             measurement, so it is asked of as few as possible.
         layer_scores: for each score that `needs` names, a number for each layer of the model.
+        speed: how candidates are measured: ``full``, each on all examples; ``exact``, until it is
+            certain that they are not kept.
     """
 
     tolerance: float = 0.08
     max_removed: int | None = None
     protected: frozenset[int] = frozenset()
     value: Callable[[Outcome], float] = score_of
+    highest: float = math.inf
     admits: Callable[[LayerPath], bool] = admit_all
     layer_scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    speed: str = "exact"
 
     method: ClassVar[str]
+    # Whether it needs blocks of examples that are drawn at random (`Batch.block`), to judge by few
+    # of them; else the hardest examples come first.
+    goes_by_blocks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance <= 1:
@@ -75,6 +88,8 @@ class Search(ABC):
             )
         if self.max_removed is not None and self.max_removed < 1:
             raise InputError(f"`max_removed` must be at least 1, got {self.max_removed}")
+        if self.speed not in SPEEDS:
+            raise InputError(f"`speed` must be {one_of(SPEEDS)}, got {self.speed!r}")
 
     @abstractmethod
     def __call__(
@@ -125,10 +140,33 @@ class Search(ABC):
                 continue
             outcomes = found[path].values()
             values = [self.value(outcome) for outcome in outcomes]
-            # An exact sum is the same in whatever order outcomes come.
-            mean = math.fsum(values) / len(values)
-            candidates[path] = Candidate(path, parent, accuracy(outcomes), mean, len(values))
+            scores = [outcome.score for outcome in outcomes]
+            candidates[path] = candidate_of(path, parent, values, scores)
         return candidates
+
+    def decided(
+        self,
+        measure: Measure,
+        batches: Sequence[Batch],
+        parents: Mapping[LayerPath, LayerPath | None],
+        origin: Candidate,
+        most: int = 1,
+    ) -> Round:
+        """Measure some paths until it is certain which are kept, and keep these.
+
+        They are those that `chosen` would keep of all of them, `measured` in full. Others may be
+        candidates on fewer examples, as `speed` allows.
+
+        Args:
+            measure: see `measured`.
+            batches: see `measured`; best with the hardest examples first.
+            parents: for each path, the one that it is made from.
+            origin: what a loss is counted from.
+            most: how many are kept at most.
+        """
+        if self.speed == "full":
+            return self.chosen(self.measured(measure, batches, parents), origin, most)
+        return Elimination(self, measure, batches, parents, origin, most).round()
 
     def children(self, paths: Sequence[LayerPath], start: LayerPath) -> dict[LayerPath, LayerPath]:
         """The paths with one more layer left out, each with the first that it is made from."""

@@ -13,13 +13,14 @@ from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.selftest import Absence
 from telltale.errors import InputError
 from telltale.measure import (
+    Batch,
     BatchTooLargeError,
     Measurement,
     Shifted,
     closing,
     outcomes_by_path,
 )
-from telltale.objectives import values_by
+from telltale.objectives import default_objective, values_by
 from telltale.study.plan import Plan
 from telltale.study.records import ALONE, StoredExample
 from telltale.study.settings import admits_by
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from telltale.engine.layer_scores import LayerScore
     from telltale.engine.workbench import Workbench
-    from telltale.measure import Batch, Measure, Outcome
+    from telltale.measure import Measure, Outcome
     from telltale.paths import LayerPath
     from telltale.searches import Search
     from telltale.study.question import Question
@@ -67,7 +68,6 @@ class Remembering:
     ) -> Iterator[Measurement]:
         """See `telltale.measure.Measure`."""
         final = [half for batch in batches for half in self.records.halves(batch)]
-        self.watcher.expect(len(final) * len(paths))
         missing: dict[tuple[LayerPath, ...], list[Batch]] = {}
         for batch in final:
             unknown = []
@@ -137,8 +137,12 @@ class Measuring:
             for guard, known in zip(question.guards, of_guards, strict=True)
         }
 
-    def begin(self, identity: Mapping[str, object]) -> Plan:
+    def begin(self, identity: Mapping[str, object], *, deals: bool) -> Plan:
         """Begin the study: find out what is to be frozen, and keep it with what is asked.
+
+        Args:
+            identity: all that decides an outcome.
+            deals: see `Plan`.
 
         Raises:
             UnsupportedModelError: the model's layers cannot be left out.
@@ -159,6 +163,7 @@ class Measuring:
             search_tokens=sum(bench.encoded[i].tokens for i in question.positions[SEARCH]),
             truncated=sum(example.is_cut for example in bench.encoded),
             batches={role: self._canonical(role) for role in question.positions},
+            deals=deals,
         )
         self._records.set_examples(
             StoredExample(
@@ -178,6 +183,27 @@ class Measuring:
             {"identity": identity, "plan": plan.document(), "asked": question.asked(), ALONE: 0}
         )
         return plan
+
+    def dealt(self, plan: Plan, watcher: Watcher) -> Plan:
+        """The plan with the search set's batches as they are to be searched by, the hardest first.
+
+        How hard an example is, the whole model says, measured on the batches that the plan has.
+        Candidates lose most on hard examples, so that those which cannot win leave early.
+        """
+        if not plan.deals:
+            return plan
+        known = self._records.fact("dealt")
+        if known is None:
+            batches, whole = plan.batches[SEARCH], plan.whole
+            outcomes = self.outcomes(SEARCH, [whole], batches, watcher, counted=True)[whole]
+            question = self.question
+            value = values_by(
+                default_objective(question.task), question.task.scoring, question.right
+            )
+            hardest_first = sorted(outcomes, key=lambda one: (value(outcomes[one]), one))
+            known = [batch.examples for batch in self.bench.batches_in_order(hardest_first)]
+            self._records.set_facts({"dealt": known})
+        return replace(plan, dealt=tuple(Batch(tuple(one)) for one in known))
 
     def of(self, role: Role, watcher: Watcher, *, counted: bool = False) -> Remembering:
         """What measures a set and remembers.
@@ -207,16 +233,20 @@ class Measuring:
         paths: Sequence[LayerPath],
         batches: Sequence[Batch],
         watcher: Watcher | None = None,
+        *,
+        counted: bool = False,
     ) -> dict[LayerPath, dict[int, Outcome]]:
-        """The outcomes of some paths on a set."""
-        measure = self.of(role, watcher or Watcher())
+        """The outcomes of some paths on a set; see `of`."""
+        watcher = watcher or Watcher()
+        watcher.expect(len(batches) * len(paths))
+        measure = self.of(role, watcher, counted=counted)
         return with_halves(self._records, lambda: outcomes_by_path(measure(paths, batches)))
 
     def search_by(self, settings: Settings, plan: Plan) -> Search:
         """The search that settings say, bound to this study's right answers and guards."""
         each = [
             admits_by(
-                plan.batches[role],
+                plan.batches_of(role),
                 guard.most_loss,
                 self.of(role, Watcher(), counted=True),  # a few, and nothing to watch
                 plan.whole,
@@ -236,7 +266,7 @@ class Measuring:
         known = self._records.fact("layer_scores") or {}
         missing = [score for key, score in wanted.items() if key not in known]
         if missing:
-            found = self.bench.layer_scores(missing, plan.batches[SEARCH])
+            found = self.bench.layer_scores(missing, plan.batches_of(SEARCH))
             known |= {key: found[one.name] for key, one in wanted.items() if one.name in found}
             self._records.set_facts({"layer_scores": known})
         return {score.name: known[key] for key, score in wanted.items()}

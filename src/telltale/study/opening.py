@@ -16,9 +16,10 @@ from telltale.engine.perplexity import Page, windows_of
 from telltale.engine.selftest import told
 from telltale.errors import InputError
 from telltale.paths import check_layers
+from telltale.searches.search import EXACT
 from telltale.study.ledger import Seen, note_searched, seen_before
 from telltale.study.measuring import Measuring, absences_of
-from telltale.study.plan import Plan, plan_from
+from telltale.study.plan import Plan, plan_of
 from telltale.study.question import differences
 from telltale.study.records import Records, open_records
 from telltale.support.files import sha256_of, sha256_of_json
@@ -77,18 +78,17 @@ def open_study(
         identity = question.identity()
         name = search_name(identity, question, settings)
         _check_same_question(records, question, identity, folder)
-        document = records.fact("plan")
-        if document is None:
+        plan = plan_of(records)
+        if plan is None:
             _check_sealed(question, name)
         _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
-        plan = None if document is None else plan_from(document, records.fact("identity"))
         measuring = Measuring(question, plan, records)
         layers = measuring.bench.depth if plan is None else plan.layers
         check_layers(sorted(settings.protected), layers)
         if plan is None:
             windows_of(measuring.bench, page)  # refused where it says nothing
             watcher.phase("self-test")
-            plan = measuring.begin(identity)
+            plan = measuring.begin(identity, deals=not settings.goes_by_blocks)
         note_searched(name, names_of(question, set(question.sets) - {HELD_OUT, FINAL}))
         for line in told(absences_of(plan)):
             watcher.advised(line)
@@ -103,7 +103,10 @@ def chosen_by(question: Question, settings: Settings) -> dict[str, Any]:
 
 def search_name(identity: Mapping[str, Any], question: Question, settings: Settings) -> str:
     """By what the ledger knows a search: equal where it is run again, in whatever folder."""
-    return sha256_of_json([identity, chosen_by(question, settings)])
+    chosen = chosen_by(question, settings)
+    if settings.speed in EXACT:  # at either speed the same is found
+        del chosen["speed"]
+    return sha256_of_json([identity, chosen])
 
 
 def names_of(question: Question, roles: Collection[Role]) -> list[str]:

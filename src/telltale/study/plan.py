@@ -14,11 +14,12 @@ from telltale.engine.batches import blocks_of
 from telltale.measure import Batch
 from telltale.paths import LayerPath
 from telltale.support.files import sha256_of_json
-from telltale.tasks.sets import role_from
+from telltale.tasks.sets import SEARCH, role_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from telltale.study.records import Records
     from telltale.tasks.sets import Role
 
 # What decides a result, beside the study's identity.
@@ -42,6 +43,9 @@ class Plan:
         search_tokens: the tokens of the search set.
         truncated: how many prompts lost their beginning.
         batches: each set's.
+        deals: whether the search set is dealt into batches anew, once it is known how hard each
+            example is for the whole model.
+        dealt: these batches, the hardest first; empty where there are none yet.
     """
 
     layers: int
@@ -55,6 +59,12 @@ class Plan:
     search_tokens: int
     truncated: int
     batches: Mapping[Role, tuple[Batch, ...]] = field(hash=False)
+    deals: bool = False
+    dealt: tuple[Batch, ...] = ()
+
+    def batches_of(self, role: Role) -> tuple[Batch, ...]:
+        """The batches in which a set is measured; the search set's as they are dealt last."""
+        return self.dealt if role == SEARCH and self.dealt else self.batches[role]
 
     @property
     def whole(self) -> LayerPath:
@@ -87,15 +97,29 @@ class Plan:
                 role: [list(batch.examples) for batch in of_role]
                 for role, of_role in self.batches.items()
             },
+            "deals": self.deals,
         }
 
 
-def plan_from(document: Mapping[str, Any], identity: Mapping[str, Any]) -> Plan:
+def plan_of(records: Records) -> Plan | None:
+    """The plan that a study's records hold; None where it has not begun."""
+    document = records.fact("plan")
+    if document is None:
+        return None
+    return plan_from(document, records.fact("identity"), records.fact("dealt"))
+
+
+def plan_from(
+    document: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    dealt: Sequence[Sequence[int]] | None,
+) -> Plan:
     """The plan that a study's file has.
 
     Args:
         document: what `Plan.document` gave.
         identity: the study's, which says how examples were dealt into blocks.
+        dealt: the search set's batches that were dealt anew, if they were.
     """
     return Plan(
         layers=document["layers"],
@@ -111,6 +135,8 @@ def plan_from(document: Mapping[str, Any], identity: Mapping[str, Any]) -> Plan:
         batches=_in_blocks(
             {role_from(name): found for name, found in document["batches"].items()}, identity
         ),
+        deals=document.get("deals", False),
+        dealt=tuple(Batch(tuple(one)) for one in dealt or ()),
     )
 
 

@@ -13,7 +13,7 @@ from telltale.measure import Measurement, outcomes_by_path
 from telltale.moved import GONE_IN
 from telltale.objectives import values_by
 from telltale.searches import Found, Round
-from telltale.study.plan import plan_from
+from telltale.study.plan import plan_of
 from telltale.study.records import Records, is_at_work, open_records
 from telltale.study.settings import admits_by, settings_from
 from telltale.tasks import Scoring
@@ -140,15 +140,14 @@ def _measured(
 
 def _searched_so_far(records: Records) -> Found | None:
     """The search, run again on what the records hold, up to the first thing they do not."""
-    frozen, chosen_by, asked = (records.fact(name) for name in ("plan", "search", "asked"))
+    plan, chosen_by, asked = plan_of(records), records.fact("search"), records.fact("asked")
     settings = None if chosen_by is None else settings_from(chosen_by)
-    if frozen is None or settings is None:
+    if plan is None or settings is None:
         return None
-    plan = plan_from(frozen, records.fact("identity"))
     measure = partial(_measured, records)
     guards = [
         admits_by(
-            plan.batches[Role(Part.SEARCH, guard["task"])],
+            plan.batches_of(Role(Part.SEARCH, guard["task"])),
             guard["most_loss"],
             measure,
             plan.whole,
@@ -164,7 +163,7 @@ def _searched_so_far(records: Records) -> Found | None:
         lambda path: all(admits(path) for admits in guards),
         scores,
     )
-    batches, rounds = plan.batches[SEARCH], list[Round]()
+    batches, rounds = plan.batches_of(SEARCH), list[Round]()
     try:
         origin = search.origin(measure, batches, plan.whole)
     except _NotMeasuredError:
@@ -180,12 +179,12 @@ def _outcomes(
     records: Records, paths: Sequence[LayerPath]
 ) -> dict[tuple[Role, LayerPath], Mapping[int, Outcome]]:
     found: dict[tuple[Role, LayerPath], Mapping[int, Outcome]] = {}
-    frozen = records.fact("plan")
-    if frozen is None:
+    plan = plan_of(records)
+    if plan is None:
         return found
-    plan = plan_from(frozen, records.fact("identity"))
-    for role, batches in plan.batches.items():
+    for role in plan.batches:
         for path in paths:
             with suppress(_NotMeasuredError):
-                found[role, path] = outcomes_by_path(_measured(records, [path], batches))[path]
+                measured = _measured(records, [path], plan.batches_of(role))
+                found[role, path] = outcomes_by_path(measured)[path]
     return found

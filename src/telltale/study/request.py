@@ -86,6 +86,7 @@ CHECKS = {
     "protect": layers("[0, 1, 29]"),
     "max_loss": share_of("the examples", "0.03"),
     "confidence": Check("a number, such as 0.95", real),
+    "speed": text_or("full or exact"),
     "paper": SWITCH,
     "truncate": text_or("left or no"),
     "device": text_or("auto, cpu, cuda, cuda:N or mps"),
@@ -122,6 +123,7 @@ class SearchRequest:
     protect: Iterable[int] = ()
     max_loss: float = MAX_LOSS
     confidence: float = 0.95
+    speed: str = "exact"
     paper: bool = False
     truncate: str = "no"
     device: str = "auto"
@@ -155,6 +157,7 @@ class Asked(TypedDict, total=False):
     protect: Iterable[int]
     max_loss: float
     confidence: float
+    speed: str
     paper: bool
     truncate: str
     device: str
@@ -301,6 +304,7 @@ def _settings(request: SearchRequest, task: Task) -> Settings:
         request.max_loss,
         request.confidence,
         search_named(search) if isinstance(search, str) else search,
+        request.speed,
     )
 
 

@@ -7,7 +7,6 @@ has no state to save. Settings that change no outcome may change between runs.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from telltale.engine.perplexity import Page, built_in_page, perplexities
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
 
     from telltale.evidence.comparison import Comparison
     from telltale.measure import Outcome
+    from telltale.searches import Round
     from telltale.study.question import Question
     from telltale.study.settings import Settings
 
@@ -139,7 +139,7 @@ class _Run:
             verdict=verdict(found, compared, claimed, settings.max_loss, settings.confidence),
             cautions=(),
             text=Text(self.page.name, self.page.sha256),
-            cost=self._cost(searched[found.start]),
+            cost=self._cost(searched[found.start], found),
             held_out_looks=looks,
         )
         result = replace(result, final=self._final(result))
@@ -162,13 +162,21 @@ class _Run:
         self.watcher.phase("search")
         # Until it is finished, what was found with other settings is no longer this study's result.
         self.records.set_facts({"search": chosen_by(self.question, self.settings), "result": None})
+        self.plan = self.measuring.dealt(self.plan, self.watcher)
         search = self.measuring.search_by(self.settings, self.plan)
         measure = self.measuring.of(SEARCH, self.watcher, counted=True)
-        batches = self.plan.batches[SEARCH]
-        found = with_halves(
-            self.records,
-            partial(search, measure, batches, self.plan.whole, self.watcher.round_done),
-        )
+        batches = self.plan.batches_of(SEARCH)
+        whole = self.plan.whole
+
+        def expect(kept: Sequence[LayerPath], more: int = 0) -> None:
+            self.watcher.expect(len(batches) * (len(search.children(kept, whole)) + more))
+
+        def told(done: Round) -> None:
+            self.watcher.round_done(done)
+            expect(done.kept)
+
+        expect([whole], 1)
+        found = with_halves(self.records, lambda: search(measure, batches, whole, told))
         self._check(found)
         return found
 
@@ -209,7 +217,7 @@ class _Run:
     def _outcomes(
         self, role: Role, paths: Sequence[LayerPath], watcher: Watcher | None = None
     ) -> dict[LayerPath, dict[int, Outcome]]:
-        return self.measuring.outcomes(role, paths, self.plan.batches[role], watcher)
+        return self.measuring.outcomes(role, paths, self.plan.batches_of(role), watcher)
 
     def _compared(
         self, outcomes: Mapping[LayerPath, Mapping[int, Outcome]], start: LayerPath
@@ -333,23 +341,28 @@ class _Run:
         found = {path: speed for path, speed in known.items() if speed is not None}
         if len(found) < len(paths):
             bench = self.measuring.bench
-            batches = self.plan.batches[SEARCH]
+            batches = self.plan.batches_of(SEARCH)
             batch = bench.timed_part(self.records.halves(batches[len(batches) // 2])[0])
             found = tokens_per_second(bench, paths, batch)
             self.records.set_speeds(found)
         return found
 
-    def _cost(self, whole: Mapping[int, Outcome]) -> Cost:
+    def _cost(self, whole: Mapping[int, Outcome], found: Found) -> Cost:
         cost = self.records.cost()
         # What the whole model reads and writes on the search set, each token once.
         written = sum(one.generated.tokens for one in whole.values() if one.generated)
         search_tokens = self.plan.search_tokens + written
         dense_pass = self.plan.layers * search_tokens
         alone = cost.layer_tokens_alone
+        # What candidates that left early would have taken on the rest of their examples, and less
+        # the whole model's second time, which is only for the order of examples.
+        tried = [one for done in found.rounds for one in done.tried.values()]
+        left = sum(one.path.depth * (1 - one.examples / len(whole)) for one in tried)
+        not_alone = left / self.plan.layers - bool(self.plan.dealt)
         return Cost(
             layer_tokens=cost.layer_tokens,
             dense_passes=cost.layer_tokens / dense_pass,
-            naive_passes=None if alone is None else alone / dense_pass,
+            naive_passes=None if alone is None else alone / dense_pass + not_alone,
             batches_measured=cost.batches_begun,
             seconds=cost.seconds,
             search_tokens=search_tokens,

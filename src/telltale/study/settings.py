@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from telltale.errors import InputError
 from telltale.evidence.stats import CONFIDENCE
 from telltale.measure import accuracy, outcomes_by_path
-from telltale.objectives import OBJECTIVES, Objective
+from telltale.objectives import OBJECTIVES, Objective, highest_of
 from telltale.searches import SEARCHES, Search, search_of
-from telltale.searches.search import ROUNDING, admit_all
+from telltale.searches.search import EXACT, ROUNDING, admit_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,8 @@ class Settings:
     """The search's settings, and those of what is concluded from it.
 
     ``objective`` is what candidates are ranked by. ``tolerance``, ``max_removed`` and ``protected``
-    are those of every `Search`; ``search`` is the one that is run, with settings of its own.
+    are those of every `Search`; ``search`` is the one that is run, with settings of its own,
+    and ``speed`` how it measures candidates.
     ``max_loss`` is what the model that is called safe may lose, a share of the examples.
     ``confidence`` is that of intervals and of what is certified.
     """
@@ -38,6 +39,7 @@ class Settings:
     max_loss: float = MAX_LOSS
     confidence: float = CONFIDENCE
     search: Search = SEARCHES["greedy"]
+    speed: str = "exact"
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_loss < 1:
@@ -65,9 +67,16 @@ class Settings:
             max_removed=self.max_removed,
             protected=self.protected,
             value=value,
+            highest=highest_of(self.objective),
             admits=admits,
             layer_scores=layer_scores or {},
+            speed=self.speed,
         )
+
+    @property
+    def goes_by_blocks(self) -> bool:
+        """Whether examples are measured in random blocks, not the hardest first."""
+        return self.search.goes_by_blocks or self.speed not in EXACT
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -80,6 +89,7 @@ class Settings:
             "protected": sorted(self.protected),
             "max_loss": self.max_loss,
             "confidence": self.confidence,
+            "speed": self.speed,
         }
 
 
@@ -100,6 +110,7 @@ def settings_from(document: Mapping[str, Any]) -> Settings | None:
         document["max_loss"],
         document["confidence"],
         search,
+        document.get("speed", "full"),  # before it could be chosen, all was measured in full
     )
 
 

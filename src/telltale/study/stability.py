@@ -152,7 +152,7 @@ def measure_stability(
     positions = question.positions[SEARCH]
     clusters = {position: question.clusters[position] for position in positions}
     search = measuring.search_by(study.settings, plan)
-    batches = plan.batches[SEARCH]
+    batches = plan.batches_of(SEARCH)
     measure = measuring.of(SEARCH, watcher)
     found: list[dict[str, Any]] = []
     for size in sizes:
