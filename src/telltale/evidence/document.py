@@ -7,6 +7,7 @@ is what was read, also of studies of earlier versions, which lack some fields.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.comparison import Comparison
@@ -14,7 +15,7 @@ from telltale.evidence.parts import NAMED, Cost, FinalLook, PathModel, Text
 from telltale.evidence.selection import Asked, Claims, Level
 from telltale.evidence.stats import Interval
 from telltale.paths import LayerPath
-from telltale.searches import Candidate, Kept, Round
+from telltale.searches import Candidate, Certainty, Kept, Round
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -184,6 +185,7 @@ def _steps(done: Round, full: int) -> dict[str, Any]:
         "objective": {str(layer): one.value for layer, one in by_layer},
         **({"examples": few} if few else {}),
         **({"guarded": guarded} if guarded else {}),
+        **_certainty(done),
     }
 
 
@@ -198,7 +200,13 @@ def _changes(done: Round, full: int) -> dict[str, Any]:
         "kept": [key(path) for path in done.kept],
         **({"examples": few} if few else {}),
         **({"refused": [key(path) for path in done.refused]} if done.refused else {}),
+        **_certainty(done),
     }
+
+
+def _certainty(done: Round) -> dict[str, Any]:
+    said = done.certainty
+    return {} if said is None else {"certainty": asdict(said)}
 
 
 def key(path: LayerPath) -> str:
@@ -362,4 +370,10 @@ def _round_from(document: Mapping[str, Any], last: LayerPath, full: int) -> Roun
         refused = document.get("guarded", ())
     else:
         kept, refused = document["kept"], document.get("refused", ())
-    return Round(tried, tuple(map(path, kept)), tuple(map(path, refused)))
+    said = document.get("certainty")
+    return Round(
+        tried,
+        tuple(map(path, kept)),
+        tuple(map(path, refused)),
+        None if said is None else Certainty(said["epsilon"], said["probability"]),
+    )

@@ -61,7 +61,6 @@ class Standing:
             out.
         going_on: those that are to be measured up to their next look, in order; none when the race
             has ended.
-        likeliest: all that are not out, the highest upper bound first.
         epsilon: by how much another candidate's mean may be above the leader's, in the unit of the
             gains; known where no one goes on, else infinite.
         target: how large epsilon may be.
@@ -69,7 +68,6 @@ class Standing:
 
     leader: int | None
     going_on: tuple[int, ...]
-    likeliest: tuple[int, ...]
     epsilon: float
     target: float
 
@@ -126,7 +124,7 @@ class Race:
         started = [one for one in range(len(gains)) if one not in out]
         new = [one for one in started if len(gains[one]) == 0]
         if new or not started:
-            return Standing(None, tuple(new), tuple(started), math.inf, math.inf)
+            return Standing(None, tuple(new), math.inf, math.inf)
         variance = self._median_variance(gains)
         means = {one: math.fsum(gains[one]) / len(gains[one]) for one in started}
         upper = {one: means[one] + self.half_width(gains[one], variance) for one in started}
@@ -137,9 +135,8 @@ class Race:
             one for one in unfinished if one == leader or upper[one] > means[leader] + target
         ]
         others = [upper[one] - means[leader] for one in started if one != leader]
-        epsilon = math.inf if going_on else max(0.0, *others, 0.0)
-        likeliest = sorted(started, key=lambda one: -upper[one])
-        return Standing(leader, tuple(going_on), tuple(likeliest), epsilon, target)
+        epsilon = math.inf if going_on else max([0.0, *others])
+        return Standing(leader, tuple(going_on), epsilon, target)
 
     def half_width(self, gains: NDArray[Any], median_variance: float) -> float:
         """How far above the mean of these gains their upper bound is.
