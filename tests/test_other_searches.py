@@ -130,6 +130,7 @@ def test_a_round_that_leaves_out_one_layer_of_the_model_kept_last_keeps_its_form
         "candidates": {"0": 0.7, "2": 0.8},
         "objective": {"0": 0.7, "2": 0.8},
         "examples": {"0": 30},
+        "at_most": {"0": {"accuracy": 0.775, "objective": 0.775}},
     }
     assert second == {
         "removed": 4,
@@ -213,10 +214,7 @@ def test_a_screen_shows_what_a_model_lacks() -> None:
     ]
     assert "BEST removes, in this order: 2" in text or "BEST BSBA removes, in this order: 2" in text
     last = shown(lambda out: unfinished(General().interrupted(4), out))
-    assert (
-        "Without layers 2, 4 (layer 3 put back) would be next, but falls below the floor: 50.0%"
-        in last
-    )
+    assert "None of 2 candidates can be kept, each would fall below the floor" in last
 
 
 def test_a_round_is_told_by_what_it_leaves_out_and_puts_back(
@@ -230,8 +228,7 @@ def test_a_round_is_told_by_what_it_leaves_out_and_puts_back(
         "round 1: without layer 2 (layer 2 left out) 80.0%",
         "round 2: without layers 0, 3 (layer 3 left out) 75.0%",
         "round 3: without layers 2, 3, 4 (layers 2, 4 left out, layer 0 put back) 72.0%",
-        "round 4: without layers 2, 4 (layer 3 put back) would be next, but falls below the floor: "
-        "50.0%",
+        "round 4: none of 2 candidates can be kept, each would fall below the floor",
     ]
     assert lines[0].endswith("; 1 other model kept")
 

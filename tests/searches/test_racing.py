@@ -84,7 +84,7 @@ def too_many(errors: int) -> bool:
 
 
 def test_no_candidate_is_better_than_was_said_in_as_many_rounds_as_was_said() -> None:
-    assert not too_many(errors_of(Race(EXAMPLES, LOOKS)))
+    assert not too_many(errors_of(Race(EXAMPLES, LOOKS, errors=1.0)))
 
 
 def test_a_bound_is_below_the_mean_as_seldom_as_was_said() -> None:
@@ -94,7 +94,7 @@ def test_a_bound_is_below_the_mean_as_seldom_as_was_said() -> None:
 def test_ten_times_the_error_and_a_quarter_of_the_spread_are_caught() -> None:
     assert too_many(bound_fails(Race(EXAMPLES, LOOKS, probability=1 - 10 * ALPHA)))
     assert too_many(bound_fails(Narrow(EXAMPLES, LOOKS)))
-    assert too_many(errors_of(Narrow(EXAMPLES, LOOKS)))
+    assert too_many(errors_of(Narrow(EXAMPLES, LOOKS, errors=1.0)))
 
 
 def test_all_looks_together_fail_as_often_as_was_said() -> None:

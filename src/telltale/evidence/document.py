@@ -168,37 +168,42 @@ def _rounds(result: Result) -> Iterator[dict[str, Any]]:
     full = result.task["search_examples"]
     for done in result.rounds:
         steps = len(done.kept) <= 1 and done.parent is not None and done.parent == last
-        yield _steps(done, full) if steps else _changes(done, full)
+        early = {
+            str(one.left_out[0]) if steps else key(path): one
+            for path, one in done.tried.items()
+            if one.examples < full
+        }
+        of_early = {
+            "examples": {name: one.examples for name, one in early.items()},
+            "at_most": {name: _at_most(one, result) for name, one in early.items()},
+        }
+        yield {**(_steps(done) if steps else _changes(done)), **(of_early if early else {})}
         if done.kept:
             last = done.kept[0] if len(done.kept) == 1 else None
 
 
-def _steps(done: Round, full: int) -> dict[str, Any]:
+def _steps(done: Round) -> dict[str, Any]:
     by_layer = [(one.left_out[0], one) for one in done.tried.values()]
     by_layer.sort(key=lambda pair: pair[0])
-    few = {str(layer): one.examples for layer, one in by_layer if one.examples < full}
     guarded = [done.tried[path].left_out[0] for path in done.refused]
     return {
         "removed": done.first.left_out[0],
         "accepted": done.accepted,
         "candidates": {str(layer): one.accuracy for layer, one in by_layer},
         "objective": {str(layer): one.value for layer, one in by_layer},
-        **({"examples": few} if few else {}),
         **({"guarded": guarded} if guarded else {}),
         **_certainty(done),
     }
 
 
-def _changes(done: Round, full: int) -> dict[str, Any]:
+def _changes(done: Round) -> dict[str, Any]:
     tried = {key(path): one for path, one in done.tried.items()}
-    few = {name: one.examples for name, one in tried.items() if one.examples < full}
     return {
         "accepted": done.accepted,
         "candidates": {name: one.accuracy for name, one in tried.items()},
         "objective": {name: one.value for name, one in tried.items()},
         "parents": {name: key(one.parent) for name, one in tried.items() if one.parent},
         "kept": [key(path) for path in done.kept],
-        **({"examples": few} if few else {}),
         **({"refused": [key(path) for path in done.refused]} if done.refused else {}),
         **_certainty(done),
     }
@@ -207,6 +212,12 @@ def _changes(done: Round, full: int) -> dict[str, Any]:
 def _certainty(done: Round) -> dict[str, Any]:
     said = done.certainty
     return {} if said is None else {"certainty": asdict(said)}
+
+
+def _at_most(one: Candidate, result: Result) -> dict[str, float | None]:
+    """What a candidate that left early may have at most on all examples."""
+    accuracy, value = one.at_most(result.task["search_examples"], result.highest)
+    return {"accuracy": accuracy, "objective": value}
 
 
 def key(path: LayerPath) -> str:
@@ -375,5 +386,6 @@ def _round_from(document: Mapping[str, Any], last: LayerPath, full: int) -> Roun
         tried,
         tuple(map(path, kept)),
         tuple(map(path, refused)),
+        full,
         None if said is None else Certainty(said["epsilon"], said["probability"]),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from telltale.objectives import OBJECTIVES, highest_of
 from telltale.support.words import layers_named
 
 if TYPE_CHECKING:
@@ -159,6 +160,12 @@ class Searched:
     def layers(self) -> int | None:
         """The whole model's; None where nothing is known of it."""
         return self.models[0].path.total if self.models else None
+
+    @property
+    def highest(self) -> float | None:
+        """The most that the objective gives an example; None of one that is not telltale's."""
+        objective = OBJECTIVES.get(self.objective)
+        return None if objective is None else highest_of(objective)
 
     @property
     def objective(self) -> str:

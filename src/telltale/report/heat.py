@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from telltale.searches import Candidate, Round
 
 LEFT, RIGHT, TOP = 50.0, 16.0, 34.0
+LEFT_EARLY = 4.5  # how far the cell of a candidate that left early is inset
 MOST_TOOLTIPS = 2000  # cells; past that they would be most of a page
 
 
@@ -129,14 +130,18 @@ def heat_map(searched: Searched, palette: Palette, *, by_objective: bool) -> Dra
     rows = [_row(done) for done in rounds]
 
     def value(one: Candidate) -> float:
-        return one.value if by_objective else one.accuracy
+        """What it has; of one that left early, the most that it may have."""
+        of_accuracy, of_value = one.at_most(examples_of(searched, one), searched.highest)
+        if by_objective:
+            return one.value if of_value is None else of_value
+        return of_accuracy
 
     # Where a search never leaves out a layer by itself, there are marks and no cells.
     seen = [value(one) for row in rows for one in row.values()] or [0.0]
     shading = shading_of(seen)
     parts = [
         *_labels(grid, palette),
-        *_cells(grid, rows, value, shading, palette, shown),
+        *_cells(grid, searched, rows, value, shading, palette, shown),
         *_marks(searched, rows, grid, palette),
     ]
     right = max(grid.right, LEFT + 400)
@@ -195,6 +200,7 @@ def _row(done: Round) -> dict[int, Candidate]:
 
 def _cells(
     grid: Grid,
+    searched: Searched,
     rows: Sequence[Mapping[int, Candidate]],
     value: Callable[[Candidate], float],
     shading: Shading,
@@ -206,9 +212,12 @@ def _cells(
     for index, row in enumerate(rows):
         several = len({one.parent for one in row.values()}) > 1
         for layer, one in row.items():
-            box = grid.box(layer, index)
+            every = examples_of(searched, one)
+            box = grid.box(layer, index, 0.5 if one.examples == every else LEFT_EARLY)
             if speaks:
                 says = _says(index, one, shown, of_several=several)
+                if one.examples < every:
+                    says = _says_early(index, one, value(one), shown, every)
                 box = tag("path", tooltip(says), d=box)
             by_shade[shading.shade(value(one))].append(box)
     return [
@@ -226,6 +235,19 @@ def _says(index: int, one: Candidate, shown: str, *, of_several: bool) -> str:
         name = shown if shown != "accuracy" else "ranked by"
         text += f", {name} {number(one.value)}"
     return text
+
+
+def _says_early(index: int, one: Candidate, most: float, shown: str, every: int) -> str:
+    said = percent(most) if shown == "accuracy" else number(most)
+    return (
+        f"round {index + 1}, without {layers_named(one.left_out)}: {shown} at most {said}, so it "
+        f"left after {one.examples} of {every} examples"
+    )
+
+
+def examples_of(searched: Searched, one: Candidate) -> int:
+    """How many examples a candidate would stand on, had it not left early."""
+    return int(max(one.examples, searched.task.get("search_examples", 0)))
 
 
 def _marks(
@@ -324,6 +346,9 @@ def _legend(searched: Searched, palette: Palette) -> list[Entry]:
         entries.append(Entry(before, "left out before"))
     if not last.accepted:
         entries.append(Entry(_frame(frame, palette, accepted=False), "best, but not kept"))
+    if any(done.left_early for done in searched.rounds):
+        small = tag("path", d="M7 -4h10v8h-10z", fill=palette.heat[-3])
+        entries.append(Entry(small, "left early; shaded by what it may have at most"))
     if searched.settings.get("protected"):
         entries.append(Entry(tag("circle", cx=12, r=1.8, fill=palette.muted), "protected"))
     if any(done.refused for done in searched.rounds):

@@ -152,6 +152,9 @@ def round_sentence(done: Round, rest: str = "") -> str:
         made = "the whole model" if whole else f"without {layers_named(first.path.removed)}"
         changed = f"{made} ({change_of(first)})"
     accuracy = f"{percent(first.accuracy)}{rest}"
+    if not (done.accepted or done.refused) and done.left_early:
+        all_of_them = counted(len(done.tried), "candidate")
+        return f"none of {all_of_them} can be kept, each would fall below the floor"
     if not done.accepted:
         return f"{changed} would be next, but {fate(done)}: {accuracy}"
     if done.parent is not None and len(done.kept) == 1:

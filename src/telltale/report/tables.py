@@ -214,6 +214,7 @@ def round_rows(searched: Searched) -> list[dict[str, Any]]:
             **({"layer": one.left_out[0]} if by_layer else _change(one)),
             "accuracy": one.accuracy,
             "objective": one.value,
+            **({"examples": one.examples} if by_layer else {}),
             "left_out" if by_layer else "kept": int(one.path in done.kept),
             "refused_by_guard": int(one.path in done.refused),
         }

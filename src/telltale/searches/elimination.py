@@ -93,7 +93,8 @@ class Elimination:
             self._admitted[unasked[0]] = self._search.admits(unasked[0])
         tried = {path: one.candidate() for path, one in self._tallies.items() if one.values}
         refused = [path for path, is_admitted in self._admitted.items() if not is_admitted]
-        return Round(tried, tuple(one.path for one in leaders), tuple(refused))
+        kept = tuple(one.path for one in leaders)
+        return Round(tried, kept, tuple(refused), self._origin.examples)
 
     def _measure_open(self) -> None:
         """Measure the candidates that may yet be kept, until each is measured in full or left."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,19 @@ class Candidate:
     accuracy: float
     value: float
     examples: int
+
+    def at_most(self, examples: int, highest: float | None) -> tuple[float, float | None]:
+        """The accuracy and value that it may have at most on all examples.
+
+        Args:
+            examples: how many the search set has.
+            highest: the most that an example is valued; None where that is not known.
+        """
+        missing = examples - self.examples
+        accuracy = (self.accuracy * self.examples + missing) / examples
+        if highest is None:
+            return accuracy, None
+        return accuracy, (self.value * self.examples + highest * missing) / examples
 
     @property
     def left_out(self) -> tuple[int, ...]:
@@ -92,6 +105,7 @@ class Round:
 
     ``kept`` are the paths that the search goes on with, the best first; none in a last round in
     which no candidate may be kept. ``refused`` would have been kept, had a guard not refused them.
+    ``examples`` is how many the search set has; None where that is not known.
     ``certainty`` is None where it is certain that nothing else would be kept, had every candidate
     been measured in full.
 
@@ -102,6 +116,7 @@ class Round:
     tried: Mapping[LayerPath, Candidate]
     kept: tuple[LayerPath, ...]
     refused: tuple[LayerPath, ...] = ()
+    examples: int | None = field(default=None, compare=False)
     certainty: Certainty | None = None
 
     if not TYPE_CHECKING:  # a type checker is to know rounds by path alone
@@ -129,10 +144,16 @@ class Round:
 
     @cached_property
     def first(self) -> Candidate:
-        """The best that was kept; where none was, the best of all."""
+        """The best that was kept; where none was, the best of those measured most."""
         if self.kept:
             return self.tried[self.kept[0]]
         return max(self.tried.values(), key=lambda one: (one.examples, one.value))
+
+    @cached_property
+    def left_early(self) -> tuple[LayerPath, ...]:
+        """The candidates that were not measured on all examples, since they could not be kept."""
+        every = self.examples or max(one.examples for one in self.tried.values())
+        return tuple(path for path, one in self.tried.items() if one.examples < every)
 
     @property
     def accepted(self) -> bool:

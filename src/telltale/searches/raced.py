@@ -98,7 +98,7 @@ def raced_round(
     tried = {one.path: one.candidate() for one in tallies if one.values}
     left_early = any(len(one.values) < race.total for one in tallies)
     certainty = Certainty(epsilon, PROBABILITY) if kept and left_early else None
-    return Round(tried, tuple(kept), tuple(refused), certainty)
+    return Round(tried, tuple(kept), tuple(refused), origin.examples, certainty)
 
 
 def _drawn(batches: Sequence[Batch], above: Sequence[LayerPath]) -> list[list[Batch]]:

@@ -200,4 +200,4 @@ class Search(ABC):
                 break
             if self.is_above_floor(candidate, origin):
                 (kept if self.admits(candidate.path) else refused).append(candidate.path)
-        return Round(dict(tried), tuple(kept), tuple(refused))
+        return Round(dict(tried), tuple(kept), tuple(refused), origin.examples)
