@@ -151,7 +151,7 @@ class Round:
 
     @cached_property
     def left_early(self) -> tuple[LayerPath, ...]:
-        """The candidates that were not measured on all examples, since they could not be kept."""
+        """The candidates not measured on all examples: they could not be kept, or lost a race."""
         every = self.examples or max(one.examples for one in self.tried.values())
         return tuple(path for path, one in self.tried.items() if one.examples < every)
 
