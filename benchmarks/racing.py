@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from telltale.objectives.likelihood import FAINTEST
-from telltale.searches.racing import Race, looks_at
+from telltale.searches.racing import Race, betting_half_width, looks_at
 from telltale.support.files import write_json
 
 if TYPE_CHECKING:
@@ -57,16 +57,16 @@ class Table:
     candidates: NDArray[Any]
     positions: NDArray[Any]
     depth: int
-    step: float = 0.0
+    limit: float | None = None
 
     def drawn(self, random: np.random.Generator, examples: int) -> Table:
         """As many examples, drawn again with replacement."""
         taken = random.integers(0, len(self.parent), examples)
         candidates = self.candidates[:, taken]
-        if not self.step:
+        if self.limit is None:
             noise = JITTER * self.candidates.std()
             candidates = candidates + random.normal(0, noise, candidates.shape)
-        return Table(self.parent[taken], candidates, self.positions, self.depth, self.step)
+        return Table(self.parent[taken], candidates, self.positions, self.depth, self.limit)
 
     @property
     def gains(self) -> NDArray[Any]:
@@ -135,8 +135,8 @@ def tables_in(folder: Path, task: str, objective: str) -> list[Table]:
         if objective == "likelihood":
             values = np.clip(values, FAINTEST, 0)
         depth = len(one["parent"])
-        step = 1.0 if objective == "accuracy" else 0.0
-        found.append(Table(values[0], values[1:], np.arange(depth), depth, step))
+        limit = 1.0 if objective == "accuracy" else None
+        found.append(Table(values[0], values[1:], np.arange(depth), depth, limit))
     return found
 
 
@@ -146,7 +146,7 @@ def tables_in(folder: Path, task: str, objective: str) -> list[Table]:
 def almost_best(random: np.random.Generator, table: Table, errors: float) -> Table:
     """The table, one of its ten best candidates made better than all by just more than the target.
 
-    Values are moved all alike; where they change by steps, wrong answers are made right.
+    Values are moved all alike; where they are scores, wrong answers are made right.
     """
     gains = table.gains
     target = errors * math.sqrt(np.median(gains.var(1, ddof=1)) / gains.shape[1])
@@ -154,20 +154,22 @@ def almost_best(random: np.random.Generator, table: Table, errors: float) -> Tab
     one = int(random.choice(np.argsort(-means)[:10]))
     missing = np.delete(means, one).max() + JUST_MORE * target - means[one]
     candidates = table.candidates.copy()
-    if table.step:
+    if table.limit is not None:
         wrong = np.flatnonzero(candidates[one] < 1)
         count = min(len(wrong), max(0, math.ceil(missing * gains.shape[1])))
         candidates[one, random.choice(wrong, count, replace=False)] = 1
     else:
         candidates[one] += missing
-    return Table(table.parent, candidates, table.positions, table.depth, table.step)
+    return Table(table.parent, candidates, table.positions, table.depth, table.limit)
 
 
-def made(candidates: NDArray[Any], parent: NDArray[Any] | None = None, step: float = 0.0) -> Table:
+def made(
+    candidates: NDArray[Any], parent: NDArray[Any] | None = None, limit: float | None = None
+) -> Table:
     """A round of as many candidates."""
     count, examples = candidates.shape
     parent = np.zeros(examples) if parent is None else parent
-    return Table(parent, candidates, np.arange(count), count, step)
+    return Table(parent, candidates, np.arange(count), count, limit)
 
 
 def equal(random: np.random.Generator, examples: int, _: float) -> Table:
@@ -264,29 +266,13 @@ class Bernstein(Proven):
 
 
 class Betting(Proven):
-    """Betting against each mean, without replacement (Waudby-Smith and Ramdas 2024)."""
+    """Betting, as where gains have narrow limits."""
 
     def half_width(self, gains: NDArray[Any], median_variance: float) -> float:  # noqa: ARG002
-        """See `Race`. Gains lie between -span/2 and span/2."""
-        count, total = len(gains), self.total
-        if count == total:
+        """See `Race`."""
+        if len(gains) == self.total:
             return 0.0
-        shares = gains / self.span + 0.5
-        means = np.linspace(shares.mean(), 1, 400)
-        wealth, most = np.zeros(400), np.zeros(400)
-        limit = -math.log(1 - self.probability)
-        seen, variance = 0.0, 0.04
-        for number, share in enumerate(shares, start=1):
-            left = (total * means - seen) / (total - number + 1)  # the mean of what is not drawn
-            bet = math.sqrt(2 * limit / (variance * total / 4))
-            most_bet = 0.9 / np.maximum(1 - left, 1e-9)
-            wealth += np.log1p(np.minimum(bet, most_bet) * np.maximum(left - share, -1))
-            most = np.maximum(most, wealth)
-            seen += share
-            drawn = shares[:number]
-            variance = (4 * 0.04 + number * float(drawn.var())) / (4 + number)
-        held = means[most < limit]
-        return float(self.span * (held.max() - shares.mean())) if len(held) else 0.0
+        return betting_half_width(gains, self.total, self.span / 2, 1 - self.probability)
 
 
 # Races
@@ -312,7 +298,7 @@ def race_on(table: Table, looks: tuple[int, ...], order: NDArray[Any], rules: ty
     """Race a table's candidates, its examples in this order."""
     gains = table.gains[:, order]
     span = {"span": float(2 * np.abs(gains).max())} if rules is not Race else {}
-    race = rules(gains.shape[1], looks, table.step, **span)
+    race = rules(gains.shape[1], looks, table.limit, **span)
     counts = np.zeros(len(gains), int)
     while True:
         stands = race.standing([one[:count] for one, count in zip(gains, counts, strict=True)])

@@ -16,7 +16,13 @@ from telltale.errors import InputError
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.paths import LayerPath
 from telltale.searches import GreedyRemoval
-from telltale.searches.racing import Race, Standing, look_level, looks_at
+from telltale.searches.racing import (
+    Race,
+    Standing,
+    betting_half_width,
+    look_level,
+    looks_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -160,11 +166,32 @@ def test_examples_fewer_than_a_block_are_all_measured() -> None:
 def test_scores_of_which_a_small_sample_shows_no_change_keep_candidates_in() -> None:
     gains = np.zeros((3, EXAMPLES))
     gains[1, -12:] = 1.0  # none of them among the first looks
-    stands, counts = run(Race(EXAMPLES, LOOKS, step=1.0), gains)
+    stands, counts = run(Race(EXAMPLES, LOOKS, limit=1.0), gains)
     assert stands.leader == 1
     assert counts[1] == EXAMPLES
     blind, _ = run(Race(EXAMPLES, LOOKS), gains)
     assert blind.leader == 0
+
+
+def test_the_proven_bound_holds_where_gains_are_rare_and_where_they_are_not() -> None:
+    source = np.random.default_rng(5)
+    for up, down in ((0.02, 0.0), (0.1, 0.1), (0.3, 0.2), (0.0, 0.4)):
+        fails = 0
+        for _ in range(ROUNDS):
+            gains = source.choice([1.0, -1.0, 0.0], EXAMPLES, p=[up, down, 1 - up - down])
+            uppers = [
+                gains[:look].mean() + betting_half_width(gains[:look], EXAMPLES, 1.0, ALPHA)
+                for look in LOOKS[:-1]
+            ]
+            fails += min(uppers) < gains.mean() - 1e-12
+        assert not too_many(fails)
+
+
+def test_the_proven_bound_is_never_above_what_is_possible_by_much_and_narrows() -> None:
+    gains = np.random.default_rng(6).choice([1.0, -1.0, 0.0, 0.0], EXAMPLES)
+    widths = [betting_half_width(gains[:look], EXAMPLES, 1.0, ALPHA) for look in LOOKS[:-1]]
+    assert 0.5 > widths[0] > 2 * widths[-1] > 0
+    assert betting_half_width(gains[:-1], EXAMPLES, 1.0, ALPHA) <= 2.2 / EXAMPLES
 
 
 def test_where_all_are_out_nobody_leads() -> None:

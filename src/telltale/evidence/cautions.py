@@ -330,13 +330,15 @@ def raced(rounds: Sequence[Round], objective: str) -> list[str]:
     unit = {"accuracy": "points of accuracy", "likelihood": "nats", "margin": "nats"}.get(objective)
     factor = 100 if objective == "accuracy" else 1
     sizes = sorted({f"{factor * one.epsilon:.3g}" for one in said}, key=float)
+    by = "shown by simulation and not proven"
+    if all(one.is_proven for one in said):
+        by = "for examples in random order"
     between = " to ".join(dict.fromkeys([sizes[0], sizes[-1]]))
     return [
         "candidates were raced (--speed fast): in each round, none that could have been kept is "
         f"better on the search set than the one that was by more than {between} "
-        f"{unit or 'of the objective'}, with a probability of {percent(said[0].probability)} that "
-        "simulations show and no proof; it is not guaranteed that --speed exact would remove the "
-        "same layers"
+        f"{unit or 'of the objective'}, with a probability of {percent(said[0].probability)}, "
+        f"{by}; it is not guaranteed that --speed exact would remove the same layers"
     ]
 
 

@@ -387,5 +387,5 @@ def _round_from(document: Mapping[str, Any], last: LayerPath, full: int) -> Roun
         tuple(map(path, kept)),
         tuple(map(path, refused)),
         full,
-        None if said is None else Certainty(said["epsilon"], said["probability"]),
+        None if said is None else Certainty(**said),
     )

@@ -91,12 +91,14 @@ class Certainty:
     """What is said of a round in which candidates left before it was certain that they lose.
 
     With this ``probability`` no candidate that might have been kept has a mean value above that of
-    the one that was kept by more than ``epsilon``, in the objective's unit. Shown by simulation,
-    not proven (`telltale.searches.racing`).
+    the one that was kept by more than ``epsilon``, in the objective's unit. ``is_proven`` says
+    whether that follows from the examples' random order alone; else it is shown by simulation
+    (`telltale.searches.racing`).
     """
 
     epsilon: float
     probability: float
+    is_proven: bool
 
 
 @dataclass(frozen=True)

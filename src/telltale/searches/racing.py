@@ -3,28 +3,29 @@
 A candidate's gain on an example is its value less its parent's. The parent was measured on the
 whole search set, and the winner will be; so what is said of a round, that no candidate is better
 than the winner by more than so much, can only be wrong where the upper bound of one candidate, the
-truly best, is below its mean. That it holds for this one is enough: the error is divided among the
-looks, and not among candidates.
+truly best, is below its mean. That it holds for this one is enough: the error is not divided among
+candidates. There are two bounds of a mean gain after n of N examples, drawn at random without
+replacement.
 
-The bound of a mean gain after n of N examples, drawn at random without replacement, is
+Where gains have narrow limits, as those of scores from 0 to 1: by betting against each mean that
+the gains of all examples may have, on what is not drawn yet (Waudby-Smith and Ramdas, "Estimating
+means of bounded random variables by betting", 2024, arXiv 2010.09686, section 5). It is proven for
+any values and any number of looks.
 
-    mean + max(t s sqrt(1/n - 1/N), step log(a) / (N log(1 - n/N))).
+Else Student's, with the variance of a sample from N (Cochran, "Sampling Techniques", 1977, 2.6):
 
-The first part is Student's bound with the variance of a sample from N (Cochran, "Sampling
-Techniques", 1977, 2.6). Over looks the means are a Gaussian walk with information 1 / (1/n - 1/N),
-for which one critical value holds at all of them (Pocock 1977; by the integration of Armitage,
-McPherson and Rowe 1969); ``a`` is the level of one look, and ``t`` the quantile at that level for a
-sample of n (Jennison and Turnbull 2000, 3.8). ``s`` is never less than that of the median
-candidate: a gain that rests on few examples may show none of them in a small sample, which would
-make the bound too sure. The second part is for values that change by steps, such as scores of 0 and
-1: so much is gained by as many examples as n draws miss with probability ``a``.
+    mean + t s sqrt(1/n - 1/N).
 
-This is a bound for large samples: it is not proven for small ones, and it fails where all that is
-gained is gained on a few examples in a hundred. How often it fails is shown by
-`benchmarks/racing.py`, on real outcomes and on made ones. Bounds that are proven for any
-distribution (Serfling 1974; Bardenet and Maillard 2015, arXiv 1309.4029; Waudby-Smith and Ramdas
-2024, arXiv 2010.09686) are tried there too: with some hundred examples they let few candidates
-leave, or none. Plain numbers; knows no paths.
+Over looks the means are a Gaussian walk with information 1 / (1/n - 1/N), for which one critical
+value holds at all of them (Pocock 1977; by the integration of Armitage, McPherson and Rowe 1969);
+``t`` is the quantile at its level for a sample of n (Jennison and Turnbull 2000, 3.8). ``s`` is
+never less than that of the median candidate: a gain that rests on few examples may show none of
+them in a small sample, which would make the bound too sure. This is a bound for large samples: it
+is not proven for small ones, and it fails where all that is gained is gained on a few examples in a
+hundred. How often it fails is shown by `benchmarks/racing.py`, on real outcomes and on made ones.
+What is proven for values with wide limits, by betting or by Serfling's and Bernstein's inequalities
+(Bardenet and Maillard 2015, arXiv 1309.4029), is tried there too: with some hundred examples it
+lets few candidates leave, or none. Plain numbers; knows no paths.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ PROBABILITY = 0.95  # of what is said of one round
 ERRORS = 4.0  # how much better another may be, in standard errors of a gain on the whole set
 WEIGHT = 20  # how many examples the median candidate's variance counts for, beside one's own
 LATEST = 0.75  # of the examples, at which candidates are compared before all are measured
+# Of bets: how many values a mean is tried at; the most that a bet may lose of what one has; and for
+# which share of the examples they are best. The variance of shares is at first taken to be this,
+# which counts as much as so many examples.
+MEANS, MOST_STAKED, BET_FOR = 256, 0.9, 0.25
+PRIOR_VARIANCE, PRIOR_WEIGHT = 0.04, 4
 NODES, FARTHEST = 96, 9.0  # of the integral over a standard normal
 
 
@@ -79,8 +85,8 @@ class Race:
     Attributes:
         total: how many examples the search set has.
         looks: after how many examples candidates are compared, ascending; the last is ``total``.
-        step: the size of the steps in which one example's value changes, 1 for scores of 0 and 1; 0
-            where it changes by any amount.
+        limit: a gain is between this and its negative, for the bound that is proven; None for
+            Student's.
         probability: with which no candidate's mean is above the winner's by more than epsilon.
         errors: the target of epsilon, in standard errors of the median candidate's mean gain on as
             many examples as the search set has.
@@ -91,7 +97,7 @@ class Race:
 
     total: int
     looks: tuple[int, ...]
-    step: float = 0.0
+    limit: float | None = None
     probability: float = PROBABILITY
     errors: float = ERRORS
 
@@ -112,7 +118,10 @@ class Race:
         return next(look for look in self.looks if look > measured)
 
     def standing(
-        self, gains: Sequence[NDArray[Any]], out: Collection[int] = frozenset()
+        self,
+        gains: Sequence[NDArray[Any]],
+        out: Collection[int] = frozenset(),
+        parents: Sequence[float] = (),
     ) -> Standing:
         """How the race stands, by what was measured of each candidate and nothing else.
 
@@ -120,6 +129,7 @@ class Race:
             gains: for each candidate its values less its parent's, (examples,), of the first
                 examples in an order that was drawn at random; as many as one of ``looks``, or none.
             out: the candidates, by position, that may not win: what is said holds of the others.
+            parents: the mean of each one's parent, where they have several.
         """
         started = [one for one in range(len(gains)) if one not in out]
         new = [one for one in started if len(gains[one]) == 0]
@@ -127,6 +137,8 @@ class Race:
             return Standing(None, tuple(new), math.inf, math.inf)
         variance = self._median_variance(gains)
         means = {one: math.fsum(gains[one]) / len(gains[one]) for one in started}
+        if parents:
+            means = {one: mean + parents[one] for one, mean in means.items()}
         upper = {one: means[one] + self.half_width(gains[one], variance) for one in started}
         target = self.errors * math.sqrt(variance / self.total)
         leader = max(started, key=lambda one: (means[one], -one))
@@ -148,19 +160,50 @@ class Race:
         count = len(gains)
         if count == self.total:
             return 0.0
+        if self.limit is not None:
+            return betting_half_width(gains, self.total, self.limit, 1 - self.probability)
         level = look_level(self.looks, 1 - self.probability)
         own = float(np.var(gains, ddof=1)) if count > 1 else 0.0
         mixed = ((count - 1) * own + WEIGHT * median_variance) / (count - 1 + WEIGHT)
         spread = math.sqrt(max(mixed, median_variance) * (1 / count - 1 / self.total))
-        student = -float(stdtrit(count - 1 + WEIGHT, level))
-        missed = math.log(level) / math.log1p(-count / self.total)  # examples that none was seen of
-        return max(student * spread, self.step * missed / self.total)
+        return -float(stdtrit(count - 1 + WEIGHT, level)) * spread
 
     def _median_variance(self, gains: Sequence[NDArray[Any]]) -> float:
         """Of the gains at the first look, so that it stays what it is when candidates leave."""
         first = self.looks[0]
         found = [float(np.var(one[:first], ddof=1)) for one in gains if first > 1 and len(one)]
         return float(np.median(found)) if found else 0.0
+
+
+def betting_half_width(gains: NDArray[Any], total: int, limit: float, alpha: float) -> float:
+    """How far above the mean of these gains the upper bound by betting is.
+
+    For each mean that all gains may have, a gambler bets at every draw that it is below what is
+    left for it to be. If that is the mean, nobody is likely to become rich by this: so no mean is
+    above the bound but such on which one has become ``1 / alpha`` times as rich.
+
+    Args:
+        gains: (examples,), in the order in which they were drawn.
+        total: how many examples they are drawn from.
+        limit: all gains are between this and its negative.
+        alpha: how often the bound may be below the mean at any number of draws.
+    """
+    shares = gains / (2 * limit) + 0.5  # from 0 to 1
+    count, rich = len(shares), -math.log(alpha)
+    drawn = np.arange(count)[:, None]
+    before = (np.cumsum(shares) - shares)[:, None]
+    squares = (np.cumsum(shares**2) - shares**2)[:, None]
+    deviations = squares - before**2 / np.maximum(drawn, 1)
+    variance = (PRIOR_WEIGHT * PRIOR_VARIANCE + deviations) / (PRIOR_WEIGHT + drawn)
+    means = np.linspace(shares.mean(), 1, MEANS)[None, :]
+    left = (total * means - before) / (total - drawn)  # the mean of what is not drawn
+    stake = np.sqrt(2 * rich / (variance * total * BET_FOR))
+    stakes = np.minimum(stake, MOST_STAKED / np.maximum(1 - left, 1e-9))
+    growth = np.log1p(stakes * np.maximum(left - shares[:, None], -1.0))
+    wealth = np.cumsum(growth, axis=0).max(0)
+    last = np.flatnonzero(wealth < rich).max(initial=0)
+    bound = means[0, min(last + 1, MEANS - 1)]
+    return float(2 * limit * (bound - shares.mean()))
 
 
 def looks_at(sizes: Sequence[int]) -> tuple[int, ...]:

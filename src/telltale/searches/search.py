@@ -15,7 +15,7 @@ from telltale.errors import InputError
 from telltale.measure import outcomes_by_path
 from telltale.searches.elimination import Elimination
 from telltale.searches.found import Candidate, Round, candidate_of
-from telltale.searches.raced import raced_round
+from telltale.searches.raced import RacedRound
 from telltale.support.words import one_of
 
 if TYPE_CHECKING:
@@ -168,8 +168,9 @@ class Search(ABC):
         """
         if self.speed == "full":
             return self.chosen(self.measured(measure, batches, parents), origin, most)
-        if self.speed == "fast":
-            return raced_round(self, measure, batches, parents, origin, most)
+        known = {path: parent for path, parent in parents.items() if parent is not None}
+        if self.speed == "fast" and len(known) == len(parents):
+            return RacedRound(self, measure, batches, known, origin, most).round()
         return Elimination(self, measure, batches, parents, origin, most).round()
 
     def children(self, paths: Sequence[LayerPath], start: LayerPath) -> dict[LayerPath, LayerPath]:
