@@ -16,6 +16,7 @@ whose whole gain lies in a few examples. A search is six rounds on the same bloc
 from __future__ import annotations
 
 import argparse
+import functools
 import gzip
 import json
 import math
@@ -275,6 +276,28 @@ class Betting(Proven):
         return betting_half_width(gains, self.total, self.span / 2, 1 - self.probability)
 
 
+@functools.cache
+def remembering(rules: type[Race]) -> type[Race]:
+    """The same rules, which compute the bound of some gains once and not at every look of others.
+
+    Gains are known by where they are in memory, so one must be made anew for each table.
+    """
+    known: dict[tuple[int, int], float] = {}
+
+    class Remembering(rules):  # type: ignore[valid-type, misc]
+        def __post_init__(self) -> None:
+            rules.__post_init__(self)
+            known.clear()
+
+        def half_width(self, gains: NDArray[Any], median_variance: float) -> float:
+            place = (gains.ctypes.data, len(gains))
+            if place not in known:
+                known[place] = rules.half_width(self, gains, median_variance)
+            return known[place]
+
+    return Remembering
+
+
 # Races
 
 
@@ -298,7 +321,7 @@ def race_on(table: Table, looks: tuple[int, ...], order: NDArray[Any], rules: ty
     """Race a table's candidates, its examples in this order."""
     gains = table.gains[:, order]
     span = {"span": float(2 * np.abs(gains).max())} if rules is not Race else {}
-    race = rules(gains.shape[1], looks, table.limit, **span)
+    race = remembering(rules)(gains.shape[1], looks, table.limit, **span)
     counts = np.zeros(len(gains), int)
     while True:
         stands = race.standing([one[:count] for one, count in zip(gains, counts, strict=True)])

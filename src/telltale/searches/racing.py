@@ -202,7 +202,8 @@ def betting_half_width(gains: NDArray[Any], total: int, limit: float, alpha: flo
     growth = np.log1p(stakes * np.maximum(left - shares[:, None], -1.0))
     wealth = np.cumsum(growth, axis=0).max(0)
     last = np.flatnonzero(wealth < rich).max(initial=0)
-    bound = means[0, min(last + 1, MEANS - 1)]
+    possible = (shares.sum() + total - count) / total  # if all that is left is at its limit
+    bound = min(possible, means[0, min(last + 1, MEANS - 1)])
     return float(2 * limit * (bound - shares.mean()))
 
 
