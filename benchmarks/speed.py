@@ -36,8 +36,10 @@ import torch
 from telltale.engine.encode import InputLimit, common_start, encode_choices
 from telltale.engine.store import StateStore
 from telltale.engine.workbench import Workbench
+from telltale.measure import outcomes_by_path
 from telltale.models.load import load_tokenizer
 from telltale.models.source import resolve_model
+from telltale.objectives import default_objective, highest_of, objective_named, values_by
 from telltale.searches.greedy import GreedyRemoval
 from telltale.tasks.loading import load_task
 from telltale.tasks.split import split_examples
@@ -69,6 +71,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--speed", default="exact", help="Ours; full measures every candidate.")
+    parser.add_argument(
+        "--objective", default="accuracy", help="Ours; the slow way's is accuracy, as published."
+    )
     parser.add_argument("--memory", type=int, help="Bytes of states that ours may keep.")
     parser.add_argument(
         "--slow-part", type=float, default=0.1, help="The share of candidates measured; 1 for all."
@@ -186,14 +192,24 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
     bench = bench_for(given, given.dtype)
     ready = Clock()
     batches = bench.batches(range(len(bench.examples)))  # the capabilities are tried for it
+    right = {position: one.answer for position, one in enumerate(bench.examples)}
+    objective = objective_named(given.objective)
     made_ready = ready.read()["cpu_seconds"]
     engine: Any = bench.engine
     if given.memory is not None:
         engine.store = StateStore(given.memory)
     counting = Counting(bench.measure)
-    search = GreedyRemoval(tolerance=1.0, max_removed=given.rounds)
+    search = GreedyRemoval(
+        tolerance=1.0,
+        max_removed=given.rounds,
+        value=values_by(objective, bench.task.scoring, right),
+        highest=highest_of(objective),
+        speed=given.speed,
+    )
     weights = memory_bytes()["peak_bytes"]
     clock = Clock()
+    if given.speed == "exact":
+        batches = hardest_first(bench, counting, batches, right)
     found = search(counting, batches, bench.model.whole)
     cost = clock.read()
     last = found.kept[-1].path
@@ -213,10 +229,26 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
             json.dumps(list(path.removed)): one.accuracy
             for done in found.rounds
             for path, one in done.tried.items()
+            if path not in done.left_early
         },
+        "measured_shares": [
+            sum(one.examples for one in done.tried.values())
+            / (len(bench.examples) * len(done.tried))
+            for done in found.rounds
+        ],
         "depth": bench.depth,
         "last": list(last.removed),
     }
+
+
+def hardest_first(
+    bench: Workbench, measure: Measure, batches: Sequence[Batch], right: dict[int, int]
+) -> Sequence[Batch]:
+    """The examples in batches as a study deals them, by how hard they are for the whole model."""
+    whole = bench.model.whole
+    outcomes = outcomes_by_path(measure([whole], batches))[whole]
+    value = values_by(default_objective(bench.task), bench.task.scoring, right)
+    return bench.batches_in_order(sorted(outcomes, key=lambda one: (value(outcomes[one]), one)))
 
 
 def removals(kept: Sequence[Any]) -> Iterator[int]:
@@ -376,6 +408,8 @@ def told(runs: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -> It
         f"made ready in {mine['made_ready_cpu_seconds']:.1f} s of CPU, model loaded; memory then "
         f"{mine['before_bytes'] / 2**20:.0f} MiB"
     )
+    shares = " ".join(f"{100 * one:.0f}%" for one in mine["measured_shares"])
+    yield f"examples that a candidate was measured on, by round: {shares}"
     yield f"ours removes {mine['removed']}"
     if "slow" in runs:
         theirs = runs["slow"][-1]

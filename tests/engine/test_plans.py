@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telltale.engine.batches import blocks_of, canonical_batches, grouped_batches
+from telltale.engine.batches import (
+    WINDOW,
+    batches_in_order,
+    blocks_of,
+    canonical_batches,
+    grouped_batches,
+)
 from telltale.engine.choosing import judge
 from telltale.engine.encode import (
     ChoiceSize,
@@ -20,7 +28,7 @@ from telltale.engine.encode import (
     common_token_prefix,
     encode_choices,
 )
-from telltale.engine.layout import groups_of, lay_out, tokens_in_row, tokens_read
+from telltale.engine.layout import _evened, groups_of, lay_out, tokens_in_row, tokens_read
 from telltale.engine.prefixes import prefixes, walks, worths
 from telltale.engine.store import StateStore, default_budget_bytes
 from telltale.errors import DataError, InputError, MeasurementError
@@ -108,6 +116,50 @@ def test_the_deal_is_that_of_studies_of_before() -> None:
     sizes = {i: (1 + i % 2, 5 + i % 7) for i in range(12)}
     batches = canonical_batches(sizes, token_budget=30, block_size=5, seed=3)
     assert [(b.block, b.examples) for b in batches] == DEAL
+
+
+@settings(max_examples=200)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 120)), min_size=1, max_size=150),
+    pads=st.booleans(),
+    data=st.data(),
+)
+def test_batches_in_an_order_hold_every_example_once_and_go_by_it(
+    sizes: list[tuple[int, int]], pads: bool, data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(len(sizes))))
+    budget = data.draw(st.integers(1, 900))
+    batches = batches_in_order(order, dict(enumerate(sizes)), token_budget=budget, pads=pads)
+    found = [example for batch in batches for example in batch.examples]
+    assert sorted(found) == sorted(order)
+    if not pads:
+        assert found == list(order)
+        # Each holds as much as the others, but for one example.
+        tokens = [sum(math.prod(sizes[i]) for i in one.examples) for one in batches]
+        largest = max(math.prod(size) for size in sizes)
+        assert max(tokens) <= budget + largest
+        return
+    for start in range(0, len(order), WINDOW):
+        end = start + WINDOW
+        assert sorted(found[start:end]) == sorted(order[start:end])
+    for batch in batches:
+        padded = sum(sizes[i][0] for i in batch.examples) * max(sizes[i][1] for i in batch.examples)
+        assert padded <= budget or len(batch.examples) == 1
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=14), st.integers(1, 14))
+def test_rows_are_evened_and_no_exchange_of_two_would_even_them_more(
+    sizes: list[int], count: int
+) -> None:
+    rows = _evened(sizes, count)
+    assert len(rows) == count
+    assert sorted(i for row in rows for i in row) == list(range(len(sizes)))
+    sums = [sum(sizes[i] for i in row) for row in rows]
+    longest = sums.index(max(sums))
+    for row, one in itertools.product(set(range(count)) - {longest}, rows[longest]):
+        for other in (0, *(sizes[i] for i in rows[row])):
+            less = sizes[one] - other
+            assert max(sums[longest] - less, sums[row] + less) >= max(sums)
 
 
 def test_a_budget_or_a_block_of_nothing_is_refused() -> None:

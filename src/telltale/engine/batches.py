@@ -9,6 +9,7 @@ alike for a large part, if there are such, stay together within a block. Knows n
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
@@ -23,7 +24,7 @@ BLOCK_SIZE = 128
 # the fewer rows go side by side.
 RACE_BLOCK = 16
 # In an order that is given, of so many examples those of like length go together.
-WINDOW = 32
+WINDOW = 64
 
 
 def blocks_of(
@@ -76,20 +77,31 @@ def batches_in_order(
     sizes: Mapping[int, tuple[int, int]],
     *,
     token_budget: int,
-    window: int = WINDOW,
+    pads: bool,
 ) -> tuple[Batch, ...]:
-    """Examples in batches in the order that they are given, but for a window in which it may vary.
+    """Examples in batches in the order that they are given.
 
     Args:
         order: the examples.
         sizes: see `canonical_batches`.
         token_budget: see `canonical_batches`.
-        window: of so many examples that follow each other, those of like length go together.
+        pads: whether all rows of a batch are as long as the longest. Then of every few examples
+            that follow each other those of like length go together. Else batches are of like size.
     """
     batches: list[Batch] = []
-    for start in range(0, len(order), window):
-        batches += _cut_by_length([*order[start : start + window]], sizes, token_budget, 0)
-    return tuple(batches)
+    if pads:
+        for start in range(0, len(order), WINDOW):
+            batches += _cut_by_length([*order[start : start + WINDOW]], sizes, token_budget, 0)
+        return tuple(batches)
+    tokens = {example: math.prod(sizes[example]) for example in order}
+    total = sum(tokens.values())
+    each, before = total / math.ceil(total / token_budget), 0
+    parts: dict[int, list[int]] = {}
+    for example in order:
+        middle = before + tokens[example] / 2
+        parts.setdefault(int(middle / each), []).append(example)
+        before += tokens[example]
+    return tuple(Batch(tuple(part)) for part in parts.values())
 
 
 def _cut_by_length(

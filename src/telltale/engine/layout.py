@@ -10,7 +10,6 @@ it the shots of a subject, a passage asked twice or the first words of two choic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from heapq import heapreplace
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 DEAR_LENGTH = 2048
 # Contexts are of one group if the shorter has so many tokens, and so large a share of it, alike.
 GROUP_TOKENS, GROUP_SHARE = 16, 0.5
+FEW = 48  # sizes, of which it pays to try which of them change places
 
 
 class Span(NamedTuple):
@@ -211,21 +211,55 @@ def _packed(examples: Sequence[EncodedExample], prefix_length: int) -> list[list
     """
     groups = groups_of(examples, prefix_length)
     sizes = [tokens_in_row([examples[i] for i in members], prefix_length) for members in groups]
-    order = sorted(range(len(groups)), key=lambda group: (-sizes[group], group))
-    best: tuple[float, list[list[int]]] | None = None
-    for count in range(1, len(groups) + 1):
-        rows: list[list[int]] = [[] for _ in range(count)]
-        filled = [(0, row) for row in range(count)]  # a heap: the emptiest first
-        for group in order:
-            length, row = filled[0]
-            heapreplace(filled, (length + sizes[group], row))
-            rows[row] += groups[group]
-        longest = max(filled)[0]
-        cost = count * longest * (1 + longest / DEAR_LENGTH)
-        if best is None or cost < best[0]:
-            best = cost, rows
-    assert best is not None  # a batch has examples
-    return best[1]
+
+    def cost(rows: Sequence[Sequence[int]]) -> float:
+        longest = max(sum(sizes[group] for group in row) for row in rows)
+        return len(rows) * longest * (1 + longest / DEAR_LENGTH)
+
+    ways = (_evened(sizes, count) for count in range(1, len(groups) + 1))
+    return [[i for group in row for i in groups[group]] for row in min(ways, key=cost)]
+
+
+def _evened(sizes: Sequence[int], count: int) -> list[list[int]]:
+    """Sizes, by their index, in so many rows whose sums are much alike."""
+    rows: list[list[int]] = [[] for _ in range(count)]
+    sums = [0] * count
+    # Each into the emptiest row, the largest first.
+    for index in sorted(range(len(sizes)), key=lambda index: (-sizes[index], index)):
+        row = sums.index(min(sums))
+        rows[row].append(index)
+        sums[row] += sizes[index]
+    # Then whatever makes the longest row shorter, and no other as long, changes places. Of many
+    # sizes the smallest have evened the rows.
+    while len(sizes) <= FEW and (change := _change(sizes, rows, sums)) is not None:
+        (longest, one), (row, other) = change
+        for place, gone, come in ((longest, one, other), (row, other, one)):
+            if gone is not None:
+                rows[place].remove(gone)
+                sums[place] -= sizes[gone]
+            if come is not None:
+                rows[place].append(come)
+                sums[place] += sizes[come]
+    return rows
+
+
+Place = tuple[int, int | None]  # a row, and which of its sizes; None for none
+
+
+def _change(
+    sizes: Sequence[int], rows: Sequence[Sequence[int]], sums: Sequence[int]
+) -> tuple[Place, Place] | None:
+    """What of the longest row is best exchanged for what of another; None if nothing helps."""
+    longest = sums.index(max(sums))
+    best, found = sums[longest], None
+    for row, others in enumerate(rows):
+        for one in rows[longest] if row != longest else ():
+            for other in (None, *others):
+                less = sizes[one] - (0 if other is None else sizes[other])
+                higher = max(sums[longest] - less, sums[row] + less)
+                if higher < best:
+                    best, found = higher, ((longest, one), (row, other))
+    return found
 
 
 def groups_of(examples: Sequence[EncodedExample], prefix_length: int) -> list[list[int]]:

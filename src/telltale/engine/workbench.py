@@ -185,7 +185,7 @@ class Workbench:
             shares_context=is_masked or packs,
             packs=packs,
         )
-        plain = tokens_read(encoded, prefix_length=0, shares_context=False)
+        plain = self._padded_tokens()
         shared = tokens_read(
             encoded,
             prefix_length=prefix if wanted.keeps_prefix else 0,
@@ -199,6 +199,18 @@ class Workbench:
             wanted=wanted,
             prefix=prefix,
             saves=paths * self.depth * (plain - shared),
+        )
+
+    def _padded_tokens(self) -> int:
+        """How many tokens the plain way reads of all examples, padding counted."""
+        sizes = {
+            position: row_sizes(example, prefix_length=0, shares_context=False)
+            for position, example in enumerate(self.encoded)
+        }
+        return sum(
+            sum(sizes[one][0] for one in batch.examples)
+            * max(sizes[one][1] for one in batch.examples)
+            for batch in canonical_batches(sizes, **self.batch_settings)
         )
 
     @cached_property
@@ -317,7 +329,10 @@ class Workbench:
 
             return tuple(sorted(self.batches(sorted(order)), key=mean_place))
         return batches_in_order(
-            order, self._sizes(order), token_budget=self.batch_settings["token_budget"]
+            order,
+            self._sizes(order),
+            token_budget=self.batch_settings["token_budget"],
+            pads=not self.capabilities.packs,
         )
 
     def _sizes(self, positions: Sequence[int]) -> dict[int, tuple[int, int]]:
