@@ -453,10 +453,10 @@ def simulate(options: argparse.Namespace) -> None:
     """All kinds of rounds, and what the proven bounds would save."""
     began = time.process_time()
     kinds = rows_of(options.tables)
-    each = math.ceil(options.rounds / (len(kinds) + 3))
+    each = math.ceil(options.rounds / len(kinds))
     found = {name: simulated(make, each, EXAMPLES) for name, make in kinds.items()}
     by_search = {
-        task: searches(options.tables, task, "likelihood", each // 4, EXAMPLES)
+        task: searches(options.tables, task, "likelihood", each // 6, EXAMPLES)
         for task in CHOSEN_ON
     }
     few = {
@@ -489,7 +489,10 @@ def table(options: argparse.Namespace) -> None:
     found = json.loads(options.out.read_text())
     groups = {
         **{key: found[key] for key in ("rounds", "other_sizes", "beyond", "proven")},
-        **{f"searches, {task}": rows for task, rows in found["searches"].items()},
+        **{
+            task: {f"searches, {task}, {name}": row for name, row in rows.items()}
+            for task, rows in found["searches"].items()
+        },
     }
     print("| rounds of | rounds | errs | best found | regret | epsilon | times fewer |")
     print("|---|---|---|---|---|---|---|")
