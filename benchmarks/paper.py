@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--protect", type=int, nargs="*", default=[])
     parser.add_argument("--max-new-tokens", type=int)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--dtype", default="float32")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     failures: dict[str, str] = {}

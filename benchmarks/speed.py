@@ -34,13 +34,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from telltale.engine.encode import InputLimit, common_start, encode_choices
-from telltale.engine.store import StateStore
 from telltale.engine.workbench import Workbench
 from telltale.measure import outcomes_by_path
 from telltale.models.load import load_tokenizer
 from telltale.models.source import resolve_model
 from telltale.objectives import default_objective, highest_of, objective_named, values_by
 from telltale.searches.greedy import GreedyRemoval
+from telltale.support.arguments import size
 from telltale.tasks.loading import load_task
 from telltale.tasks.split import split_examples
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument(
         "--objective", default="accuracy", help="Ours; the slow way's is accuracy, as published."
     )
-    parser.add_argument("--memory", type=int, help="Bytes of states that ours may keep.")
+    parser.add_argument("--memory", type=size, help="What states may take that ours keeps.")
     parser.add_argument(
         "--slow-part", type=float, default=0.1, help="The share of candidates measured; 1 for all."
     )
@@ -119,7 +119,9 @@ def bench_for(given: argparse.Namespace, dtype: str) -> Workbench:
     split = split_examples(task.examples, limit=max(given.limit, LEAST_SPLIT), held_out=LEAST_SPLIT)
     examples = [task.examples[index] for index in split.search[: given.limit]]
     source = resolve_model(given.model)
-    return Workbench(source, task, examples, device_name=given.device, dtype_name=dtype)
+    return Workbench(
+        source, task, examples, device_name=given.device, dtype_name=dtype, memory=given.memory
+    )
 
 
 class Clock:
@@ -195,9 +197,6 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
     right = {position: one.answer for position, one in enumerate(bench.examples)}
     objective = objective_named(given.objective)
     made_ready = ready.read()["cpu_seconds"]
-    engine: Any = bench.engine
-    if given.memory is not None:
-        engine.store = StateStore(given.memory)
     counting = Counting(bench.measure)
     search = GreedyRemoval(
         tolerance=1.0,

@@ -68,6 +68,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "truncate": (True, 3),
         "device": (0,),
         "dtype": (np.float32,),
+        "memory": ("much", "2 XB", "-1", -1, 1.5, True, "", "GiB", "nan", ["2GiB"]),
         "revision": NAMES,
         "trust_remote_code": SWITCHES,
         "seed": COUNTS,
@@ -193,7 +194,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"tolerance": float("nan")},
         "`tolerance` must be in [0, 1], got nan",
     ),
-    "a speed": ("search", {"speed": "fastest"}, "`speed` must be full or exact, got 'fastest'"),
+    "a speed": (
+        "search",
+        {"speed": "fastest"},
+        "`speed` must be full, exact or fast, got 'fastest'",
+    ),
     "the published method": (
         "search",
         {"paper": True, "objective": "margin"},

@@ -120,6 +120,10 @@ CHANGES = {
     "a dtype of int8": Change(
         "--dtype must be float32, bfloat16 or auto, got 'int8'", ("--dtype", "int8")
     ),
+    "a memory that is no size": Change(
+        "--memory must be a number of bytes, or a size such as 2GiB or 500MB, got 'much'",
+        ("--memory", "much"),
+    ),
     "a device of tpu": Change("cuda:N or mps, got 'tpu'", ("--device", "tpu")),
     "no layer to remove": Change("--max-removed must be at least 1, got 0", ("--max-removed", "0")),
     "a scoring that is not there": Change(

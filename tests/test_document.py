@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,15 @@ def test_a_result_is_the_same_after_being_written_and_read(made: Made) -> None:
     read_back = result_from(json.loads(json.dumps(result.document)), result.held_out_looks)
     assert read_back == result
     assert read_back.version == VERSION
+
+
+def test_how_the_precision_was_chosen_is_written_where_it_was_timed() -> None:
+    result = Made().finished().result
+    assert result is not None
+    timed = replace(result, cost=replace(result.cost, bfloat16_gain=1.9))
+    assert timed.document["cost"]["bfloat16_gain"] == 1.9
+    assert "bfloat16_gain" not in result.document["cost"]
+    assert result_from(timed.document, result.held_out_looks) == timed
 
 
 def test_what_is_read_has_the_types_of_what_was_measured() -> None:

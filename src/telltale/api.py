@@ -92,13 +92,21 @@ def search(
         max_loss: what the model called ``fastest_safe`` may lose, a share of the examples.
         confidence: that of intervals, and of what is certified.
         speed: how candidates are measured: ``exact``, each until it is certain whether it is kept;
-            ``full``, each on all search examples, which keeps the same models and takes longer.
+            ``full``, each on all search examples, which keeps the same models and takes longer;
+            ``fast``, each until it is likely, which takes least: how good the kept ones are at
+            least, and how likely, is said of every round.
         paper: the published method to the letter: candidates are ranked by accuracy, and nothing
             is guarded.
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
             them.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: ``float32``, ``bfloat16``, or ``auto`` for float32 on a CPU and bfloat16 on a GPU.
+        dtype: ``float32``, ``bfloat16``, or ``auto``: what the study was begun with; where it is
+            new, bfloat16 on a GPU, and on a CPU bfloat16 where that is found to run the model's
+            layers at least 1.25 times as fast, else float32.
+        memory: how much may be taken by states that are kept because they save work, beside the
+            weights and a batch: a number of bytes, or such as ``2GiB`` or ``500MB``; no more than
+            three quarters of what is free is taken. By default a quarter of a GPU's free memory; on
+            a CPU an eighth of the machine's, at most 2 GiB. It changes no result.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
         seed: chooses the two sets.
@@ -231,7 +239,8 @@ def evaluate(
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
             them.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: ``float32``, ``bfloat16`` or ``auto``.
+        dtype: ``float32``, ``bfloat16``, or ``auto`` for float32 on a CPU and bfloat16 on a GPU.
+            Nothing is timed, so that equal calls give equal numbers.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
         text: a file of plain text on which perplexity is measured, where layers are removed; by

@@ -16,7 +16,7 @@ from telltale.errors import MeasurementError, TelltaleError
 from telltale.support.files import sha256_of_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from telltale.paths import LayerPath
 
@@ -169,21 +169,32 @@ class Shifted:
 
 
 def in_halves(
-    measure: Measure, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    measure: Measure,
+    paths: Sequence[LayerPath],
+    batches: Sequence[Batch],
+    tokens_in: Callable[[Batch], int],
 ) -> Iterator[Measurement]:
     """Measure batch by batch, halving those that do not fit in memory.
+
+    After one of so many tokens, as ``tokens_in`` counts them, none with as many is tried whole.
 
     Raises:
         BatchTooLargeError: a single example does not fit.
     """
     waiting = list(batches)
+    too_many = math.inf
     while waiting:
         batch = waiting.pop(0)
+        is_one, tokens = len(batch.examples) == 1, tokens_in(batch)
+        if tokens >= too_many and not is_one:
+            waiting[:0] = batch.halves()
+            continue
         try:
             yield from measure(paths, [batch])
         except BatchTooLargeError:
-            if len(batch.examples) == 1:
+            if is_one:
                 raise
+            too_many = tokens
             waiting[:0] = batch.halves()
 
 

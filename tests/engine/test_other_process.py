@@ -215,7 +215,7 @@ def test_a_batch_that_does_not_fit_there_is_known_here_and_halved(
     with pytest.raises(BatchTooLargeError, match="did not fit in the memory of cpu") as caught:
         list(bench.measure([WHOLE], [large]))
     assert (caught.value.batch, caught.value.device) == (large, "cpu")
-    found = [one.batch for one in in_halves(bench.measure, [WHOLE], [large])]
+    found = [one.batch for one in in_halves(bench.measure, [WHOLE], [large], bench.tokens_in)]
     assert found == list(large.halves())
 
 

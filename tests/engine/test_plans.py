@@ -31,7 +31,7 @@ from telltale.engine.encode import (
 )
 from telltale.engine.layout import _evened, groups_of, lay_out, tokens_in_row, tokens_read
 from telltale.engine.prefixes import prefixes, walks, worths
-from telltale.engine.store import StateStore, default_budget_bytes
+from telltale.engine.store import StateStore, states_budget
 from telltale.errors import DataError, InputError, MeasurementError
 from telltale.paths import LayerPath
 from telltale.tasks import Example, Request, Scoring, Task
@@ -548,7 +548,7 @@ def test_keys_and_values_are_worth_keeping_in_a_row_from_the_first_layer_on() ->
 
 
 def test_the_default_budget_is_some_memory_but_not_all() -> None:
-    assert 2**20 < default_budget_bytes(torch.device("cpu")) <= 2 * 2**30
+    assert 2**20 < states_budget(torch.device("cpu")) <= 2 * 2**30
 
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=80)

@@ -143,6 +143,6 @@ def test_batches_that_do_not_fit_are_halved_whichever_of_the_two_is_too_large(
     measure = WithReferences(
         Table(text, work=100, most=text_fits), Table(reference, work=7, most=reference_fits)
     )
-    found = list(in_halves(measure, PATHS, BATCHES))
+    found = list(in_halves(measure, PATHS, BATCHES, lambda one: len(one.examples)))
     singles = [Batch((example,)) for example in range(5)]
     assert found == [both(batch, path) for batch in singles for path in PATHS]

@@ -82,6 +82,15 @@ def test_a_search_that_shares_nothing_costs_what_its_candidates_are_deep() -> No
     assert naive_passes([first, last], 4) == 1 + 4 * 3 / 4 + 3 * 2 / 4
 
 
+def test_the_precision_that_timing_chose_is_told_with_its_gain() -> None:
+    result = result_of(Made())
+    said = cost_sentences(replace(result, cost=replace(result.cost, bfloat16_gain=1.93)))
+    assert said[1:] == (
+        "Measured in float32: where the search began, bfloat16 ran the model's layers 1.9 times "
+        "as fast as float32.",
+    )
+
+
 def test_the_cost_is_told_beside_what_its_measurements_would_have_cost_alone() -> None:
     def told(made: Made, **more: Any) -> str:
         result = result_of(made)

@@ -23,7 +23,7 @@ SECTIONS = {
     ),
     "Search": "--search --speed --guard --protect --paper --resume-anyway --track",
     "Evidence": "--final --max-loss --confidence --text --sizes --resamples",
-    "Model and machine": "--model --revision --trust-remote-code --help",
+    "Model and machine": "--model --memory --revision --trust-remote-code --help",
 }
 
 

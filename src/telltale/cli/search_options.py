@@ -114,12 +114,25 @@ SpeedOption = Annotated[
         "--speed",
         metavar="|".join(SPEEDS),
         help="How candidates are measured: exact, each until it is certain whether it is kept; "
-        "full, each on all examples, which keeps the same models and takes longer.",
+        "full, each on all examples, which keeps the same models and takes longer; fast, each "
+        "until it is likely, with what is guaranteed said in the result.",
     ),
 ]
 PaperOption = Annotated[
     bool,
     typer.Option("--paper", help="The published method to the letter: by accuracy, unguarded."),
+]
+
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="What kept states may take beside the weights, such as 2GiB or 500MB: more is faster, "
+        "and nothing else.  [default: a quarter of a GPU's free memory; an eighth of the "
+        "machine's, at most 2GiB]",
+        show_default=False,
+    ),
 ]
 
 
@@ -137,6 +150,7 @@ def search_options(
     confidence: ConfidenceOption = DEFAULTS["confidence"],
     speed: SpeedOption = DEFAULTS["speed"],
     paper: PaperOption = False,
+    memory: MemoryOption = None,
     seed: SeedOption = 0,
     data_dir: DataDirOption = None,
 ) -> dict[str, Any]:
@@ -155,6 +169,7 @@ def search_options(
         "confidence": confidence,
         "speed": speed,
         "paper": paper,
+        "memory": memory,
         "seed": seed,
     }
 

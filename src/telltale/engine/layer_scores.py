@@ -189,15 +189,23 @@ def observations(
         BatchTooLargeError: a single example does not fit in memory.
     """
     waiting = list(batches)
+    too_many = math.inf  # tokens, since a batch that had them did not fit
     while waiting:
         batch = waiting.pop(0)
+        own = tuple(examples[i] for i in batch.examples)
+        layout = lay_out(own, prefix_length=0, shares_context=False)
+        tokens = len(layout.rows) * layout.length
+        if tokens >= too_many and len(own) > 1:
+            waiting[:0] = batch.halves()
+            continue
         try:
-            one = _observe(model, tuple(examples[i] for i in batch.examples), with_gradients)
+            one = _observe(model, own, layout, with_gradients)
         except (RuntimeError, MemoryError) as problem:  # torch's own is a RuntimeError
             if not is_out_of_memory(problem):
                 raise
-            if len(batch.examples) == 1:
+            if len(own) == 1:
                 raise BatchTooLargeError(batch, str(model.device)) from problem
+            too_many = tokens
             waiting[:0] = batch.halves()
             continue
         yield one
@@ -205,9 +213,11 @@ def observations(
 
 
 def _observe(
-    model: LayeredModel, examples: tuple[EncodedExample, ...], with_gradients: bool
+    model: LayeredModel,
+    examples: tuple[EncodedExample, ...],
+    layout: Layout,
+    with_gradients: bool,
 ) -> Observation:
-    layout = lay_out(examples, prefix_length=0, shares_context=False)
     device = model.device
     prepared = model.prepare(layout.token_ids().to(device), differentiable=with_gradients)
     states = [prepared.hidden]

@@ -91,9 +91,9 @@ def perplexities(
     """
     windows = windows_of(bench, page)
     tokens = sum(len(one.choices[0]) for one in windows)
-    engine = bench.runner.engine(Job(tuple(windows), Scoring.LOGLIK))
+    engine = bench.runner.engine(Job(tuple(windows), Scoring.LOGLIK, memory_bytes=bench.memory))
     batches = [Batch((position,)) for position in range(len(windows))]
-    found = outcomes_by_path(in_halves(engine, paths, batches))
+    found = outcomes_by_path(in_halves(engine, paths, batches, lambda batch: len(batch.examples)))
     return {
         path: math.exp(-sum(one.choices[0].loglik for one in found[path].values()) / tokens)
         for path in paths

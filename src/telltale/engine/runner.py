@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import WeakSet
 
 from telltale.engine.batches import tokens_at_once
 from telltale.engine.choosing import Choosing
@@ -17,7 +18,7 @@ from telltale.engine.generating import Generating
 from telltale.engine.layer_scores import layer_scores
 from telltale.engine.selftest import EVERYTHING, PLAIN, Absence, find_capabilities
 from telltale.engine.shared import SharedEngine
-from telltale.engine.store import StateStore, free_bytes
+from telltale.engine.store import StateStore, free_bytes, states_budget
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from telltale.engine.encode import EncodedExample, Tokens
     from telltale.engine.layer_scores import LayerScore
-    from telltale.engine.shared import Capabilities, Reader, Writer
+    from telltale.engine.shared import Capabilities, Reader
+    from telltale.engine.side_by_side import Writer
     from telltale.measure import Batch, Measure, Measurement
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource
@@ -85,7 +87,8 @@ class Job:
     ``examples`` are named by their position in batches. ``reads`` is how their choices are compared
     or what is written. ``token_prefix`` is what all contexts begin with; it is kept as such only if
     ``capabilities`` say so. Where ``keeps_states`` is False, nothing is kept from one call of the
-    engine to the next, so that equal calls are equal work.
+    engine to the next, so that equal calls are equal work. ``memory_bytes`` is what the states may
+    take that all engines of a runner keep together; by default it is the runner's to say.
     """
 
     examples: tuple[EncodedExample, ...]
@@ -93,13 +96,16 @@ class Job:
     capabilities: Capabilities = PLAIN
     token_prefix: Tokens = ()
     keeps_states: bool = True
+    memory_bytes: int | None = None
 
 
 class ModelRunner(Protocol):
     """Has a model, and makes engines that measure on it.
 
-    ``device`` and ``dtype`` are known before the model is loaded. The model is loaded when it is
-    first needed, so that whatever asks for it may raise what loading raises.
+    ``device`` and ``dtype`` are known before the model is loaded. What ``auto`` is, where a search
+    begins, a runner of one's own says; a study that goes on asks it for what it was begun with. The
+    model is loaded when it is first needed, so that whatever asks for it may raise what loading
+    raises.
 
     Raises:
         InputError: the files cannot be read as a model.
@@ -155,6 +161,8 @@ class LocalRunner:
         self._source = source
         self._device_name = device_name
         self._dtype_name = dtype_name
+        self._budgets: dict[int | None, int] = {}  # by what was asked for
+        self._stores: WeakSet[StateStore] = WeakSet()  # of the engines that are in use
 
     @cached_property
     def device(self) -> torch.device:
@@ -180,7 +188,8 @@ class LocalRunner:
     def facts(self) -> ModelFacts:
         """See `ModelRunner`."""
         model = self.model
-        free = free_bytes(self.device)
+        # On a CPU batches are small, and memory is other programs' too.
+        free = free_bytes(self.device) if self.device.type == "cuda" else None
         return ModelFacts(
             depth=model.depth,
             parameters=model.parameters_on(model.whole),
@@ -201,7 +210,7 @@ class LocalRunner:
     def engine(self, job: Job) -> Measure:
         """See `ModelRunner`."""
         if job.keeps_states:
-            return self._engine(job)
+            return self._engine(job, self._store(job.memory_bytes))
 
         def afresh(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
             return self._engine(job, StateStore(0))(paths, batches)
@@ -214,7 +223,21 @@ class LocalRunner:
         """See `ModelRunner`."""
         return layer_scores(self.model, job.examples, batches, scores)
 
-    def _engine(self, job: Job, store: StateStore | None = None) -> SharedEngine:
+    def _store(self, asked: int | None) -> StateStore:
+        """A store for one more engine: all of them have equal parts of the memory.
+
+        It is known once the weights are loaded, and stays the same.
+        """
+        device = self.model.device
+        if asked not in self._budgets:
+            self._budgets[asked] = states_budget(device, asked)
+        store = StateStore(0)
+        self._stores.add(store)
+        for one in self._stores:
+            one.limit(self._budgets[asked] // len(self._stores))
+        return store
+
+    def _engine(self, job: Job, store: StateStore) -> SharedEngine:
         return SharedEngine(
             self.model,
             job.examples,

@@ -7,44 +7,44 @@
 
 The second and third need capabilities that `telltale.engine.selftest` looks for in a model. What is
 then read of the states, log-likelihoods of choices or generated text, is a reader's business:
-`telltale.engine.choosing` and `telltale.engine.generating`.
+`telltale.engine.choosing` and `telltale.engine.generating`. Text is written on several paths at
+once by `telltale.engine.side_by_side`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
 from telltale.engine.layout import Layout, lay_out
 from telltale.engine.prefixes import Walk, common_depth, prefixes, walks, worths
-from telltale.engine.store import StateStore, default_budget_bytes
+from telltale.engine.side_by_side import SideBySide, Writer
+from telltale.engine.store import StateStore, give_back_free_memory, size_bytes, states_budget
 from telltale.engine.transfers import sent
 from telltale.errors import MeasurementError
 from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
     from telltale.engine.encode import EncodedExample, Tokens
     from telltale.engine.layout import Reads
     from telltale.engine.prefixes import LayerPrefix
+    from telltale.engine.side_by_side import ReadAt
     from telltale.engine.store import Key, State
     from telltale.measure import Batch
     from telltale.models.layered import KeyValue, LayeredModel, Prepared
     from telltale.paths import LayerPath
 
 TOKEN_PREFIX = "token prefix"  # the store's name for it; a batch's is its id
-# The most tokens, padding counted, that are read at once of prompts that are then gone on from.
-PART_TOKENS = {"cpu": 512}
 # What writes on many paths at once is faster by more than what the store could keep instead saves.
 WRITERS_SHARE = 0.75
 
@@ -86,6 +86,14 @@ class Walked:
     key_values: tuple[KeyValue, ...]
 
 
+class _Passing(NamedTuple):
+    """The token prefix as it was last read beside a batch, where the store has no room for it."""
+
+    prepared: Prepared
+    layers: LayerPrefix
+    state: State  # after those layers
+
+
 class Reader(Protocol):
     """Reads outcomes of a batch at the end of a path.
 
@@ -102,54 +110,6 @@ class Reader(Protocol):
         self, model: LayeredModel, batch: Batch, walked: Walked
     ) -> Callable[[], tuple[Outcome, ...]]:
         """Begin to read one batch."""
-        ...
-
-
-@runtime_checkable
-class Writer(Protocol):
-    """Reads outcomes as a `Reader` does, of several paths at once."""
-
-    @property
-    def needs_key_values(self) -> bool:
-        """Whether it goes on from the keys and values of a path's layers."""
-        ...
-
-    def enough_rows(self, model: LayeredModel) -> float:
-        """How many rows, of all paths together, are enough to read at once.
-
-        A batch may then be read in sections; where that must not be, no number is enough.
-        """
-        ...
-
-    def paths_at_once(
-        self,
-        model: LayeredModel,
-        paths: Sequence[LayerPath],
-        walked: Sequence[Walked],
-        room_bytes: int,
-    ) -> int:
-        """How many of the first ``paths`` it can read at once, given the examples on the first."""
-        ...
-
-    def write(
-        self,
-        model: LayeredModel,
-        positions: Sequence[int],
-        paths: Sequence[LayerPath],
-        walked: Iterable[Sequence[Walked]],
-    ) -> tuple[list[tuple[Outcome, ...]], int]:
-        """Read some examples at the ends of some paths.
-
-        Args:
-            model: what runs.
-            positions: the examples, all of a batch or a section.
-            paths: where they are read.
-            walked: for each of the paths, the examples in parts, in order.
-
-        Returns:
-            Each path's outcomes, in the order of the examples, and the tokens times layers that
-            were run for all of them.
-        """
         ...
 
 
@@ -181,19 +141,24 @@ class SharedEngine:
         self.model = model
         self.examples = examples
         self.reader = reader
+        self._side_by_side: SideBySide | None = None
         self.capabilities = capabilities
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
-        self.store = StateStore(default_budget_bytes(model.device)) if store is None else store
+        self.store = StateStore(states_budget(model.device)) if store is None else store
         if isinstance(reader, Writer):  # which holds keys and values of its own
-            self.store.reserved_bytes = int(self.store.budget_bytes * WRITERS_SHARE)
+            self.store.reserved_share = WRITERS_SHARE
+            lengths = [len(example.context) - len(self.token_prefix) for example in examples]
+            self._side_by_side = SideBySide(
+                model, reader, lengths, lambda: self.store.reserved_bytes
+            )
         self._layer_tokens = 0  # since the last measurement
-        self._most_at_once = sys.maxsize  # paths that are written side by side
-        self._at_once = 1
         self._round: frozenset[LayerPath] = frozenset()  # what was asked since a round began
         self._round_before: frozenset[LayerPath] = frozenset()
         # What states are worth after this round, those of rows and those of the token prefix.
         self._worths: tuple[dict[LayerPrefix, float], dict[LayerPrefix, float]] = ({}, {})
         self._layouts: dict[Batch, tuple[Layout, Reads]] = {}
+        self._passing: _Passing | None = None
+        self._token_prefix_bytes = 0  # of its state after a layer, once one is known
         self._ahead = READ_AHEAD.get(model.device.type, 0)
 
     def __call__(
@@ -210,19 +175,21 @@ class SharedEngine:
         self._layer_tokens = 0  # what an earlier call did not finish is no work of this one
         remaining = [walk.path for walk in walks(paths)]
         self._note(paths)
-        while remaining:
-            self._value_states(remaining, batches)
-            self._bound_token_prefix(remaining[0])
-            with self._memory_errors(None):
-                count = self._read_token_prefix(remaining)
-            plan = walks(remaining[:count])
-            read = prefixes(remaining[:count])
-            measured = self._measure_writing if isinstance(self.reader, Writer) else self._measure
-            for batch in batches:
-                yield from measured(batch, plan)
-                parts = self._parts(batch)
-                self.store.release((part.id, prefix) for part in parts for prefix in read)
-            remaining = remaining[count:]
+        try:
+            while remaining:
+                self._value_states(remaining, batches)
+                self._bound_token_prefix(remaining[0])
+                with self._memory_errors(None):
+                    count = self._read_token_prefix(remaining)
+                plan = walks(remaining[:count])
+                read = prefixes(remaining[:count])
+                for batch in batches:
+                    yield from self._measure(batch, plan)
+                    parts = self._parts(batch)
+                    self.store.release((part.id, prefix) for part in parts for prefix in read)
+                remaining = remaining[count:]
+        finally:
+            self._passing = None
 
     def _note(self, paths: Sequence[LayerPath]) -> None:
         """Note what is asked: a path with fewer layers than all before it begins a round."""
@@ -260,79 +227,19 @@ class SharedEngine:
             awaited=lambda key: key[1] in read and key[0] in ids,
         )
 
-    def _measure_writing(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
-        """Measure one batch, writing on fewer paths at once where they do not fit."""
-        remaining = {walk.path: None for walk in plan}
-        while remaining:
-            try:
-                for measured in self._write(batch, walks(remaining)):
-                    del remaining[measured.path]
-                    yield measured
-            except BatchTooLargeError:
-                if self._at_once == 1:
-                    raise
-                self._most_at_once = self._at_once // 2  # and so for what comes after
-
-    def _write(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
-        """Measure one batch, on as many paths at once as the writer will take.
-
-        Work that paths share is counted with the first of them.
-        """
-        writer = self.reader
-        assert isinstance(writer, Writer)
-        found: dict[LayerPath, tuple[Outcome, ...]] = {walk.path: () for walk in plan}
-        for section in self._sections(batch, writer.enough_rows(self.model) / len(plan)):
-            with self._memory_errors(batch):
-                states = zip(*(self._walked(part, plan) for part in section), strict=True)
-            positions = sum((part.examples for part in section), ())
-            remaining = [*found]
-            while remaining:
-                self._at_once = 1
-                with self._memory_errors(batch):
-                    first = next(states)
-                    room = self.store.reserved_bytes
-                    count = writer.paths_at_once(self.model, remaining, first, room)
-                    self._at_once = min(count, self._most_at_once)
-                    paths, remaining = remaining[: self._at_once], remaining[self._at_once :]
-                    walked = chain([first], islice(states, len(paths) - 1))
-                    outcomes, read = writer.write(self.model, positions, paths, walked)
-                self._layer_tokens += read
-                for path, of_path in zip(paths, outcomes, strict=True):
-                    found[path] += of_path
-                    if len(found[path]) == len(batch.examples):
-                        done, self._layer_tokens = self._layer_tokens, 0
-                        yield Measurement(batch, path, found[path], done)
-
-    def _sections(self, batch: Batch, rows: float) -> Iterator[list[Batch]]:
-        """The parts of a batch, as many together as have so many rows."""
-        section: list[Batch] = []
-        for part in self._parts(batch):
-            section.append(part)
-            if sum(len(one.examples) for one in section) >= rows:
-                yield section
-                section = []
-        if section:
-            yield section
-
     def _parts(self, batch: Batch) -> list[Batch]:
-        """What is read at once: a batch, or where text is written, parts of it.
+        """What of a batch is read at once."""
+        return [batch] if self._side_by_side is None else self._side_by_side.parts(batch)
 
-        These have a few rows of like length, so that little is padded, and a processor's caches
-        hold them. It takes many more rows to write well, but they may be those of several paths.
-        """
-        budget = PART_TOKENS.get(self.model.device.type)
-        if budget is None or not isinstance(self.reader, Writer):
-            return [batch]
-        parts: list[list[int]] = [[]]
-        longest = 0
-        for position in batch.examples:
-            own = len(self.examples[position].context) - len(self.token_prefix)
-            longest = max(longest, own)
-            if parts[-1] and (len(parts[-1]) + 1) * longest > budget:
-                parts.append([])
-                longest = own
-            parts[-1].append(position)
-        return [replace(batch, examples=tuple(part)) for part in parts]
+    def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+        if self._side_by_side is None:
+            read = self._read(batch, plan)
+        else:
+            read = self._side_by_side.read(batch, plan, self._walked, self._memory_errors)
+        for path, outcomes, layer_tokens in read:
+            done, self._layer_tokens = self._layer_tokens + layer_tokens, 0
+            self._give_back()
+            yield Measurement(batch, path, outcomes, done)
 
     def _walked(self, part: Batch, plan: Sequence[Walk]) -> Iterator[Walked]:
         examples = tuple(self.examples[position] for position in part.examples)
@@ -345,7 +252,7 @@ class SharedEngine:
         for path, hidden, key_values in self._walk(part, plan, prepared):
             yield Walked(examples, layout, reads, path, hidden, key_values)
 
-    def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+    def _read(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[ReadAt]:
         assert not isinstance(self.reader, Writer)
         examples = tuple(self.examples[position] for position in batch.examples)
         # The context is entered and left around each piece of work, never across a yield.
@@ -369,7 +276,7 @@ class SharedEngine:
                 done = begun.popleft()
                 with self._memory_errors(batch):
                     found = done.outcomes()
-                yield Measurement(batch, done.path, found, done.layer_tokens)
+                yield done.path, found, done.layer_tokens
 
     def _laid_out(self, batch: Batch, examples: Sequence[EncodedExample]) -> tuple[Layout, Reads]:
         """A batch as rows, and what is read of it, made once."""
@@ -382,6 +289,10 @@ class SharedEngine:
             )
             self._layouts[batch] = layout, layout.reads(self.model.device)
         return self._layouts[batch]
+
+    def _give_back(self) -> None:
+        if len(self.store) and self.model.device.type == "cpu":
+            give_back_free_memory()
 
     def _prepare(self, layout: Layout) -> Prepared:
         device, before = self.model.device, len(self.token_prefix)
@@ -459,7 +370,7 @@ class SharedEngine:
             cache.held = {layer: self._token_prefix_at(prefix)} if cache.length else {}
         self._layer_tokens += hidden.shape[0] * hidden.shape[1]
         hidden = self.model.run_layer(layer, hidden, prepared)
-        return (hidden,) if cache is None else (hidden, *cache.held[layer])
+        return (hidden,) if cache is None else (hidden, *cache.held.pop(layer))
 
     def _bound_token_prefix(self, first: LayerPath) -> None:
         """Where more is left of the token prefix than half the budget, keep the next path's alone.
@@ -474,40 +385,73 @@ class SharedEngine:
         """Read the token prefix along as many paths as the store has room for, and say how many.
 
         The store then has, for each of their layer prefixes, the hidden state, keys and values.
+        Where it has no room for one path's, all paths are walked, and what it lacks is read again
+        beside each batch.
         """
         if not self.token_prefix:
             return len(paths)
-        prepared = self._prepare_token_prefix()
+        prepare = cache(self._prepare_token_prefix)  # once, and only where something is to be read
         for count, path in enumerate(paths):
-            if count and self.store.required_bytes > self.store.budget_bytes // 2:
-                return count
-            self._run_token_prefix(path.kept, prepared)
+            budget = self.store.budget_bytes
+            if not self._run_token_prefix(path.kept, prepare, budget // 2 if count else budget):
+                return count or len(paths)
         return len(paths)
 
     def _prepare_token_prefix(self) -> Prepared:
         tokens = sent(torch.tensor([self.token_prefix]), self.model.device)
         return self.model.prepare(tokens, cache=LayerCache(0))
 
-    def _run_token_prefix(self, layers: LayerPrefix, prepared: Prepared) -> None:
-        """Have the token prefix's state in the store after each of a path's first layers."""
-        hidden = prepared.hidden
+    def _run_token_prefix(
+        self, layers: LayerPrefix, prepare: Callable[[], Prepared], most_bytes: int
+    ) -> bool:
+        """Have the token prefix's state in the store after each of a path's first layers.
+
+        False where all that is required would then take more than so many bytes; the store has as
+        many as do not.
+        """
+        before: State | None = None
         for depth in range(1, len(layers) + 1):
             key = (TOKEN_PREFIX, layers[:depth])
             stored = self.store.get(key)
             if stored is None:
-                stored = self._run(key[1], hidden, prepared)
-            self.store.require(key, stored)
-            hidden = stored[0]
+                if self.store.required_bytes + self._token_prefix_bytes > most_bytes:
+                    return False  # layers' states are mostly of one size, and none is run in vain
+                hidden = prepare().hidden if before is None else before[0]
+                stored = self._run(key[1], hidden, prepare())
+            self._token_prefix_bytes = size_bytes(stored)
+            if not self.store.require(key, stored, most_bytes):
+                return False
+            before = stored
+        return True
 
     def _token_prefix_at(self, layers: LayerPrefix) -> KeyValue:
         """The token prefix's keys and values at the last of some first layers of a path."""
-        key = (TOKEN_PREFIX, layers)
-        stored = self.store.get(key)
-        if stored is None:  # another call, open beside this one, has let go of it
-            self._run_token_prefix(layers, self._prepare_token_prefix())
-            stored = self.store.get(key)
-            assert stored is not None  # what is required is held
+        stored = self.store.get((TOKEN_PREFIX, layers))
+        if stored is None:  # there was no room, or another call, open beside this one, let go of it
+            stored = self._pass_on(layers)
         return stored[1], stored[2]
+
+    def _pass_on(self, layers: LayerPrefix) -> State:
+        """The token prefix's state after layers that the store has none of, from the last it has.
+
+        A path asks for one layer after the other, so that what was read last is mostly next.
+        """
+        last = self._passing
+        prepared = self._prepare_token_prefix() if last is None else last.prepared
+        nearest = 0
+        state: State = (prepared.hidden,)
+        if last is not None and layers[: len(last.layers)] == last.layers:
+            nearest, state = len(last.layers), last.state
+        for depth in range(len(layers) - 1, nearest, -1):
+            stored = self.store.get((TOKEN_PREFIX, layers[:depth]))
+            if stored is not None:
+                nearest, state = depth, stored
+                break
+        for depth in range(nearest + 1, len(layers) + 1):
+            state = self._run(layers[:depth], state[0], prepared)
+            self.store.offer((TOKEN_PREFIX, layers[:depth]), state)
+        self._passing = _Passing(prepared, layers, state)
+        return state
 
     @contextmanager
     def _memory_errors(self, batch: Batch | None) -> Iterator[None]:

@@ -1,15 +1,19 @@
 """States that are kept: keys and values of a token prefix, hidden states after layer prefixes.
 
-Kept from batch to batch and from round to round. What is required is held whatever it takes. What
-is offered is held while there is room or something worth less gives way, and whoever asks for it
-must be able to compute it again.
+Kept from batch to batch and from round to round, within a budget. What is required is held until it
+is so no longer. What is offered is held while there is room or something worth less gives way.
+Whoever asks for a state must be able to compute it again.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+from contextlib import suppress
+from functools import cache
 from heapq import heappop, heappush
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from telltale.engine.prefixes import LayerPrefix
+
+# Where Linux says what is free, and what this process and its like may have, and have.
+MEMINFO = Path("/proc/meminfo")
+CGROUP, CGROUP_FILES = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
 
 State = tuple["Tensor", ...]
 Key = tuple[str, "LayerPrefix"]  # what was read, and the layers it went through
@@ -32,12 +40,12 @@ class StateStore:
     What a state is worth, for each of its bytes and in whatever unit, follows from its key:
     `revalue` says how. Before that all are worth the same.
 
-    ``reserved_bytes`` of the budget are for others to use: nothing is kept in them that is offered.
+    ``reserved_share`` of the budget is for others to use: nothing is kept there that is offered.
     """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
-        self.reserved_bytes = 0
+        self.reserved_share = 0.0
         self._required: dict[Key, State] = {}
         self._offered: dict[Key, State] = {}
         self._worth: Callable[[Key], float] = lambda _: 0.0
@@ -53,13 +61,33 @@ class StateStore:
         """The state kept under ``key``, if one is."""
         return self._required.get(key) or self._offered.get(key)
 
-    def require(self, key: Key, state: State) -> None:
-        """Keep ``state``, letting go of offered ones where the budget asks for it."""
+    def require(self, key: Key, state: State, most_bytes: int | None = None) -> bool:
+        """Keep ``state``, letting go of offered ones where the budget asks for it.
+
+        Args:
+            key: its name.
+            state: the state.
+            most_bytes: what is required may take so much; by default all of the budget.
+
+        Returns:
+            Whether it is kept as required: not where it has no room.
+        """
         if key in self._required:
-            return
+            return True
+        most = self.budget_bytes if most_bytes is None else most_bytes
+        size = size_bytes(state)
+        if self.required_bytes + size > most:
+            return False
+        offered = self._offered.get(key)
         self._forget(key)
-        self._required[key] = state
-        self.required_bytes += size_bytes(state)
+        self._required[key] = in_own_memory(state) if offered is None else offered
+        self.required_bytes += size
+        self._fit()
+        return True
+
+    def limit(self, budget_bytes: int) -> None:
+        """Keep to another budget from now on."""
+        self.budget_bytes = budget_bytes
         self._fit()
 
     def offer(self, key: Key, state: State) -> None:
@@ -78,7 +106,7 @@ class StateStore:
             return
         for entry in leaving:
             self._forget(entry[2])
-        self._offered[key] = state
+        self._offered[key] = in_own_memory(state)
         self.offered_bytes += size
         self._enter(key, worth)
 
@@ -139,7 +167,7 @@ class StateStore:
         """Let go of offered states until the rest are within the budget."""
         while self.required_bytes + self.offered_bytes > self._room_bytes:
             least = self._least()
-            if least is None:  # what is required is held whatever it takes
+            if least is None:  # what is required stays, and the budget may have been lowered
                 return
             self._forget(least[2])
 
@@ -151,33 +179,87 @@ class StateStore:
             del self._entries[key]
 
     @property
+    def reserved_bytes(self) -> int:
+        """What is for others to use; less where what is required has taken of it."""
+        reserved = int(self.budget_bytes * self.reserved_share)
+        return max(0, min(reserved, self.budget_bytes - self.required_bytes))
+
+    @property
     def _room_bytes(self) -> int:
-        return self.budget_bytes - self.reserved_bytes
+        return self.budget_bytes - int(self.budget_bytes * self.reserved_share)
 
     def __len__(self) -> int:
         return len(self._required) + len(self._offered)
 
 
 def size_bytes(state: State) -> int:
-    """The memory that a state holds."""
+    """The bytes of a state's numbers."""
     return sum(tensor.numel() * tensor.element_size() for tensor in state)
 
 
-def default_budget_bytes(device: torch.device) -> int:
-    """A quarter of a GPU's free memory; on a CPU an eighth of the machine's, at most 2 GiB."""
-    free = free_bytes(device)
-    if free is not None:
-        return free // 4
+def in_own_memory(state: State) -> State:
+    """The same state in memory that holds nothing else.
+
+    Keys and values may be parts of a tensor that has queries too, and states parts of others.
+    """
+    parts = [one.untyped_storage().nbytes() > size_bytes((one,)) for one in state]
+    if not any(parts):
+        return state
+    return tuple(one.clone() if is_part else one for one, is_part in zip(state, parts, strict=True))
+
+
+def give_back_free_memory() -> None:
+    """Give a process's free memory back to the system, where its C library does not do so itself.
+
+    What a layer needs for a moment leaves holes between what is kept, and small objects in the
+    holes, so that the next layer takes new memory: half as much again as what is kept was seen.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
     try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        memory = 8 * 2**30
-    return int(min(2 * 2**30, memory // 8))
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """A GPU's free memory; None of other devices, whose memory programs share."""
-    if device.type != "cuda":
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # it is the GNU library's
         return None
-    free: int = torch.cuda.mem_get_info(device)[0]
-    return free
+    return found
+
+
+def states_budget(device: torch.device, asked: int | None = None) -> int:
+    """The bytes that kept states may take, with the weights in memory.
+
+    By default a quarter of a GPU's free memory; on a CPU an eighth of the machine's, at most 2 GiB.
+    What is asked for is given, but no more than three quarters of what is free: on a CPU whoever
+    takes too much is not refused but killed.
+    """
+    if asked is not None:
+        return min(asked, free_bytes(device) * 3 // 4)
+    if device.type == "cuda":
+        return free_bytes(device) // 4
+    return min(2 * 2**30, machine_bytes() // 8)
+
+
+def free_bytes(device: torch.device) -> int:
+    """The memory that can still be had on a device."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    found = [machine_bytes()]
+    with suppress(OSError, ValueError, StopIteration):
+        lines = MEMINFO.read_text(encoding="ascii").splitlines()
+        found.append(1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):  # there may be no bound, or the word "max"
+        most, used = (int((CGROUP / name).read_text(encoding="ascii")) for name in CGROUP_FILES)
+        found.append(most - used)
+    return max(0, min(found))
+
+
+def machine_bytes() -> int:
+    """The machine's memory."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return 8 * 2**30

@@ -25,7 +25,7 @@ from telltale.engine.encode import (
     encode_choices,
     encode_prompts,
 )
-from telltale.engine.layout import groups_of, row_sizes, tokens_in_row, tokens_read
+from telltale.engine.layout import groups_of, lay_out, row_sizes, tokens_in_row, tokens_read
 from telltale.engine.references import WithReferences, encode_references
 from telltale.engine.runner import Job, LocalRunner, Trial, Writing
 from telltale.engine.shared import Capabilities
@@ -73,7 +73,8 @@ class Workbench:
     trying them unless they are given, as a study that goes on does. ``once`` says that a single
     path is measured, so that a trial may cost more than it saves. ``runner`` has the model, and
     makes every engine; where none is given it is in this process, as ``device_name`` and
-    ``dtype_name`` say.
+    ``dtype_name`` say. ``memory`` is how many bytes the states may take that its engines keep, all
+    together; by default the runner decides.
     """
 
     source: ModelSource
@@ -87,6 +88,7 @@ class Workbench:
     known_capabilities: list[bool] | None = field(default=None)
     once: bool = False
     runner: ModelRunner = field(default=None, compare=False)  # type: ignore[assignment]
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if not self.runner:  # whose default depends on other fields
@@ -231,7 +233,13 @@ class Workbench:
     @cached_property
     def job(self) -> Job:
         """What is measured, but for reference answers and the task's own scorer."""
-        return Job(self.encoded, self._reads(), self.capabilities, self.token_prefix)
+        return Job(
+            self.encoded,
+            self._reads(),
+            self.capabilities,
+            self.token_prefix,
+            memory_bytes=self.memory,
+        )
 
     def _reads(self) -> Scoring | Writing:
         if self.task.generation is None:
@@ -251,7 +259,9 @@ class Workbench:
         measure = self.engine
         if self.reads_references:
             # Little work beside generation, so that nothing but layer prefixes is shared.
-            references = self.runner.engine(Job(self._encoded_references, Scoring.LOGLIK))
+            references = self.runner.engine(
+                Job(self._encoded_references, Scoring.LOGLIK, memory_bytes=self.memory)
+            )
             measure = WithReferences(measure, references)
         scorer = self.task.scorer
         return measure if scorer is None else Judged(measure, self.examples, scorer)
@@ -292,6 +302,16 @@ class Workbench:
         budget = budgets.get(self.device.type, GPU_TOKEN_BUDGET)
         return {"token_budget": budget, "block_size": BLOCK_SIZE, "seed": self.seed}
 
+    def tokens_in(self, batch: Batch) -> int:
+        """What is read of a batch at once, padding counted, before anything is written."""
+        layout = lay_out(
+            [self.encoded[position] for position in batch.examples],
+            prefix_length=len(self.token_prefix),
+            shares_context=self.capabilities.shares_context,
+            packs=self.capabilities.packs,
+        )
+        return len(layout.rows) * layout.length
+
     def timed_part(self, batch: Batch) -> Batch:
         """As much of a batch as is enough to time paths on."""
         budget = TOKEN_BUDGETS.get(self.device.type, GPU_TOKEN_BUDGET)
@@ -307,17 +327,20 @@ class Workbench:
             return chat_prompts(self.task, self.examples, self.tokenizer)
         return [text for example in self.examples for text in sum(self.task.requests(example), ())]
 
-    def batches(self, positions: Sequence[int]) -> tuple[Batch, ...]:
-        """The canonical batches of some of the examples."""
+    def batches(self, positions: Sequence[int], block_size: int | None = None) -> tuple[Batch, ...]:
+        """The canonical batches of some of the examples, by default in blocks of the usual size."""
+        deal = self._dealing
+        if block_size is not None:
+            deal["block_size"] = block_size
         prefix_length = len(self.token_prefix)
         if self.capabilities.packs and self._has_groups:
             asked = [self.encoded[position] for position in positions]
             return grouped_batches(
                 [[positions[i] for i in one] for one in groups_of(asked, prefix_length)],
                 lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
-                **self._dealing,
+                **deal,
             )
-        return canonical_batches(self._sizes(positions), **self._dealing)
+        return canonical_batches(self._sizes(positions), **deal)
 
     def batches_in_order(self, order: Sequence[int]) -> tuple[Batch, ...]:
         """Batches of some of the examples, those first that come first.

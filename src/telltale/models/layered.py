@@ -103,58 +103,6 @@ class LayerCache(Cache):  # type: ignore[misc]  # transformers is untyped
         return self.length + queries, 0
 
 
-class RowCache(LayerCache):
-    """A cache that is written in place: its rows go on token by token, up to ``most`` tokens.
-
-    What is ``held`` has more columns than the ``length`` that have come, and is given more in steps
-    of ``STEP``. Which rows a layer's keys and values belong to is up to whoever places them.
-    """
-
-    STEP = 64
-
-    def __init__(self, length: int, most: int) -> None:
-        super().__init__(length)
-        self.most = most
-
-    def place(self, rows: slice, key_value: KeyValue, lengths: Sequence[int], total: int) -> None:
-        """Place the running layer's keys and values of some rows, so that they end at ``length``.
-
-        Args:
-            rows: which of ``total`` rows these are.
-            key_value: each (rows, heads, tokens, head width), padded on the right.
-            lengths: the real tokens of each row.
-            total: how many rows the cache is to have; others hold zeros until they are placed.
-        """
-        if self.layer not in self.held:
-            columns = min(self.length + self.STEP, self.most)
-            keys, values = (
-                one.new_zeros((total, one.shape[1], columns, one.shape[3])) for one in key_value
-            )
-            self.held[self.layer] = keys, values
-        for held, given in zip(self.held[self.layer], key_value, strict=True):
-            for mine, own, length in zip(held[rows], given, lengths, strict=True):
-                mine[:, self.length - length : self.length] = own[:, :length]
-
-    def update(
-        self,
-        key_states: Tensor,
-        value_states: Tensor,
-        layer_idx: int,  # noqa: ARG002 - see above
-        *_: object,
-        **__: object,
-    ) -> KeyValue:
-        """Add to the running layer's keys and values, and return all of them."""
-        end = self.length + key_states.shape[-2]
-        held = self.held[self.layer]
-        if held[0].shape[-2] < end:
-            more = max(min(end + self.STEP, self.most), end) - held[0].shape[-2]
-            keys, values = (torch.nn.functional.pad(one, (0, 0, 0, more)) for one in held)
-            held = self.held[self.layer] = keys, values
-        held[0][:, :, self.length : end] = key_states
-        held[1][:, :, self.length : end] = value_states
-        return held[0][:, :, :end], held[1][:, :, :end]
-
-
 class _Recorded(Exception):  # noqa: N818 - not an error
     """All layers have been called; the rest of the forward is not needed."""
 

@@ -49,7 +49,7 @@ def evaluate_task(
     watcher.expect(len(batches))
 
     def watched() -> Iterator[Measurement]:
-        for measurement in in_halves(bench.measure, [path], batches):
+        for measurement in in_halves(bench.measure, [path], batches, bench.tokens_in):
             watcher.measured(measurement, remembered=False)
             yield measurement
 

@@ -6,9 +6,11 @@ Nothing is loaded before something that is not remembered is asked for.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from telltale.engine.batches import RACE_BLOCK
 from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.selftest import Absence
 from telltale.errors import InputError
@@ -21,7 +23,7 @@ from telltale.measure import (
     outcomes_by_path,
 )
 from telltale.objectives import default_objective, values_by
-from telltale.study.plan import Plan
+from telltale.study.plan import Plan, blocks_from
 from telltale.study.records import ALONE, StoredExample
 from telltale.study.settings import admits_by
 from telltale.tasks.sets import SEARCH, Part, Role
@@ -105,7 +107,7 @@ class Remembering:
             self.records.end()
 
 
-def with_halves(records: Records, measuring: Callable[[], Found]) -> Found:
+def with_halves(measuring: Callable[[], Found], halve: Callable[[Batch], None]) -> Found:
     """What ``measuring`` gives, begun again after each batch that had to be halved.
 
     Halves are for good, so that all paths see the same batches.
@@ -119,7 +121,7 @@ def with_halves(records: Records, measuring: Callable[[], Found]) -> Found:
         except BatchTooLargeError as problem:
             if len(problem.batch.examples) == 1:
                 raise
-            records.split(problem.batch)
+            halve(problem.batch)
 
 
 class Measuring:
@@ -128,6 +130,7 @@ class Measuring:
     def __init__(self, question: Question, plan: Plan | None, records: Records) -> None:
         self.question = question
         self._records = records
+        self._plan = plan
         self.bench = question.workbench(None if plan is None else list(plan.capabilities))
         of_guards = [None] * len(question.guards) if plan is None else plan.guard_capabilities
         self._guard_benches = {
@@ -137,12 +140,15 @@ class Measuring:
             for guard, known in zip(question.guards, of_guards, strict=True)
         }
 
-    def begin(self, identity: Mapping[str, object], *, deals: bool) -> Plan:
+    def begin(
+        self, identity: Mapping[str, object], *, deals: bool, gain: float | None = None
+    ) -> Plan:
         """Begin the study: find out what is to be frozen, and keep it with what is asked.
 
         Args:
             identity: all that decides an outcome.
             deals: see `Plan`.
+            gain: how many times as fast as float32 bfloat16 was, if that chose the precision.
 
         Raises:
             UnsupportedModelError: the model's layers cannot be left out.
@@ -178,18 +184,29 @@ class Measuring:
             for role, examples in question.sets.items()
             for position, example in zip(question.positions[role], examples, strict=True)
         )
+        self._plan = plan
         # From here on the study has begun, and its folder is taken.
         self._records.set_facts(
-            {"identity": identity, "plan": plan.document(), "asked": question.asked(), ALONE: 0}
+            {
+                "identity": identity,
+                "plan": plan.document(),
+                "asked": question.asked(),
+                "bfloat16_gain": gain,
+                ALONE: 0,
+            }
         )
         return plan
 
-    def dealt(self, plan: Plan, watcher: Watcher) -> Plan:
+    def dealt(self, plan: Plan, settings: Settings, watcher: Watcher) -> Plan:
         """The plan with the search set's batches as they are to be searched by, the hardest first.
 
         How hard an example is, the whole model says, measured on the batches that the plan has.
-        Candidates lose most on hard examples, so that those which cannot win leave early.
+        Candidates lose most on hard examples, so that those which cannot win leave early. Where
+        candidates are raced, they are small random blocks instead.
         """
+        if settings.speed == "fast":
+            return self._in_blocks(plan)
+        plan = replace(plan, blocks=())
         if not plan.deals:
             return plan
         known = self._records.fact("dealt")
@@ -203,7 +220,17 @@ class Measuring:
             hardest_first = sorted(outcomes, key=lambda one: (value(outcomes[one]), one))
             known = [batch.examples for batch in self.bench.batches_in_order(hardest_first)]
             self._records.set_facts({"dealt": known})
-        return replace(plan, dealt=tuple(Batch(tuple(one)) for one in known))
+        self._plan = replace(plan, dealt=tuple(Batch(tuple(one)) for one in known))
+        self._halve_too_large()
+        return self._plan
+
+    def _in_blocks(self, plan: Plan) -> Plan:
+        known = self._records.fact("blocks")
+        if known is None:
+            batches = self.bench.batches(self.question.positions[SEARCH], block_size=RACE_BLOCK)
+            known = [[batch.block, batch.examples] for batch in batches]
+            self._records.set_facts({"blocks": known})
+        return replace(plan, blocks=blocks_from(known))
 
     def of(self, role: Role, watcher: Watcher, *, counted: bool = False) -> Remembering:
         """What measures a set and remembers.
@@ -240,7 +267,46 @@ class Measuring:
         watcher = watcher or Watcher()
         watcher.expect(len(batches) * len(paths))
         measure = self.of(role, watcher, counted=counted)
-        return with_halves(self._records, lambda: outcomes_by_path(measure(paths, batches)))
+        return with_halves(lambda: outcomes_by_path(measure(paths, batches)), self.halve)
+
+    def halve(self, batch: Batch) -> None:
+        """Halve a batch that did not fit, for good, and with it all that by their size will not.
+
+        Those are the batches of the same task (another's may be read otherwise) with no fewer
+        tokens. What was measured on any path has fitted, and stays.
+        """
+        positions = self.question.positions
+        role = next(role for role, own in positions.items() if batch.examples[0] in own)
+        self._records.split(batch)
+        known = self._records.fact("too_many_tokens") or {}
+        tokens = min(self._tokens_in(role, batch), known.get(role.guard, sys.maxsize))
+        self._records.set_facts({"too_many_tokens": known | {role.guard: tokens}})
+        self._halve_too_large()
+
+    def _halve_too_large(self) -> None:
+        """Halve what has no fewer tokens than a batch that did not fit."""
+        too_many = self._records.fact("too_many_tokens") or {}
+        plan = self._plan
+        waiting = (
+            [] if plan is None else [(r, one) for r in plan.batches for one in plan.batches_of(r)]
+        )
+        while waiting:
+            role, batch = waiting.pop()
+            halves = self._records.halves(batch)
+            if len(halves) > 1:
+                waiting += [(role, one) for one in halves]
+            elif (
+                role.guard in too_many
+                and len(batch.examples) > 1
+                and not self._records.is_measured(batch)
+                and self._tokens_in(role, batch) >= too_many[role.guard]
+            ):
+                self._records.split(batch)
+                waiting.append((role, batch))
+
+    def _tokens_in(self, role: Role, batch: Batch) -> int:
+        bench, start = self._bench_of(role)
+        return bench.tokens_in(batch.shifted(-start))
 
     def search_by(self, settings: Settings, plan: Plan) -> Search:
         """The search that settings say, bound to this study's right answers and guards."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.engine.perplexity import Page, windows_of
+from telltale.engine.runner import LocalRunner
 from telltale.engine.selftest import told
 from telltale.errors import InputError
+from telltale.models.load import DTYPES
+from telltale.models.precision import choose_precision
 from telltale.paths import check_layers
 from telltale.searches.search import EXACT
 from telltale.study.ledger import Seen, note_searched, seen_before
@@ -75,6 +78,7 @@ def open_study(
     Args, errors: see `telltale.study.run.run_study`.
     """
     with open_records(folder, write=True, is_taken=is_taken) as records:
+        question, gain = _with_precision(question, records, watcher)
         identity = question.identity()
         name = search_name(identity, question, settings)
         _check_same_question(records, question, identity, folder)
@@ -88,11 +92,35 @@ def open_study(
         if plan is None:
             windows_of(measuring.bench, page)  # refused where it says nothing
             watcher.phase("self-test")
-            plan = measuring.begin(identity, deals=not settings.goes_by_blocks)
+            plan = measuring.begin(identity, deals=not settings.search.goes_by_blocks, gain=gain)
         note_searched(name, names_of(question, set(question.sets) - {HELD_OUT, FINAL}))
         for line in told(absences_of(plan)):
             watcher.advised(line)
         yield OpenStudy(question, settings, plan, measuring, records, name)
+
+
+def _with_precision(
+    question: Question, records: Records, watcher: Watcher
+) -> tuple[Question, float | None]:
+    """Where the precision is left to telltale, the one that the study has, or that pays here.
+
+    Beside it how many times as fast bfloat16 was, where that was timed.
+
+    A study keeps what it was begun with, on whatever machine it goes on. A runner of one's own
+    says itself what it begins with.
+    """
+    if question.dtype != "auto":
+        return question, None
+    known = records.fact("identity")
+    if known is not None:  # what a runner of one's own gave may be no precision to ask for
+        is_a_name = known["dtype"] in DTYPES
+        return (replace(question, dtype=known["dtype"]) if is_a_name else question), None
+    if question.make_runner is not LocalRunner or question.runner.device.type != "cpu":
+        return question, None
+    chosen = choose_precision(question.source)
+    if chosen.reason:
+        watcher.advised(chosen.reason)
+    return replace(question, dtype=chosen.dtype), chosen.gain
 
 
 def chosen_by(question: Question, settings: Settings) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class Question:
 
     ``reads_references`` says that where text is generated, the log-likelihood of the reference
     answer is read too. ``make_runner`` gives what has the model, by its source, device and dtype;
-    by default it is in this process.
+    by default it is in this process. ``memory`` is how many bytes the states that are kept may
+    take, which changes no outcome; by default the runner decides.
     """
 
     source: ModelSource
@@ -85,6 +86,7 @@ class Question:
     guards: tuple[Guard, ...] = ()
     reads_references: bool = False
     make_runner: Callable[[ModelSource, str, str], ModelRunner] = LocalRunner
+    memory: int | None = None
 
     @cached_property
     def runner(self) -> ModelRunner:
@@ -161,6 +163,7 @@ class Question:
             known_capabilities=known_capabilities,
             reads_references=self.reads_references,
             runner=self.runner,
+            memory=self.memory,
         )
 
     def _own_roles(self) -> list[Role]:

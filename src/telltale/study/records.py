@@ -233,6 +233,13 @@ class Records:
             final for half in json.loads(row[0]) for final in self.halves(Batch(tuple(half)))
         )
 
+    def is_measured(self, batch: Batch) -> bool:
+        """Whether the outcomes of a batch are known on any path."""
+        found = self._db.execute(
+            "SELECT 1 FROM measurements WHERE batch = ? LIMIT 1", (batch.id,)
+        ).fetchone()
+        return found is not None
+
     def split(self, batch: Batch) -> None:
         """Let two halves stand for a batch from now on."""
         with self._db:

@@ -20,6 +20,7 @@ from telltale.study.settings import MAX_LOSS, Settings
 from telltale.support.arguments import (
     PATH,
     SEED,
+    SIZE,
     SWITCH,
     Check,
     an,
@@ -86,11 +87,12 @@ CHECKS = {
     "protect": layers("[0, 1, 29]"),
     "max_loss": share_of("the examples", "0.03"),
     "confidence": Check("a number, such as 0.95", real),
-    "speed": text_or("full or exact"),
+    "speed": text_or("full, exact or fast"),
     "paper": SWITCH,
     "truncate": text_or("left or no"),
     "device": text_or("auto, cpu, cuda, cuda:N or mps"),
     "dtype": text_or("a precision's name, such as float32"),
+    "memory": SIZE,
     "revision": text_or("a hub branch, tag or commit"),
     "trust_remote_code": SWITCH,
     "seed": SEED,
@@ -128,6 +130,7 @@ class SearchRequest:
     truncate: str = "no"
     device: str = "auto"
     dtype: str = "auto"
+    memory: int | str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
     seed: int = 0
@@ -162,6 +165,7 @@ class Asked(TypedDict, total=False):
     truncate: str
     device: str
     dtype: str
+    memory: int | str | None
     revision: str | None
     trust_remote_code: bool
     seed: int
@@ -263,6 +267,7 @@ def opened(request: SearchRequest) -> Iterator[tuple[Question, Settings, Page | 
             guards=guards,
             reads_references=task.generation is not None and settings.objective.fewest_choices > 0,
             make_runner=request.runner or LocalRunner,
+            memory=request.memory,  # type: ignore[arg-type]  # a number since it was checked
         )
         yield question, settings, page
 

@@ -160,7 +160,7 @@ def measure_stability(
         for part, rest in parts_of(clusters, size, resamples, question.seed):
             watcher.phase(f"{len(parts) + 1} of {resamples} parts of {size}")
             search_part = partial(searched, search, measure, batches, plan.whole, part, rest)
-            parts.append(with_halves(study.records, search_part))
+            parts.append(with_halves(search_part, measuring.halve))
         found.append(of_size(size, parts))
     return {
         "version": VERSION,

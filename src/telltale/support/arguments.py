@@ -7,6 +7,7 @@ import inspect
 import numbers
 import operator
 import os
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
@@ -132,6 +133,23 @@ def either(*takes: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return take
 
 
+UNITS = {"": 1, "b": 1, **{f"{one}b": 1000**n for n, one in enumerate("kmgt", 1)}}
+UNITS |= {f"{one}ib": 1024**n for n, one in enumerate("kmgt", 1)}
+
+
+def size(value: Any) -> int:
+    """A number of bytes, or one with a unit, such as 2GiB or 500 MB."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-zA-Z]*)", value.strip(), re.ASCII)
+        if found is None or found[2].lower() not in UNITS:
+            raise ValueError
+        value = int(float(found[1]) * UNITS[found[2].lower()])
+    found_bytes = whole(value)
+    if found_bytes < 0:
+        raise ValueError
+    return found_bytes
+
+
 def text_or(wanted: str) -> Check:
     """A check for a text."""
     return Check(wanted, an(str))
@@ -140,6 +158,7 @@ def text_or(wanted: str) -> Check:
 PATH = Check("a path", an(str, os.PathLike))
 SWITCH = Check("True or False", an(bool))
 SEED = Check("a whole number", whole)
+SIZE = Check("a number of bytes, or a size such as 2GiB or 500MB", size)
 
 
 def count_of(what: str) -> Check:
