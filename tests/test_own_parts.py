@@ -7,15 +7,17 @@ import itertools
 import math
 import re
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import telltale
 from telltale import LayerPath
+from telltale.engine.runner import LocalRunner
 from telltale.searches import Found, GreedyRemoval, RankedRemoval, Round, Search
 from telltale.study import read_study
+from telltale.study.records import open_records
 from tests.studies import PAGE, result_of
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.engine.layer_scores import Observation
+    from telltale.engine.runner import ModelFacts
     from telltale.measure import Batch, Measure, Measurement, Outcome
     from telltale.tasks import Scoring
 
@@ -440,6 +443,37 @@ def test_what_makes_no_runner_is_told_in_one_line(
 ) -> None:
     with pytest.raises(error, match=says):
         search(tiny_folder, tmp_path / "study", runner=runner, device="cuda")
+
+
+class Cramped(LocalRunner):
+    """A model on a device that has memory for few tokens."""
+
+    tokens_at_once = 256
+
+    @property
+    def facts(self) -> ModelFacts:  # type: ignore[override]
+        return replace(LocalRunner.facts.func(self), tokens_at_once=self.tokens_at_once)
+
+
+class Roomy(Cramped):
+    """The same device, where nothing else is on it."""
+
+    tokens_at_once = 2**20
+
+
+def test_batches_of_free_memory_are_frozen_when_a_study_begins(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    def batches(name: str, runner: type[LocalRunner], **asked: Any) -> list[list[int]]:
+        search(tiny_folder, tmp_path / name, runner=runner, **asked)
+        with open_records(tmp_path / name, write=False) as records:
+            found: list[list[int]] = records.fact("plan")["batches"]["search"]
+            return found + records.fact("dealt")
+
+    few = batches("begun", Cramped, max_removed=1)
+    assert len(few) > len(batches("roomy", Roomy, max_removed=1))
+    assert batches("roomy", LocalRunner) == batches("whole", LocalRunner)
+    assert batches("begun", Roomy) == few
 
 
 def test_stability_of_a_search_by_a_score_is_refused(tiny_folder: Path, tmp_path: Path) -> None:

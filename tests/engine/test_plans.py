@@ -19,6 +19,7 @@ from telltale.engine.batches import (
     blocks_of,
     canonical_batches,
     grouped_batches,
+    tokens_at_once,
 )
 from telltale.engine.choosing import judge
 from telltale.engine.encode import (
@@ -94,6 +95,33 @@ def test_blocks_depend_on_positions_size_and_seed_alone(
     others = {e: (source.randint(1, 4), source.randint(1, 50)) for e in listed}
     batches = canonical_batches(others, token_budget=99, block_size=size, seed=seed)
     assert {example: b.block for b in batches for example in b.examples} == blocks
+
+
+@given(st.integers(1, 2**40), st.integers(1, 2**24))
+def test_a_batch_takes_an_eighth_to_a_quarter_of_free_memory(free: int, token: int) -> None:
+    tokens = tokens_at_once(free, token)
+    assert tokens.bit_count() == 1
+    assert tokens == 1 or tokens * token <= free / 4
+    assert 2 * tokens * token > free / 4
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "falcon", "mixtral"])
+def test_a_layer_computes_no_more_of_a_token_than_is_reckoned(family: str) -> None:
+    model = tiny.layered(family)
+    seen: list[int] = []
+
+    def note(_: object, __: object, output: object) -> None:
+        if isinstance(output, torch.Tensor) and output.dim() > 2:
+            seen.append(output.shape[2:].numel() * output.element_size())
+
+    layer = model.layers[2]
+    hooks = [one.register_forward_hook(note) for one in layer.modules() if not list(one.children())]
+    prepared = model.prepare(torch.arange(12).reshape(2, 6))
+    model.run_layer(2, prepared.hidden, prepared)
+    for hook in hooks:
+        hook.remove()
+    assert 0 < sum(seen) <= model.token_bytes
+    assert family == "mixtral" or model.token_bytes < 4 * sum(seen)
 
 
 def test_any_block_is_a_fair_sample_of_the_positions() -> None:
@@ -525,3 +553,12 @@ def test_the_default_budget_is_some_memory_but_not_all() -> None:
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=80)
 settings.load_profile("steady")
+
+
+@pytest.mark.parametrize("prefix_length", [0, 3, 13, 16])
+def test_a_masks_rows_begin_where_a_gpu_need_not_copy_it(prefix_length: int) -> None:
+    layout = lay_out([example((1, 2, 3), ((4, 7), (5, 8)))], prefix_length=0, shares_context=True)
+    mask = layout.attention_mask(prefix_length, torch.bfloat16)
+    assert mask.shape[-1] == prefix_length + layout.length
+    assert mask.stride(-1) == 1
+    assert not any(stride % 16 for stride in mask.stride()[:-1])

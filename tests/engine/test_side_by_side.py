@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telltale.engine.generating import Cached
-from telltale.engine.shared import PART_TOKENS, Capabilities
-from telltale.engine.store import size_bytes
+from telltale.engine.shared import Capabilities
+from telltale.engine.side_by_side import PART_TOKENS
 from telltale.measure import Batch, BatchTooLargeError, outcomes_by_path
-from telltale.models.layered import LayeredModel, RowCache
+from telltale.models.layered import LayeredModel
+from telltale.models.row_caches import RowCache
 from telltale.paths import LayerPath
 from tests import tiny
 from tests.encoded import example
@@ -46,8 +47,7 @@ class Counted:
             self.layer_tokens += len(layers) * len(tokens)
             self.rows.append(len(tokens))
             found = next_logits(model, layers, tokens, *rest)
-            held = size_bytes(tuple(one for both in rest[-1].held.values() for one in both))
-            self.cached_bytes = max(self.cached_bytes, held)
+            self.cached_bytes = max(self.cached_bytes, rest[-1].bytes)
             return found
 
         monkeypatch.setattr(LayeredModel, "run_layer", run)

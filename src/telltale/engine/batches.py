@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 BLOCK_SIZE = 128
+# Of a device's free memory, what a layer may compute of a batch; the rest is for kept states, for
+# logits and for what others take meanwhile.
+BATCH_SHARE = 0.25
+# Where candidates are raced: of a search set of 200 the worst leave after a twelfth. The smaller,
+# the fewer rows go side by side.
+RACE_BLOCK = 16
 # In an order that is given, of so many examples those of like length go together.
 WINDOW = 64
 
@@ -41,6 +47,18 @@ def blocks_of(
         raise InputError(f"a block of {block_size} examples cannot be dealt; give at least 1")
     dealt = sorted(examples, key=lambda example: sha256_of(f"{seed} {example}"))
     return {example: number // block_size for number, example in enumerate(dealt)}
+
+
+def tokens_at_once(free_bytes: int, token_bytes: int) -> int:
+    """How many tokens a batch may have for a layer to be run on it in a device's memory.
+
+    A power of two, so that a little more or less of free memory makes no other batches.
+
+    Args:
+        free_bytes: the device's free memory, weights loaded.
+        token_bytes: what a layer computes of a token.
+    """
+    return 1 << max(0, int(BATCH_SHARE * free_bytes / token_bytes).bit_length() - 1)
 
 
 def canonical_batches(

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from telltale.engine.transfers import Fetched
 from telltale.errors import MeasurementError
 from telltale.measure import ChoiceOutcome, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from telltale.engine.encode import EncodedExample
-    from telltale.engine.layout import Layout
+    from telltale.engine.layout import Reads
     from telltale.engine.shared import Walked
     from telltale.measure import Batch
     from telltale.models.layered import LayeredModel
@@ -39,55 +40,58 @@ class Choosing:
 
     def __call__(
         self, model: LayeredModel, batch: Batch, walked: Walked
-    ) -> tuple[tuple[Outcome, ...], int]:
-        """Read one batch."""
-        logliks = read_logliks(model, walked.layout, walked.hidden)
-        outcomes = tuple(
-            judge(position, example, of_choices, self.scoring)
-            for position, example, of_choices in zip(
-                batch.examples, walked.examples, logliks, strict=True
+    ) -> Callable[[], tuple[Outcome, ...]]:
+        """Begin to read one batch."""
+        reads, examples = walked.reads, walked.examples
+        # No state is held by what is given: the next path is walked before it is called.
+        fetched = Fetched(read_logliks(model, reads, walked.hidden))
+        spans = walked.layout.spans
+
+        def outcomes() -> tuple[Outcome, ...]:
+            logliks = dict(zip(reads.places, fetched.numbers(), strict=True))
+            return tuple(
+                judge(
+                    position,
+                    example,
+                    [
+                        sum(
+                            logliks[place] for place in zip(one.positions, one.targets, strict=True)
+                        )
+                        for one in of_choices
+                    ],
+                    self.scoring,
+                )
+                for position, example, of_choices in zip(
+                    batch.examples, examples, spans, strict=True
+                )
             )
-        )
-        return outcomes, 0
+
+        return outcomes
 
 
-def read_logliks(model: LayeredModel, layout: Layout, hidden: Tensor) -> list[list[float]]:
-    """For each example, the total log-likelihood of each of its choices.
+def read_logliks(model: LayeredModel, reads: Reads, hidden: Tensor) -> Tensor:
+    """The log-probability of each token that is read, (places,), in float32.
 
     Args:
         model: what turns states into logits.
-        layout: where the choices are.
+        reads: which tokens are predicted where.
         hidden: the state after the last layer, (rows, length, width).
     """
-    flat = hidden.reshape(-1, hidden.shape[-1])
-    reads = [
-        (position, target)
-        for spans in layout.spans
-        for span in spans
-        for position, target in zip(span.positions, span.targets, strict=True)
-    ]
-    positions = sorted({position for position, _ in reads})
-    logliks = dict[tuple[int, int], float]()
-    by_position: dict[int, list[tuple[int, int]]] = {}
-    for read in dict.fromkeys(reads):
-        by_position.setdefault(read[0], []).append(read)
+    flat = hidden.flatten(0, 1)
     at_once = max(1, LOGITS_AT_ONCE // model.vocabulary)
-    for start in range(0, len(positions), at_once):
-        chunk = positions[start : start + at_once]
-        here = [(row, read) for row, position in enumerate(chunk) for read in by_position[position]]
-        values = token_logliks(
-            model.logits(flat[chunk]),
-            torch.tensor([row for row, _ in here], device=hidden.device),
-            torch.tensor([target for _, (_, target) in here], device=hidden.device),
+    found = [hidden.new_empty(0, dtype=torch.float32)]
+    for start in range(0, len(reads.firsts), at_once):
+        stop = start + at_once
+        last = reads.firsts[stop] if stop < len(reads.firsts) else len(reads.places)
+        places = slice(reads.firsts[start], last)
+        found.append(
+            token_logliks(
+                model.logits(flat.index_select(0, reads.positions[start:stop])),
+                reads.rows[places] - start,
+                reads.targets[places],
+            )
         )
-        logliks.update(zip((read for _, read in here), values.tolist(), strict=True))
-    return [
-        [
-            sum(logliks[read] for read in zip(span.positions, span.targets, strict=True))
-            for span in spans
-        ]
-        for spans in layout.spans
-    ]
+    return torch.cat(found)
 
 
 def token_logliks(logits: Tensor, rows: Tensor, targets: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ it the shots of a subject, a passage asked twice or the first words of two choic
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from telltale.engine.encode import common_start
+from telltale.engine.transfers import sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 DEAR_LENGTH = 2048
 # Contexts are of one group if the shorter has so many tokens, and so large a share of it, alike.
 GROUP_TOKENS, GROUP_SHARE = 16, 0.5
+# Attention on GPUs copies a mask before each use unless its rows begin at multiples of so many.
+MASK_ALIGNMENT = 16
 FEW = 48  # sizes, of which it pays to try which of them change places
+CPU = torch.device("cpu")
 
 
 class Span(NamedTuple):
@@ -36,6 +41,23 @@ class Span(NamedTuple):
 
     positions: tuple[int, ...]
     targets: Tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reads:
+    """What is read of a batch at the end of a path: which tokens are predicted where.
+
+    ``places`` holds each flat position with a token that is predicted there, once and in ascending
+    order. The tensors are on the model's device: ``positions``, (positions,), each position once;
+    ``targets``, (places,), each place's token; ``rows``, (places,), at which of ``positions`` it is
+    predicted. Those of the n-th position are the places from ``firsts[n]`` on.
+    """
+
+    places: tuple[tuple[int, int], ...]
+    firsts: tuple[int, ...]
+    positions: Tensor
+    rows: Tensor
+    targets: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +149,13 @@ class Layout:
                 ids[number, columns.start : columns.stop] = torch.arange(len(columns)) + first
         return ids + prefix_length
 
-    def attention_mask(self, prefix_length: int, dtype: torch.dtype) -> Tensor:
+    def attention_mask(
+        self, prefix_length: int, dtype: torch.dtype, device: torch.device = CPU
+    ) -> Tensor:
         """(rows, 1, length, prefix and length): 0 where a token sees, the least number elsewhere.
 
-        Every token sees the prefix and itself, so no row of scores is empty.
+        Every token sees the prefix and itself, so no row of scores is empty. It is added to the
+        scores as it is: a mask of truth values would be made into this one anew in every layer.
         """
         length = self.length
         causal = torch.ones(length, length, dtype=torch.bool).tril()
@@ -141,9 +166,34 @@ class Layout:
                 of_stretch[:] = False
                 for before in seen:
                     of_stretch[:, before.start : before.stop] = True
-        mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
-        prefix = torch.zeros((len(self.rows), length, prefix_length), dtype=dtype)
-        return torch.cat([prefix, mask], dim=-1)[:, None]
+        width = prefix_length + length
+        aligned = -(-width // MASK_ALIGNMENT) * MASK_ALIGNMENT
+        mask = torch.zeros((len(self.rows), 1, length, aligned), dtype=dtype, device=device)
+        own = mask[:, 0, :, prefix_length:width]
+        own.masked_fill_(~sent(sees, device), torch.finfo(dtype).min)
+        return mask[..., :width]
+
+    def reads(self, device: torch.device = CPU) -> Reads:
+        """What is read of the choices, on the model's device."""
+        places = sorted(
+            {
+                place
+                for spans in self.spans
+                for span in spans
+                for place in zip(span.positions, span.targets, strict=True)
+            }
+        )
+        positions = sorted({position for position, _ in places})
+        row_of = {position: row for row, position in enumerate(positions)}
+        rows = [row_of[position] for position, _ in places]
+        return Reads(
+            tuple(places),
+            tuple(bisect_left(rows, row) for row in range(len(positions))),
+            *(
+                sent(torch.tensor(one, dtype=torch.long), device)
+                for one in (positions, rows, [target for _, target in places])
+            ),
+        )
 
 
 def lay_out(

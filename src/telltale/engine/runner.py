@@ -12,12 +12,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet
 
+from telltale.engine.batches import tokens_at_once
 from telltale.engine.choosing import Choosing
 from telltale.engine.generating import Generating
 from telltale.engine.layer_scores import layer_scores
 from telltale.engine.selftest import EVERYTHING, PLAIN, Absence, find_capabilities
 from telltale.engine.shared import SharedEngine
-from telltale.engine.store import StateStore, states_budget
+from telltale.engine.store import StateStore, free_bytes, states_budget
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from telltale.engine.encode import EncodedExample, Tokens
     from telltale.engine.layer_scores import LayerScore
-    from telltale.engine.shared import Capabilities, Reader, Writer
+    from telltale.engine.shared import Capabilities, Reader
+    from telltale.engine.side_by_side import Writer
     from telltale.measure import Batch, Measure, Measurement
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource
@@ -40,7 +42,8 @@ class ModelFacts:
     """What is known of a loaded model.
 
     ``parameters`` are all of them, ``layer_parameters`` those of each layer. ``longest_input`` is
-    the most tokens that it was made for, where its configuration says.
+    the most tokens that it was made for, where its configuration says. ``tokens_at_once`` is about
+    how many its device had memory for in a batch when it was loaded, where that is known.
     """
 
     depth: int
@@ -50,6 +53,7 @@ class ModelFacts:
     longest_input: int | None
     end_tokens: frozenset[int]
     vocabulary: int
+    tokens_at_once: int | None = None
 
 
 class Trial(NamedTuple):
@@ -184,6 +188,8 @@ class LocalRunner:
     def facts(self) -> ModelFacts:
         """See `ModelRunner`."""
         model = self.model
+        # On a CPU batches are small, and memory is other programs' too.
+        free = free_bytes(self.device) if self.device.type == "cuda" else None
         return ModelFacts(
             depth=model.depth,
             parameters=model.parameters_on(model.whole),
@@ -192,6 +198,7 @@ class LocalRunner:
             longest_input=model.longest_input,
             end_tokens=model.end_tokens,
             vocabulary=model.vocabulary,
+            tokens_at_once=None if free is None else tokens_at_once(free, model.token_bytes),
         )
 
     def capabilities(self, trial: Trial) -> tuple[Capabilities, list[Absence]]:

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from telltale.models.layered import LayeredModel
 
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
-EVERYTHING = Capabilities(keeps_prefix=True, shares_context=True, continues=True, packs=True)
+EVERYTHING = Capabilities(
+    keeps_prefix=True, shares_context=True, continues=True, packs=True, reads_part=True
+)
 # Another order of the same sums differs by more than the precision's own step; how much more grows
 # with the depth, so it is measured on the model: this many times what padding alone changes.
 NOISE_FACTOR = 8.0
@@ -151,7 +153,7 @@ def find_capabilities(
     )
     short.check_that_layers_matter()
     trials, paid = [short], math.inf
-    if (longest, branch) != short.size and any(wanted):
+    if (longest, branch) != short.size and any(wanted._replace(reads_part=False)):
         tokens = short.tokens(0, longest)
         path = whole if model.minds_length(longest + branch) else model.one_of_each_kind(tokens)
         paid = saves / (longest * path.depth)
@@ -184,6 +186,10 @@ def find_capabilities(
         # A prompt is one row, whatever it is that may follow.
         tried = found._replace(shares_context=True, continues=True)
         return tried._replace(continues=not lacks("continues", tried))
+    # It follows from single tokens, whatever the length, so it is tried on the short examples.
+    tried = found._replace(reads_part=True)
+    if wanted.reads_part and short.absence("reads_part", tried) is None:
+        found = tried
     if lacks("shares_context", tried := found._replace(shares_context=True)):
         return found
     found = tried
@@ -369,7 +375,7 @@ class _Dictation:
         model: LayeredModel,
         batch: Batch,  # noqa: ARG002 - a reader is given it
         walked: Walked,
-    ) -> tuple[tuple[Outcome, ...], int]:
+    ) -> Callable[[], tuple[Outcome, ...]]:
         """Read one batch; there are no outcomes."""
         of_rows = [[row] for row in model.logits(last_states(walked))]
         rows = continuation(model, walked, len(self._texts[0]))
@@ -378,7 +384,7 @@ class _Dictation:
             for logits, row in zip(of_rows, found, strict=True):
                 logits.append(row)
         self.logits = [torch.stack(logits).float().flatten().tolist() for logits in of_rows]
-        return (), 0
+        return tuple
 
 
 def _last_choice_of(example: EncodedExample) -> EncodedExample:

@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     from telltale.tasks import Example, Scorer, Task
 
 # The most tokens in a batch. A CPU's caches are small; measured on two cores. What is generated
-# comes token by token, and each reads all weights, so many rows go side by side.
+# comes token by token, and each reads all weights, so many rows go side by side. On a GPU no more
+# are needed for products to be fast (an estimate, not measured), and a search can leave a candidate
+# only between batches.
 TOKEN_BUDGETS = {"cpu": 512}
 GENERATION_TOKEN_BUDGETS = {"cpu": 4096}
 GPU_TOKEN_BUDGET = 16384
@@ -186,6 +188,7 @@ class Workbench:
             keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
             shares_context=is_masked or packs,
             packs=packs,
+            reads_part=not self.once,
         )
         plain = self._padded_tokens()
         shared = tokens_read(
@@ -212,7 +215,7 @@ class Workbench:
         return sum(
             sum(sizes[one][0] for one in batch.examples)
             * max(sizes[one][1] for one in batch.examples)
-            for batch in canonical_batches(sizes, **self.batch_settings)
+            for batch in canonical_batches(sizes, **self._dealing)
         )
 
     @cached_property
@@ -291,7 +294,11 @@ class Workbench:
 
     @property
     def batch_settings(self) -> dict[str, int]:
-        """What batches depend on beside the examples."""
+        """What batches depend on beside the examples, where memory holds them.
+
+        Where it does not, they are smaller. This is no part of these settings, by which a study is
+        known again: the batches themselves are frozen when it begins.
+        """
         budgets = TOKEN_BUDGETS if self.task.generation is None else GENERATION_TOKEN_BUDGETS
         budget = budgets.get(self.device.type, GPU_TOKEN_BUDGET)
         return {"token_budget": budget, "block_size": BLOCK_SIZE, "seed": self.seed}
@@ -321,17 +328,20 @@ class Workbench:
             return chat_prompts(self.task, self.examples, self.tokenizer)
         return [text for example in self.examples for text in sum(self.task.requests(example), ())]
 
-    def batches(self, positions: Sequence[int]) -> tuple[Batch, ...]:
-        """The canonical batches of some of the examples."""
+    def batches(self, positions: Sequence[int], block_size: int | None = None) -> tuple[Batch, ...]:
+        """The canonical batches of some of the examples, by default in blocks of the usual size."""
+        deal = self._dealing
+        if block_size is not None:
+            deal["block_size"] = block_size
         prefix_length = len(self.token_prefix)
         if self.capabilities.packs and self._has_groups:
             asked = [self.encoded[position] for position in positions]
             return grouped_batches(
                 [[positions[i] for i in one] for one in groups_of(asked, prefix_length)],
                 lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
-                **self.batch_settings,
+                **deal,
             )
-        return canonical_batches(self._sizes(positions), **self.batch_settings)
+        return canonical_batches(self._sizes(positions), **deal)
 
     def batches_in_order(self, order: Sequence[int]) -> tuple[Batch, ...]:
         """Batches of some of the examples, those first that come first.
@@ -348,9 +358,17 @@ class Workbench:
         return batches_in_order(
             order,
             self._sizes(order),
-            token_budget=self.batch_settings["token_budget"],
+            token_budget=self._dealing["token_budget"],
             pads=not self.capabilities.packs,
         )
+
+    @property
+    def _dealing(self) -> dict[str, int]:
+        """The settings of batches, with no more tokens than memory holds."""
+        settings, most = self.batch_settings, self.facts.tokens_at_once
+        if most is not None:
+            settings["token_budget"] = min(settings["token_budget"], most)
+        return settings
 
     def _sizes(self, positions: Sequence[int]) -> dict[int, tuple[int, int]]:
         """For each example, the rows it takes and the tokens of its longest row."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from telltale.errors import MeasurementError, UnsupportedModelError
+from telltale.models.parts import find_parts, only_at, replaced_forwards
 from telltale.paths import LayerPath
 
 if TYPE_CHECKING:
@@ -103,58 +104,6 @@ class LayerCache(Cache):  # type: ignore[misc]  # transformers is untyped
         return self.length + queries, 0
 
 
-class RowCache(LayerCache):
-    """A cache that is written in place: its rows go on token by token, up to ``most`` tokens.
-
-    What is ``held`` has more columns than the ``length`` that have come, and is given more in steps
-    of ``STEP``. Which rows a layer's keys and values belong to is up to whoever places them.
-    """
-
-    STEP = 64
-
-    def __init__(self, length: int, most: int) -> None:
-        super().__init__(length)
-        self.most = most
-
-    def place(self, rows: slice, key_value: KeyValue, lengths: Sequence[int], total: int) -> None:
-        """Place the running layer's keys and values of some rows, so that they end at ``length``.
-
-        Args:
-            rows: which of ``total`` rows these are.
-            key_value: each (rows, heads, tokens, head width), padded on the right.
-            lengths: the real tokens of each row.
-            total: how many rows the cache is to have; others hold zeros until they are placed.
-        """
-        if self.layer not in self.held:
-            columns = min(self.length + self.STEP, self.most)
-            keys, values = (
-                one.new_zeros((total, one.shape[1], columns, one.shape[3])) for one in key_value
-            )
-            self.held[self.layer] = keys, values
-        for held, given in zip(self.held[self.layer], key_value, strict=True):
-            for mine, own, length in zip(held[rows], given, lengths, strict=True):
-                mine[:, self.length - length : self.length] = own[:, :length]
-
-    def update(
-        self,
-        key_states: Tensor,
-        value_states: Tensor,
-        layer_idx: int,  # noqa: ARG002 - see above
-        *_: object,
-        **__: object,
-    ) -> KeyValue:
-        """Add to the running layer's keys and values, and return all of them."""
-        end = self.length + key_states.shape[-2]
-        held = self.held[self.layer]
-        if held[0].shape[-2] < end:
-            more = max(min(end + self.STEP, self.most), end) - held[0].shape[-2]
-            keys, values = (torch.nn.functional.pad(one, (0, 0, 0, more)) for one in held)
-            held = self.held[self.layer] = keys, values
-        held[0][:, :, self.length : end] = key_states
-        held[1][:, :, self.length : end] = value_states
-        return held[0][:, :, :end], held[1][:, :, :end]
-
-
 class _Recorded(Exception):  # noqa: N818 - not an error
     """All layers have been called; the rest of the forward is not needed."""
 
@@ -181,6 +130,8 @@ class LayeredModel:
         # A model with positional biases in its attention takes none.
         self._takes_positions = "position_ids" in takes
         self._cache_name = next((name for name in CACHE_NAMES if name in takes), None)
+        self._at_end: dict[str, LayerCache] = {}
+        self._parts: dict[int, tuple[str, ...]] = {}
         self._check()
 
     @property
@@ -246,6 +197,17 @@ class LayeredModel:
         """The number of parameters of each layer."""
         return tuple(sum(p.numel() for p in layer.parameters()) for layer in self.layers)
 
+    @property
+    def token_bytes(self) -> int:
+        """About as many bytes as the largest layer computes of one token.
+
+        Each of a layer's parameters but a few is in a matrix with the model's width as one side, so
+        their number over the width is that of all that its matrices give; as much again is for
+        copies, such as keys repeated for each head.
+        """
+        width = self.model.get_input_embeddings().weight.shape[1]
+        return int(2 * max(self.layer_parameters) / width * self.dtype.itemsize) + 1
+
     def parameters_on(self, path: LayerPath) -> int:
         """The number of parameters of the model with only this path's layers."""
         gone = {id(p) for layer in path.removed for p in self.layers[layer].parameters()}
@@ -310,6 +272,40 @@ class LayeredModel:
             prepared.cache.layer = layer
         output = self.layers[layer](hidden, *call.args, **call.kwargs)
         return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def run_layer_at(
+        self, layer: int, hidden: Tensor, prepared: Prepared, positions: Tensor
+    ) -> Tensor:
+        """One layer's output, (rows, tokens, width), which is right at some positions alone.
+
+        Keys and values are those of all tokens. What else works on each token by itself is run at
+        these positions.
+
+        Args:
+            layer: the layer.
+            hidden: its input, (rows, tokens, width).
+            prepared: made for it.
+            positions: flat, (positions,).
+        """
+        parts = self.parts_by_token(layer)
+        with only_at(self.layers[layer], parts, hidden.shape[:2], positions):
+            return self._run_layer(layer, hidden, prepared)
+
+    @torch.inference_mode()
+    def parts_by_token(self, layer: int) -> tuple[str, ...]:
+        """The parts of a layer that may be run at some tokens alone, found by trying once."""
+        if layer not in self._parts:
+            tokens = torch.arange(2, 16, device=self.device).reshape(2, 7) % self.vocabulary
+            prepared = self.prepare(tokens)
+            positions = torch.tensor([4, 13], device=self.device)  # within a row, and at its end
+            self._parts[layer] = find_parts(
+                self.layers[layer],
+                lambda: self._run_layer(layer, prepared.hidden, prepared),
+                tokens.shape,
+                positions,
+            )
+        return self._parts[layer]
 
     @torch.inference_mode()
     def run_path(self, path: LayerPath, prepared: Prepared) -> Tensor:
@@ -421,7 +417,7 @@ class LayeredModel:
         # has a row, since a model may have no embedding of positions past its longest text.
         tokens = torch.zeros((hidden.shape[0], 1), dtype=torch.long, device=self.device)
         with replaced_forwards(self.layers, [skip(i) for i in range(self.depth)]):
-            logits: Tensor = self._own_forward(tokens).logits
+            logits: Tensor = self._own_forward(tokens, **self._at_end).logits
         return logits[:, 0]
 
     def _given(self, cache: LayerCache) -> dict[str, LayerCache]:
@@ -464,6 +460,7 @@ class LayeredModel:
                 f"{name} cannot be driven layer by layer ({type(problem).__name__}: {problem}); "
                 "this architecture is not supported"
             ) from problem
+        self._spare_the_end(hidden[0], driven)
         difference = (driven - expected).abs().max().item()
         # Kernels may depend on shapes, so that one way is not bit-equal to the other.
         if not difference <= 16 * torch.finfo(self.dtype).eps * expected.abs().max().item():
@@ -471,6 +468,22 @@ class LayeredModel:
                 f"driving the layers of {name} one by one does not give the model's own logits (a "
                 f"difference of {difference:.1e}); this architecture is not supported"
             )
+
+    def _spare_the_end(self, hidden: Tensor, logits: Tensor) -> None:
+        """Give the model's end an empty cache, where that does not change its logits.
+
+        Without one, transformers look in the positions for several texts in a row, for which a host
+        waits until its GPU is done.
+        """
+        if self._cache_name is None:
+            return
+        try:
+            self._at_end = self._given(LayerCache(0))
+            is_same = torch.equal(self.logits(hidden), logits)
+        except Exception:  # whatever it is, the end is asked without one
+            is_same = False
+        if not is_same:
+            self._at_end = {}
 
     @torch.inference_mode()
     def _own_logits(self, tokens: Tensor) -> Tensor:
@@ -574,22 +587,3 @@ def is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, torch.OutOfMemoryError | MemoryError) or any(
         sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory")
     )
-
-
-@contextmanager
-def replaced_forwards(
-    layers: Sequence[nn.Module], functions: Sequence[Callable[..., Any]]
-) -> Iterator[None]:
-    """Call ``functions`` in place of the layers' forwards within a block."""
-    # A layer may have a forward of its own instance (accelerate sets one), which comes back after.
-    own = [layer.__dict__.get("forward") for layer in layers]
-    try:
-        for layer, function in zip(layers, functions, strict=True):
-            layer.__dict__["forward"] = function
-        yield
-    finally:
-        for layer, forward in zip(layers, own, strict=True):
-            if forward is None:
-                layer.__dict__.pop("forward", None)
-            else:
-                layer.__dict__["forward"] = forward
