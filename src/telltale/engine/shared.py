@@ -61,14 +61,12 @@ class Capabilities(NamedTuple):
     ``shares_context``: the choices of a question may follow its context in one row.
     ``continues``: text goes on token by token from keys and values; needed for generation only.
     ``packs``: several examples may lie in one row, and what they begin with alike be there once.
-    ``reads_part``: a path's last layer may be run in part, for the tokens that are read.
     """
 
     keeps_prefix: bool
     shares_context: bool
     continues: bool = False
     packs: bool = False
-    reads_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +258,7 @@ class SharedEngine:
         with self._memory_errors(batch):
             layout, reads = self._laid_out(batch, examples)
             prepared = self._prepare(layout)
-            reads_part = self.capabilities.reads_part and not self.reader.needs_key_values
-            at = reads.positions if reads_part else None
-            states = self._walk(batch, plan, prepared, at)
+            states = self._walk(batch, plan, prepared)
         begun: deque[Begun] = deque()
         is_walked = False
         while begun or not is_walked:
@@ -310,16 +306,9 @@ class SharedEngine:
         )
 
     def _walk(
-        self, batch: Batch, plan: Sequence[Walk], prepared: Prepared, at: Tensor | None = None
+        self, batch: Batch, plan: Sequence[Walk], prepared: Prepared
     ) -> Iterator[tuple[LayerPath, Tensor, tuple[KeyValue, ...]]]:
-        """Each path, with the state after its last layer, and its keys and values if needed.
-
-        Args:
-            batch: what is read.
-            plan: the paths.
-            prepared: the batch, made for the model.
-            at: the flat positions, (positions,), at which alone the last state is needed, if so.
-        """
+        """Each path, with the state after its last layer, and its keys and values if needed."""
         held: dict[int, Tensor] = {0: prepared.hidden}  # by depth, on the path walked last
         key_values: list[KeyValue] = []  # of the layers of that path, where they are needed
         previous: LayerPrefix = ()
@@ -328,14 +317,10 @@ class SharedEngine:
             shared = common_depth(previous, kept)
             previous = kept
             held = {depth: held[depth] for depth in held if depth <= shared}
-            # A path's end is then never taken from another path that goes on, which has it by other
-            # products: an outcome does not depend on companions.
-            whole = kept if at is None else kept[:-1]
-            held.pop(len(whole) + 1, None)
-            depth, hidden = self._deepest(batch, whole, held, key_values)
+            depth, hidden = self._deepest(batch, kept, held, key_values)
             if depth in walk.shared_depths:
                 held[depth] = hidden
-            while depth < len(whole):
+            while depth < len(kept):
                 depth += 1
                 state = self._run(kept[:depth], hidden, prepared)
                 if self.reader.needs_key_values:
@@ -347,8 +332,6 @@ class SharedEngine:
                     held[depth] = hidden
                 if depth < len(kept):  # no path of a later round goes on from a path's end
                     self.store.offer((batch.id, kept[:depth]), state)
-            if at is not None:
-                hidden = self._run(kept, hidden, prepared, at)[0]
             yield walk.path, hidden, tuple(key_values)
 
     def _deepest(
@@ -379,23 +362,13 @@ class SharedEngine:
             key_values.append((keys, values))
         return nearest, hidden
 
-    def _run(
-        self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared, at: Tensor | None = None
-    ) -> State:
-        """The state after the last layer of a layer prefix, with its keys and values if cached.
-
-        Where it is needed ``at`` some flat positions alone, the layer is run in part. It counts as
-        run on all tokens: how much is spared differs between architectures, and counts are to be
-        compared.
-        """
+    def _run(self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared) -> State:
+        """The state after the last layer of a layer prefix, with its keys and values if cached."""
         layer, cache = prefix[-1], prepared.cache
         if cache is not None:
             cache.held = {layer: self._token_prefix_at(prefix)} if cache.length else {}
         self._layer_tokens += hidden.shape[0] * hidden.shape[1]
-        if at is None:
-            hidden = self.model.run_layer(layer, hidden, prepared)
-        else:
-            hidden = self.model.run_layer_at(layer, hidden, prepared, at)
+        hidden = self.model.run_layer(layer, hidden, prepared)
         return (hidden,) if cache is None else (hidden, *cache.held.pop(layer))
 
     def _bound_token_prefix(self, first: LayerPath) -> None:

@@ -188,7 +188,6 @@ class Workbench:
             keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
             shares_context=is_masked or packs,
             packs=packs,
-            reads_part=not self.once,
         )
         plain = self._padded_tokens()
         shared = tokens_read(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from telltale.errors import MeasurementError, UnsupportedModelError
-from telltale.models.parts import find_parts, only_at, replaced_forwards
 from telltale.paths import LayerPath
 
 if TYPE_CHECKING:
@@ -131,7 +130,6 @@ class LayeredModel:
         self._takes_positions = "position_ids" in takes
         self._cache_name = next((name for name in CACHE_NAMES if name in takes), None)
         self._at_end: dict[str, LayerCache] = {}
-        self._parts: dict[int, tuple[str, ...]] = {}
         self._check()
 
     @property
@@ -272,40 +270,6 @@ class LayeredModel:
             prepared.cache.layer = layer
         output = self.layers[layer](hidden, *call.args, **call.kwargs)
         return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
-
-    @torch.inference_mode()
-    def run_layer_at(
-        self, layer: int, hidden: Tensor, prepared: Prepared, positions: Tensor
-    ) -> Tensor:
-        """One layer's output, (rows, tokens, width), which is right at some positions alone.
-
-        Keys and values are those of all tokens. What else works on each token by itself is run at
-        these positions.
-
-        Args:
-            layer: the layer.
-            hidden: its input, (rows, tokens, width).
-            prepared: made for it.
-            positions: flat, (positions,).
-        """
-        parts = self.parts_by_token(layer)
-        with only_at(self.layers[layer], parts, hidden.shape[:2], positions):
-            return self._run_layer(layer, hidden, prepared)
-
-    @torch.inference_mode()
-    def parts_by_token(self, layer: int) -> tuple[str, ...]:
-        """The parts of a layer that may be run at some tokens alone, found by trying once."""
-        if layer not in self._parts:
-            tokens = torch.arange(2, 16, device=self.device).reshape(2, 7) % self.vocabulary
-            prepared = self.prepare(tokens)
-            positions = torch.tensor([4, 13], device=self.device)  # within a row, and at its end
-            self._parts[layer] = find_parts(
-                self.layers[layer],
-                lambda: self._run_layer(layer, prepared.hidden, prepared),
-                tokens.shape,
-                positions,
-            )
-        return self._parts[layer]
 
     @torch.inference_mode()
     def run_path(self, path: LayerPath, prepared: Prepared) -> Tensor:
@@ -587,3 +551,22 @@ def is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, torch.OutOfMemoryError | MemoryError) or any(
         sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory")
     )
+
+
+@contextmanager
+def replaced_forwards(
+    layers: Sequence[nn.Module], functions: Sequence[Callable[..., Any]]
+) -> Iterator[None]:
+    """Call ``functions`` in place of the layers' forwards within a block."""
+    # A layer may have a forward of its own instance (accelerate sets one), which comes back after.
+    own = [layer.__dict__.get("forward") for layer in layers]
+    try:
+        for layer, function in zip(layers, functions, strict=True):
+            layer.__dict__["forward"] = function
+        yield
+    finally:
+        for layer, forward in zip(layers, own, strict=True):
+            if forward is None:
+                layer.__dict__.pop("forward", None)
+            else:
+                layer.__dict__["forward"] = forward
