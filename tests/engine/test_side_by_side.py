@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -243,3 +245,16 @@ def test_in_low_precision_a_path_is_written_without_companions(
     for path in ROUND:
         alone = engine_for("llama", encoded, capabilities=CACHED, budget=0)
         assert by_path(alone, [path], [batch]) == {path: together[path]}
+
+
+def test_an_engine_that_is_let_go_of_leaves_no_states_behind() -> None:
+    gc.disable()
+    try:
+        encoded = prompts(3, seed=18)
+        engine = engine_for("llama", encoded, capabilities=CACHED)
+        by_path(engine, ROUND, batches_of(encoded, 10_000))
+        store = weakref.ref(engine.store)
+        del engine
+        assert store() is None
+    finally:
+        gc.enable()

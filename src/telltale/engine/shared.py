@@ -146,11 +146,10 @@ class SharedEngine:
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
         self.store = StateStore(states_budget(model.device)) if store is None else store
         if isinstance(reader, Writer):  # which holds keys and values of its own
-            self.store.reserved_share = WRITERS_SHARE
+            held = self.store  # no engine that holds itself: its states go when it does
+            held.reserved_share = WRITERS_SHARE
             lengths = [len(example.context) - len(self.token_prefix) for example in examples]
-            self._side_by_side = SideBySide(
-                model, reader, lengths, lambda: self.store.reserved_bytes
-            )
+            self._side_by_side = SideBySide(model, reader, lengths, lambda: held.reserved_bytes)
         self._layer_tokens = 0  # since the last measurement
         self._round: frozenset[LayerPath] = frozenset()  # what was asked since a round began
         self._round_before: frozenset[LayerPath] = frozenset()
