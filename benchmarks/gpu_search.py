@@ -107,8 +107,6 @@ def model_for(given: argparse.Namespace) -> LayeredModel:
     with torch.device("cpu" if is_counted else given.device):
         model = LayeredModel(AutoModelForCausalLM.from_config(config, dtype=dtype_of(given)))
     if is_counted:  # after it was tried, for which it needs values
-        for layer in range(model.depth):
-            model.parts_by_token(layer)
         model.model.to("meta")
         model.device = torch.device("meta")
     return model
@@ -181,9 +179,7 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
     made = time.perf_counter() - started
     if is_counted:
         choosing.Fetched = Drawn  # type: ignore[assignment,misc]
-        capabilities = Capabilities(
-            keeps_prefix=True, shares_context=True, packs=True, reads_part=True
-        )
+        capabilities = Capabilities(keeps_prefix=True, shares_context=True, packs=True)
     else:
         capabilities = find_capabilities(model, longest=given.tokens, branch=LONGEST_CHOICE)
     free = FREE_BYTES if is_counted else free_bytes(device)

@@ -43,7 +43,7 @@ from telltale.report.svg import (
     words,
 )
 from telltale.study.measuring import Measuring
-from telltale.study.plan import Plan, plan_from
+from telltale.study.plan import Plan, plan_of
 from telltale.study.question import Question
 from telltale.study.records import Records, open_records
 from telltale.study.settings import Settings
@@ -152,10 +152,9 @@ def measured(model: str, name: str, given: argparse.Namespace) -> dict[str, Any]
 
 def begun(question: Question, records: Records) -> tuple[Plan, Measuring]:
     """A question's plan, made where the study has not begun, and what measures by it."""
-    document = records.fact("plan")
-    plan = None if document is None else plan_from(document, records.fact("identity"))
+    plan = plan_of(records)
     measuring = Measuring(question, plan, records)
-    return plan or measuring.begin(question.identity()), measuring
+    return plan or measuring.begin(question.identity(), deals=False), measuring
 
 
 def commit() -> str:

@@ -196,7 +196,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"tolerance": float("nan")},
         "`tolerance` must be in [0, 1], got nan",
     ),
-    "a speed": ("search", {"speed": "fastest"}, "`speed` must be full or exact, got 'fastest'"),
+    "a speed": (
+        "search",
+        {"speed": "fastest"},
+        "`speed` must be full, exact or fast, got 'fastest'",
+    ),
     "the published method": (
         "search",
         {"paper": True, "objective": "margin"},

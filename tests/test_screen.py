@@ -412,3 +412,8 @@ def test_an_evaluation_counts_texts_and_prompts_that_were_cut() -> None:
     assert "Mind: all is not well." in told(cautions=["all is not well"])
     assert "removed: none" in told()
     assert len(told().splitlines()) == 2
+
+
+def test_advice_names_options_as_the_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    ScreenWatcher().advised("`dtype` auto is bfloat16")
+    assert "--dtype auto is bfloat16." in capsys.readouterr().err

@@ -374,6 +374,67 @@ def test_exact_elimination_finds_what_full_measuring_finds_with_less_work(
     assert again["cost"]["layer_tokens"] > exact["cost"]["layer_tokens"]
 
 
+def test_a_fast_search_says_how_good_each_round_is_at_least_and_costs_less(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"limit": 120, "objective": "likelihood", "tolerance": 1.0}
+    fast, full = (
+        search(tiny_folder, tmp_path / speed, speed=speed, **asked).document
+        for speed in ("fast", "full")
+    )
+    assert fast["search"]["speed"] == "fast"
+    assert fast["cost"]["layer_tokens"] < full["cost"]["layer_tokens"]
+    told = [line for line in fast["cautions"] if "candidates were raced" in line]
+    assert len(told) == 1
+    assert not any("candidates were raced" in line for line in full["cautions"])
+    assert all("certainty" not in one for one in full["rounds"])
+    first, true = fast["rounds"][0], full["rounds"][0]["objective"]
+    assert first["certainty"]["probability"] == 0.95
+    kept = str(first["removed"])
+    assert kept not in first["examples"]  # measured on all
+    assert first["objective"][kept] == pytest.approx(true[kept])
+    assert max(true.values()) - true[kept] <= first["certainty"]["epsilon"] + 1e-9
+    assert result_from(fast, 0).document == fast
+    # The same study goes on exactly, and finds what it would have found.
+    again = search(tiny_folder, tmp_path / "fast", speed="exact", **asked).document
+    assert [one["removed"] for one in again["rounds"]] == [one["removed"] for one in full["rounds"]]
+    assert not any("candidates were raced" in line for line in again["cautions"])
+    assert (
+        search(tiny_folder, tmp_path / "fast", speed="fast", **asked).document["rounds"]
+        == (fast["rounds"])
+    )
+
+
+def test_a_fast_search_that_was_stopped_anywhere_goes_on_to_the_same_result(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    class Stop(Counting):
+        def __init__(self, after: int) -> None:
+            super().__init__()
+            self.after = after
+
+        def measured(self, measurement: Measurement, *, remembered: bool) -> None:
+            super().measured(measurement, remembered=remembered)
+            if self.fresh == self.after:
+                raise KeyboardInterrupt
+
+    asked: dict[str, Any] = {"limit": 100, "objective": "likelihood", "speed": "fast"}
+    counting = Counting()
+    whole = search(tiny_folder, tmp_path / "whole", watcher=counting, **asked).document
+    fresh, stops = 0, 0
+    for after in (1, 7, 40, 3, 25, 60):
+        watcher = Stop(after)
+        with pytest.raises(KeyboardInterrupt):
+            search(tiny_folder, tmp_path / "stopped", watcher=watcher, **asked)
+        fresh, stops = fresh + watcher.fresh, stops + 1
+        if fresh + 60 > counting.fresh:
+            break
+    last = Counting()
+    found = search(tiny_folder, tmp_path / "stopped", watcher=last, **asked).document
+    assert rounded(found | {"cost": 0}) == rounded(whole | {"cost": 0})
+    assert fresh + last.fresh <= counting.fresh + stops
+
+
 def test_a_batch_that_does_not_fit_is_halved_for_good(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

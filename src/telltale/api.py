@@ -93,7 +93,9 @@ def search(
         max_loss: what the model called ``fastest_safe`` may lose, a share of the examples.
         confidence: that of intervals, and of what is certified.
         speed: how candidates are measured: ``exact``, each until it is certain whether it is kept;
-            ``full``, each on all search examples, which keeps the same models and takes longer.
+            ``full``, each on all search examples, which keeps the same models and takes longer;
+            ``fast``, each until it is likely, which takes least: how good the kept ones are at
+            least, and how likely, is said of every round.
         paper: the published method to the letter: candidates are ranked by accuracy, and nothing
             is guarded.
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses

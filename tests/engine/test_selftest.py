@@ -26,9 +26,9 @@ from tests.studies import PAGE
 if TYPE_CHECKING:
     from pathlib import Path
 
-BOTH = Capabilities(keeps_prefix=True, shares_context=True, packs=True, reads_part=True)
-PREFIX_ONLY = Capabilities(keeps_prefix=True, shares_context=False, reads_part=True)
-PLAIN = Capabilities(keeps_prefix=False, shares_context=False, reads_part=True)
+BOTH = Capabilities(keeps_prefix=True, shares_context=True, packs=True)
+PREFIX_ONLY = Capabilities(keeps_prefix=True, shares_context=False)
+PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
 SMALL: dict[str, Any] = {
     "limit": 40,
     "held_out": 30,
@@ -184,35 +184,12 @@ def test_a_study_that_kept_no_reasons_is_gone_on_with(tiny_folder: Path, tmp_pat
     first = telltale.search(str(tiny_folder), "capitals", out=folder, **SMALL).document
     with open_records(folder, write=True) as records:
         plan = records.fact("plan")
-        assert plan["capabilities"] == [True, True, False, True, True]
+        assert plan["capabilities"] == [True, True, False, True]
         del plan["absences"]
         records.set_facts({"plan": plan})
     again = telltale.search(str(tiny_folder), "capitals", out=folder, **SMALL).document
     assert again["path"] == first["path"]
     assert again["fingerprint"] == first["fingerprint"]
-
-
-def test_a_part_that_differs_is_run_whole_and_nothing_is_said(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(LayeredModel, "parts_by_token", lambda *_: ("self_attn.k_proj",))
-    absences: list[Absence] = []
-    found = find_capabilities(LayeredModel(tiny.build("llama")), longest=40, absences=absences)
-    assert found == BOTH._replace(reads_part=False)
-    assert absences == []
-
-
-def test_a_study_begun_before_a_capability_was_known_goes_on_without_it(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "study"
-    telltale.search(str(tiny_folder), "capitals", out=folder, **SMALL | {"max_removed": 1})
-    with open_records(folder, write=True) as records:
-        plan = records.fact("plan")
-        records.set_facts({"plan": plan | {"capabilities": plan["capabilities"][:4]}})
-    telltale.search(str(tiny_folder), "capitals", out=folder, **SMALL | {"max_removed": 2})
-    with open_records(folder, write=False) as records:
-        assert records.fact("plan")["capabilities"] == [True, True, False, True]
 
 
 @pytest.mark.parametrize("says", [True, False])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telltale.engine.generating import Cached
-from telltale.engine.shared import PART_TOKENS, Capabilities
-from telltale.engine.store import size_bytes
+from telltale.engine.shared import Capabilities
+from telltale.engine.side_by_side import PART_TOKENS
 from telltale.measure import Batch, BatchTooLargeError, outcomes_by_path
-from telltale.models.layered import LayeredModel, RowCache
+from telltale.models.layered import LayeredModel
+from telltale.models.row_caches import RowCache
 from telltale.paths import LayerPath
 from tests import tiny
 from tests.encoded import example
@@ -46,8 +49,7 @@ class Counted:
             self.layer_tokens += len(layers) * len(tokens)
             self.rows.append(len(tokens))
             found = next_logits(model, layers, tokens, *rest)
-            held = size_bytes(tuple(one for both in rest[-1].held.values() for one in both))
-            self.cached_bytes = max(self.cached_bytes, held)
+            self.cached_bytes = max(self.cached_bytes, rest[-1].bytes)
             return found
 
         monkeypatch.setattr(LayeredModel, "run_layer", run)
@@ -243,3 +245,16 @@ def test_in_low_precision_a_path_is_written_without_companions(
     for path in ROUND:
         alone = engine_for("llama", encoded, capabilities=CACHED, budget=0)
         assert by_path(alone, [path], [batch]) == {path: together[path]}
+
+
+def test_an_engine_that_is_let_go_of_leaves_no_states_behind() -> None:
+    gc.disable()
+    try:
+        encoded = prompts(3, seed=18)
+        engine = engine_for("llama", encoded, capabilities=CACHED)
+        by_path(engine, ROUND, batches_of(encoded, 10_000))
+        store = weakref.ref(engine.store)
+        del engine
+        assert store() is None
+    finally:
+        gc.enable()

@@ -45,9 +45,7 @@ def engine_on(model: LayeredModel) -> SharedEngine:
         model,
         examples(),
         Choosing(Scoring.LOGLIK),
-        capabilities=Capabilities(
-            keeps_prefix=True, shares_context=True, packs=True, reads_part=True
-        ),
+        capabilities=Capabilities(keeps_prefix=True, shares_context=True, packs=True),
         token_prefix=PREFIX,
         store=StateStore(10**9),
     )
@@ -57,8 +55,6 @@ def engine_on(model: LayeredModel) -> SharedEngine:
 def without_values() -> LayeredModel:
     """A model whose tensors have no values."""
     model = LayeredModel(tiny.build("llama"))
-    for layer in range(model.depth):  # which is found with values, once
-        model.parts_by_token(layer)
     model.model.to(META)
     model.device = META
     return model

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from telltale.cli.columns import Column, print_table
+from telltale.cli.naming import with_options
 from telltale.paths import LayerPath
 from telltale.report.sentences import (
     NAMES,
@@ -122,7 +123,7 @@ class ScreenWatcher(Watcher):
 
     def advised(self, advice: str) -> None:
         """Write it before the first round."""
-        self._console.print(f"{advice}.")
+        self._console.print(f"{with_options(advice)}.")
 
     def expect(self, measurements: int) -> None:
         """Start the bar anew."""

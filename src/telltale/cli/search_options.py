@@ -114,7 +114,8 @@ SpeedOption = Annotated[
         "--speed",
         metavar="|".join(SPEEDS),
         help="How candidates are measured: exact, each until it is certain whether it is kept; "
-        "full, each on all examples, which keeps the same models and takes longer.",
+        "full, each on all examples, which keeps the same models and takes longer; fast, each "
+        "until it is likely, with what is guaranteed said in the result.",
     ),
 ]
 PaperOption = Annotated[

@@ -8,12 +8,17 @@ every token is computed from the whole text again, which is slow and right.
 Several paths of a batch are written side by side, so that each layer's weights are read once for
 all of them. What a row gives may then differ by rounding from what it gives alone, which in float32
 changes no token but where two are equal to the last digits. In low precision it would, and an
-outcome must not depend on companions: there each path is written alone.
+outcome must not depend on companions: there each path is written alone. (Products of a fixed number
+of rows, 64, filled up where there are fewer, would make a row's result its own in bfloat16 too. On
+a processor with bfloat16 products a row would then take a fifth less than alone among 20, but a
+single path, of which held-out sets are measured, twice as long.)
 
 No text of a nearby path is taken as a draft. Without one layer SmolLM2-135M goes on as the whole
 model does for 5 tokens on average (11% of those written; the first 16 prompts of gsm8k, 48 tokens).
 With so many rows side by side a draft's token costs about half of a written one, so that by this
-count drafts of 4 or 8 tokens would save less than 2%.
+count drafts of 4 or 8 tokens would save less than 2%. With few rows, where a step takes as long as
+reading the weights, a draft read in one pass could save no more than these 5 steps: 3% of 64 with 8
+rows on a CPU, where the pass takes as long as three steps, and 6% where it takes as long as one.
 """
 
 from __future__ import annotations
@@ -24,10 +29,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from telltale.engine.prefixes import prefixes
 from telltale.engine.store import size_bytes
 from telltale.errors import MeasurementError
 from telltale.measure import Generated, Outcome
-from telltale.models.layered import RowCache
+from telltale.models.row_caches import PromptCache, RowCache
 from telltale.tasks.extractions import extraction
 
 if TYPE_CHECKING:
@@ -85,9 +91,9 @@ class Cached:
         self.layer_tokens = 0
         device, total = model.device, max(lengths)
         self._lengths = lengths
-        self._rows = len(paths) * len(lengths)
         self._placed = 0
-        self._cache = RowCache(total, total + steps)
+        sizes = total, total + steps, len(lengths)
+        self._cache = PromptCache(*sizes, paths) if len(paths) > 1 else RowCache(*sizes)
         self._layers: dict[int, Tensor | None] = {}
         for layer in sorted({layer for path in paths for layer in path.kept}):
             left_out = [layer not in path.kept for path in paths for _ in lengths]
@@ -99,12 +105,10 @@ class Cached:
     def place(self, walked: Walked) -> None:
         """Take over the keys and values of the next rows, in the order of paths and rows."""
         count = len(walked.examples)
-        rows = slice(self._placed, self._placed + count)
         first = self._placed % len(self._lengths)
         lengths = self._lengths[first : first + count]
-        for layer, key_value in zip(walked.path.kept, walked.key_values, strict=True):
-            self._cache.layer = layer
-            self._cache.place(rows, key_value, lengths, self._rows)
+        for depth, key_value in enumerate(walked.key_values, start=1):
+            self._cache.place(walked.path.kept[:depth], first, key_value, lengths)
         self._placed += count
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -120,15 +124,13 @@ class Cached:
     def keep(self, rows: Tensor) -> None:
         """See `Continuation`."""
         self._seen, self._positions = self._seen[rows], self._positions[rows]
-        held = self._cache.held
         for layer, left_out in tuple(self._layers.items()):
             remaining = None if left_out is None else left_out[rows]
             if remaining is not None and bool(remaining.all()):
-                del self._layers[layer], held[layer]
-                continue
-            self._layers[layer] = remaining
-            keys, values = held.pop(layer)
-            held[layer] = keys[rows], values[rows]
+                del self._layers[layer]
+            else:
+                self._layers[layer] = remaining
+        self._cache.keep(rows, self._layers)
 
 
 class Recomputed:
@@ -179,7 +181,7 @@ def last_states(walked: Walked) -> Tensor:
 
 
 class Generating:
-    """Lets the model write, and reads its answers. See `telltale.engine.shared.Writer`.
+    """Lets the model write, and reads its answers. See `telltale.engine.side_by_side.Writer`.
 
     Args:
         tokenizer: turns tokens into text.
@@ -210,7 +212,7 @@ class Generating:
         self._steps = generation.max_new_tokens - 1  # the last token written is never read
 
     def enough_rows(self, model: LayeredModel) -> float:
-        """See `telltale.engine.shared.Writer`."""
+        """See `telltale.engine.side_by_side.Writer`."""
         return ROWS_AT_ONCE if self._writes_together(model) else math.inf
 
     def _writes_together(self, model: LayeredModel) -> bool:
@@ -235,12 +237,13 @@ class Generating:
         longest = max(len(example.context) for part in walked for example in part.examples)
         keys, values = walked[0].key_values[0]
         of_token = size_bytes((keys[:1, :, :1], values[:1, :, :1]))
-        tokens = rows * (longest + self._steps)
-        most = min(ROWS_AT_ONCE // rows, room_bytes // (tokens * paths[0].total * of_token))
-        for count in range(min(most, len(paths)), 1, -1):
-            layers = {layer for path in paths[:count] for layer in path.kept}
-            used = sum(path.depth for path in paths[:count])
-            if used >= LEAST_USED * count * len(layers):
+        for count in range(min(ROWS_AT_ONCE // rows, len(paths)), 1, -1):
+            together = paths[:count]
+            layers = {layer for path in together for layer in path.kept}
+            used = sum(path.depth for path in together)
+            read = len(prefixes(together)) * longest  # the prompts, once where paths are one
+            tokens = rows * (read + count * len(layers) * self._steps)
+            if tokens * of_token <= room_bytes and used >= LEAST_USED * count * len(layers):
                 rounds = -(-len(paths) // count)
                 return -(-len(paths) // rounds)  # no last one alone
         return 1
@@ -252,7 +255,7 @@ class Generating:
         paths: Sequence[LayerPath],
         walked: Iterable[Sequence[Walked]],
     ) -> tuple[list[tuple[Outcome, ...]], int]:
-        """See `telltale.engine.shared.Writer`."""
+        """See `telltale.engine.side_by_side.Writer`."""
         examples = [self._examples[position] for position in positions]
         ways = [self._extraction(len(example.choices)) for example in examples]
         written, ended, layer_tokens = self._write(model, paths, walked, ways)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from telltale.engine.encode import EncodedExample, Tokens
     from telltale.engine.layer_scores import LayerScore
-    from telltale.engine.shared import Capabilities, Reader, Writer
+    from telltale.engine.shared import Capabilities, Reader
+    from telltale.engine.side_by_side import Writer
     from telltale.measure import Batch, Measure, Measurement
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource

@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from telltale.models.layered import LayeredModel
 
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
-EVERYTHING = Capabilities(
-    keeps_prefix=True, shares_context=True, continues=True, packs=True, reads_part=True
-)
+EVERYTHING = Capabilities(keeps_prefix=True, shares_context=True, continues=True, packs=True)
 # Another order of the same sums differs by more than the precision's own step; how much more grows
 # with the depth, so it is measured on the model: this many times what padding alone changes.
 NOISE_FACTOR = 8.0
@@ -153,7 +151,7 @@ def find_capabilities(
     )
     short.check_that_layers_matter()
     trials, paid = [short], math.inf
-    if (longest, branch) != short.size and any(wanted._replace(reads_part=False)):
+    if (longest, branch) != short.size and any(wanted):
         tokens = short.tokens(0, longest)
         path = whole if model.minds_length(longest + branch) else model.one_of_each_kind(tokens)
         paid = saves / (longest * path.depth)
@@ -186,10 +184,6 @@ def find_capabilities(
         # A prompt is one row, whatever it is that may follow.
         tried = found._replace(shares_context=True, continues=True)
         return tried._replace(continues=not lacks("continues", tried))
-    # It follows from single tokens, whatever the length, so it is tried on the short examples.
-    tried = found._replace(reads_part=True)
-    if wanted.reads_part and short.absence("reads_part", tried) is None:
-        found = tried
     if lacks("shares_context", tried := found._replace(shares_context=True)):
         return found
     found = tried

@@ -7,23 +7,23 @@
 
 The second and third need capabilities that `telltale.engine.selftest` looks for in a model. What is
 then read of the states, log-likelihoods of choices or generated text, is a reader's business:
-`telltale.engine.choosing` and `telltale.engine.generating`.
+`telltale.engine.choosing` and `telltale.engine.generating`. Text is written on several paths at
+once by `telltale.engine.side_by_side`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
 from telltale.engine.layout import Layout, lay_out
 from telltale.engine.prefixes import Walk, common_depth, prefixes, walks, worths
+from telltale.engine.side_by_side import SideBySide, Writer
 from telltale.engine.store import StateStore, give_back_free_memory, size_bytes, states_budget
 from telltale.engine.transfers import sent
 from telltale.errors import MeasurementError
@@ -31,21 +31,20 @@ from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
     from telltale.engine.encode import EncodedExample, Tokens
     from telltale.engine.layout import Reads
     from telltale.engine.prefixes import LayerPrefix
+    from telltale.engine.side_by_side import ReadAt
     from telltale.engine.store import Key, State
     from telltale.measure import Batch
     from telltale.models.layered import KeyValue, LayeredModel, Prepared
     from telltale.paths import LayerPath
 
 TOKEN_PREFIX = "token prefix"  # the store's name for it; a batch's is its id
-# The most tokens, padding counted, that are read at once of prompts that are then gone on from.
-PART_TOKENS = {"cpu": 512}
 # What writes on many paths at once is faster by more than what the store could keep instead saves.
 WRITERS_SHARE = 0.75
 
@@ -62,14 +61,12 @@ class Capabilities(NamedTuple):
     ``shares_context``: the choices of a question may follow its context in one row.
     ``continues``: text goes on token by token from keys and values; needed for generation only.
     ``packs``: several examples may lie in one row, and what they begin with alike be there once.
-    ``reads_part``: a path's last layer may be run in part, for the tokens that are read.
     """
 
     keeps_prefix: bool
     shares_context: bool
     continues: bool = False
     packs: bool = False
-    reads_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,54 +113,6 @@ class Reader(Protocol):
         ...
 
 
-@runtime_checkable
-class Writer(Protocol):
-    """Reads outcomes as a `Reader` does, of several paths at once."""
-
-    @property
-    def needs_key_values(self) -> bool:
-        """Whether it goes on from the keys and values of a path's layers."""
-        ...
-
-    def enough_rows(self, model: LayeredModel) -> float:
-        """How many rows, of all paths together, are enough to read at once.
-
-        A batch may then be read in sections; where that must not be, no number is enough.
-        """
-        ...
-
-    def paths_at_once(
-        self,
-        model: LayeredModel,
-        paths: Sequence[LayerPath],
-        walked: Sequence[Walked],
-        room_bytes: int,
-    ) -> int:
-        """How many of the first ``paths`` it can read at once, given the examples on the first."""
-        ...
-
-    def write(
-        self,
-        model: LayeredModel,
-        positions: Sequence[int],
-        paths: Sequence[LayerPath],
-        walked: Iterable[Sequence[Walked]],
-    ) -> tuple[list[tuple[Outcome, ...]], int]:
-        """Read some examples at the ends of some paths.
-
-        Args:
-            model: what runs.
-            positions: the examples, all of a batch or a section.
-            paths: where they are read.
-            walked: for each of the paths, the examples in parts, in order.
-
-        Returns:
-            Each path's outcomes, in the order of the examples, and the tokens times layers that
-            were run for all of them.
-        """
-        ...
-
-
 class Begun(NamedTuple):
     """A path that is being read, with the layer tokens that it took."""
 
@@ -192,14 +141,16 @@ class SharedEngine:
         self.model = model
         self.examples = examples
         self.reader = reader
+        self._side_by_side: SideBySide | None = None
         self.capabilities = capabilities
         self.token_prefix = token_prefix if capabilities.keeps_prefix else ()
         self.store = StateStore(states_budget(model.device)) if store is None else store
         if isinstance(reader, Writer):  # which holds keys and values of its own
-            self.store.reserved_share = WRITERS_SHARE
+            held = self.store  # no engine that holds itself: its states go when it does
+            held.reserved_share = WRITERS_SHARE
+            lengths = [len(example.context) - len(self.token_prefix) for example in examples]
+            self._side_by_side = SideBySide(model, reader, lengths, lambda: held.reserved_bytes)
         self._layer_tokens = 0  # since the last measurement
-        self._most_at_once = sys.maxsize  # paths that are written side by side
-        self._at_once = 1
         self._round: frozenset[LayerPath] = frozenset()  # what was asked since a round began
         self._round_before: frozenset[LayerPath] = frozenset()
         # What states are worth after this round, those of rows and those of the token prefix.
@@ -223,7 +174,6 @@ class SharedEngine:
         self._layer_tokens = 0  # what an earlier call did not finish is no work of this one
         remaining = [walk.path for walk in walks(paths)]
         self._note(paths)
-        measured = self._measure_writing if isinstance(self.reader, Writer) else self._measure
         try:
             while remaining:
                 self._value_states(remaining, batches)
@@ -233,7 +183,7 @@ class SharedEngine:
                 plan = walks(remaining[:count])
                 read = prefixes(remaining[:count])
                 for batch in batches:
-                    yield from measured(batch, plan)
+                    yield from self._measure(batch, plan)
                     parts = self._parts(batch)
                     self.store.release((part.id, prefix) for part in parts for prefix in read)
                 remaining = remaining[count:]
@@ -276,80 +226,19 @@ class SharedEngine:
             awaited=lambda key: key[1] in read and key[0] in ids,
         )
 
-    def _measure_writing(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
-        """Measure one batch, writing on fewer paths at once where they do not fit."""
-        remaining = {walk.path: None for walk in plan}
-        while remaining:
-            try:
-                for measured in self._write(batch, walks(remaining)):
-                    del remaining[measured.path]
-                    yield measured
-            except BatchTooLargeError:
-                if self._at_once == 1:
-                    raise
-                self._most_at_once = self._at_once // 2  # and so for what comes after
-
-    def _write(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
-        """Measure one batch, on as many paths at once as the writer will take.
-
-        Work that paths share is counted with the first of them.
-        """
-        writer = self.reader
-        assert isinstance(writer, Writer)
-        found: dict[LayerPath, tuple[Outcome, ...]] = {walk.path: () for walk in plan}
-        for section in self._sections(batch, writer.enough_rows(self.model) / len(plan)):
-            with self._memory_errors(batch):
-                states = zip(*(self._walked(part, plan) for part in section), strict=True)
-            positions = sum((part.examples for part in section), ())
-            remaining = [*found]
-            while remaining:
-                self._at_once = 1
-                with self._memory_errors(batch):
-                    first = next(states)
-                    room = self.store.reserved_bytes
-                    count = writer.paths_at_once(self.model, remaining, first, room)
-                    self._at_once = min(count, self._most_at_once)
-                    paths, remaining = remaining[: self._at_once], remaining[self._at_once :]
-                    walked = chain([first], islice(states, len(paths) - 1))
-                    outcomes, read = writer.write(self.model, positions, paths, walked)
-                self._layer_tokens += read
-                for path, of_path in zip(paths, outcomes, strict=True):
-                    found[path] += of_path
-                    if len(found[path]) == len(batch.examples):
-                        done, self._layer_tokens = self._layer_tokens, 0
-                        self._give_back()
-                        yield Measurement(batch, path, found[path], done)
-
-    def _sections(self, batch: Batch, rows: float) -> Iterator[list[Batch]]:
-        """The parts of a batch, as many together as have so many rows."""
-        section: list[Batch] = []
-        for part in self._parts(batch):
-            section.append(part)
-            if sum(len(one.examples) for one in section) >= rows:
-                yield section
-                section = []
-        if section:
-            yield section
-
     def _parts(self, batch: Batch) -> list[Batch]:
-        """What is read at once: a batch, or where text is written, parts of it.
+        """What of a batch is read at once."""
+        return [batch] if self._side_by_side is None else self._side_by_side.parts(batch)
 
-        These have a few rows of like length, so that little is padded, and a processor's caches
-        hold them. It takes many more rows to write well, but they may be those of several paths.
-        """
-        budget = PART_TOKENS.get(self.model.device.type)
-        if budget is None or not isinstance(self.reader, Writer):
-            return [batch]
-        parts: list[list[int]] = [[]]
-        longest = 0
-        for position in batch.examples:
-            own = len(self.examples[position].context) - len(self.token_prefix)
-            longest = max(longest, own)
-            if parts[-1] and (len(parts[-1]) + 1) * longest > budget:
-                parts.append([])
-                longest = own
-            parts[-1].append(position)
-        return [replace(batch, examples=tuple(part)) for part in parts]
+    def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+        if self._side_by_side is None:
+            read = self._read(batch, plan)
+        else:
+            read = self._side_by_side.read(batch, plan, self._walked, self._memory_errors)
+        for path, outcomes, layer_tokens in read:
+            done, self._layer_tokens = self._layer_tokens + layer_tokens, 0
+            self._give_back()
+            yield Measurement(batch, path, outcomes, done)
 
     def _walked(self, part: Batch, plan: Sequence[Walk]) -> Iterator[Walked]:
         examples = tuple(self.examples[position] for position in part.examples)
@@ -362,16 +251,14 @@ class SharedEngine:
         for path, hidden, key_values in self._walk(part, plan, prepared):
             yield Walked(examples, layout, reads, path, hidden, key_values)
 
-    def _measure(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[Measurement]:
+    def _read(self, batch: Batch, plan: Sequence[Walk]) -> Iterator[ReadAt]:
         assert not isinstance(self.reader, Writer)
         examples = tuple(self.examples[position] for position in batch.examples)
         # The context is entered and left around each piece of work, never across a yield.
         with self._memory_errors(batch):
             layout, reads = self._laid_out(batch, examples)
             prepared = self._prepare(layout)
-            reads_part = self.capabilities.reads_part and not self.reader.needs_key_values
-            at = reads.positions if reads_part else None
-            states = self._walk(batch, plan, prepared, at)
+            states = self._walk(batch, plan, prepared)
         begun: deque[Begun] = deque()
         is_walked = False
         while begun or not is_walked:
@@ -388,8 +275,7 @@ class SharedEngine:
                 done = begun.popleft()
                 with self._memory_errors(batch):
                     found = done.outcomes()
-                self._give_back()
-                yield Measurement(batch, done.path, found, done.layer_tokens)
+                yield done.path, found, done.layer_tokens
 
     def _laid_out(self, batch: Batch, examples: Sequence[EncodedExample]) -> tuple[Layout, Reads]:
         """A batch as rows, and what is read of it, made once."""
@@ -420,16 +306,9 @@ class SharedEngine:
         )
 
     def _walk(
-        self, batch: Batch, plan: Sequence[Walk], prepared: Prepared, at: Tensor | None = None
+        self, batch: Batch, plan: Sequence[Walk], prepared: Prepared
     ) -> Iterator[tuple[LayerPath, Tensor, tuple[KeyValue, ...]]]:
-        """Each path, with the state after its last layer, and its keys and values if needed.
-
-        Args:
-            batch: what is read.
-            plan: the paths.
-            prepared: the batch, made for the model.
-            at: the flat positions, (positions,), at which alone the last state is needed, if so.
-        """
+        """Each path, with the state after its last layer, and its keys and values if needed."""
         held: dict[int, Tensor] = {0: prepared.hidden}  # by depth, on the path walked last
         key_values: list[KeyValue] = []  # of the layers of that path, where they are needed
         previous: LayerPrefix = ()
@@ -438,14 +317,10 @@ class SharedEngine:
             shared = common_depth(previous, kept)
             previous = kept
             held = {depth: held[depth] for depth in held if depth <= shared}
-            # A path's end is then never taken from another path that goes on, which has it by other
-            # products: an outcome does not depend on companions.
-            whole = kept if at is None else kept[:-1]
-            held.pop(len(whole) + 1, None)
-            depth, hidden = self._deepest(batch, whole, held, key_values)
+            depth, hidden = self._deepest(batch, kept, held, key_values)
             if depth in walk.shared_depths:
                 held[depth] = hidden
-            while depth < len(whole):
+            while depth < len(kept):
                 depth += 1
                 state = self._run(kept[:depth], hidden, prepared)
                 if self.reader.needs_key_values:
@@ -457,8 +332,6 @@ class SharedEngine:
                     held[depth] = hidden
                 if depth < len(kept):  # no path of a later round goes on from a path's end
                     self.store.offer((batch.id, kept[:depth]), state)
-            if at is not None:
-                hidden = self._run(kept, hidden, prepared, at)[0]
             yield walk.path, hidden, tuple(key_values)
 
     def _deepest(
@@ -489,23 +362,13 @@ class SharedEngine:
             key_values.append((keys, values))
         return nearest, hidden
 
-    def _run(
-        self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared, at: Tensor | None = None
-    ) -> State:
-        """The state after the last layer of a layer prefix, with its keys and values if cached.
-
-        Where it is needed ``at`` some flat positions alone, the layer is run in part. It counts as
-        run on all tokens: how much is spared differs between architectures, and counts are to be
-        compared.
-        """
+    def _run(self, prefix: LayerPrefix, hidden: Tensor, prepared: Prepared) -> State:
+        """The state after the last layer of a layer prefix, with its keys and values if cached."""
         layer, cache = prefix[-1], prepared.cache
         if cache is not None:
             cache.held = {layer: self._token_prefix_at(prefix)} if cache.length else {}
         self._layer_tokens += hidden.shape[0] * hidden.shape[1]
-        if at is None:
-            hidden = self.model.run_layer(layer, hidden, prepared)
-        else:
-            hidden = self.model.run_layer_at(layer, hidden, prepared, at)
+        hidden = self.model.run_layer(layer, hidden, prepared)
         return (hidden,) if cache is None else (hidden, *cache.held.pop(layer))
 
     def _bound_token_prefix(self, first: LayerPath) -> None:

@@ -47,15 +47,11 @@ def tokens_per_second(
 
 
 def timing_job(job: Job) -> Job:
-    """The same work each time, as whoever uses the model has it.
-
-    Nothing is kept, every layer is run whole, and a fixed number of tokens is written.
-    """
+    """The same work each time: nothing is kept, and a fixed number of tokens is written."""
     reads = job.reads
     if isinstance(reads, Writing):
         generation = replace(
             reads.generation, extract="exact", max_new_tokens=TIMED_TOKENS, stop=()
         )
         reads = replace(reads, generation=generation, end_tokens=frozenset())
-    capabilities = job.capabilities._replace(reads_part=False)
-    return replace(job, reads=reads, capabilities=capabilities, keeps_states=False)
+    return replace(job, reads=reads, keeps_states=False)

@@ -188,7 +188,6 @@ class Workbench:
             keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
             shares_context=is_masked or packs,
             packs=packs,
-            reads_part=not self.once,
         )
         plain = self._padded_tokens()
         shared = tokens_read(
@@ -328,17 +327,20 @@ class Workbench:
             return chat_prompts(self.task, self.examples, self.tokenizer)
         return [text for example in self.examples for text in sum(self.task.requests(example), ())]
 
-    def batches(self, positions: Sequence[int]) -> tuple[Batch, ...]:
-        """The canonical batches of some of the examples."""
+    def batches(self, positions: Sequence[int], block_size: int | None = None) -> tuple[Batch, ...]:
+        """The canonical batches of some of the examples, by default in blocks of the usual size."""
+        deal = self._dealing
+        if block_size is not None:
+            deal["block_size"] = block_size
         prefix_length = len(self.token_prefix)
         if self.capabilities.packs and self._has_groups:
             asked = [self.encoded[position] for position in positions]
             return grouped_batches(
                 [[positions[i] for i in one] for one in groups_of(asked, prefix_length)],
                 lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
-                **self._dealing,
+                **deal,
             )
-        return canonical_batches(self._sizes(positions), **self._dealing)
+        return canonical_batches(self._sizes(positions), **deal)
 
     def batches_in_order(self, order: Sequence[int]) -> tuple[Batch, ...]:
         """Batches of some of the examples, those first that come first.

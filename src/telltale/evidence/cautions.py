@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from telltale.evidence.result import Result
     from telltale.measure import Outcome
     from telltale.paths import LayerPath
+    from telltale.searches import Round
     from telltale.tasks import Example, Task
 
 WORST_RISE = 0.25  # of perplexity on ordinary text, above which a caution is given
@@ -318,6 +319,26 @@ def final_of_another(models: Mapping[str, PathModel], final: FinalLook | None) -
     return [
         "the final set was looked at once, for a model that is no longer one of those named; "
         "for fresh examples give another --seed and another --out"
+    ]
+
+
+def raced(rounds: Sequence[Round], objective: str) -> list[str]:
+    """What is not certain of rounds in which candidates left before it was sure that they lose."""
+    said = [done.certainty for done in rounds if done.certainty is not None]
+    if not said:
+        return []
+    unit = {"accuracy": "points of accuracy", "likelihood": "nats", "margin": "nats"}.get(objective)
+    factor = 100 if objective == "accuracy" else 1
+    sizes = sorted({f"{factor * one.epsilon:.3g}" for one in said}, key=float)
+    by = "shown by simulation and not proven"
+    if all(one.is_proven for one in said):
+        by = "for examples in random order"
+    between = " to ".join(dict.fromkeys([sizes[0], sizes[-1]]))
+    return [
+        "candidates were raced (--speed fast): in each round, none that could have been kept is "
+        f"better on the search set than the one that was by more than {between} "
+        f"{unit or 'of the objective'}, with a probability of {percent(said[0].probability)}, "
+        f"{by}; it is not guaranteed that --speed exact would remove the same layers"
     ]
 
 

@@ -7,6 +7,7 @@ is what was read, also of studies of earlier versions, which lack some fields.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.comparison import Comparison
@@ -14,7 +15,7 @@ from telltale.evidence.parts import NAMED, Cost, FinalLook, PathModel, Text
 from telltale.evidence.selection import Asked, Claims, Level
 from telltale.evidence.stats import Interval
 from telltale.paths import LayerPath
-from telltale.searches import Candidate, Kept, Round
+from telltale.searches import Candidate, Certainty, Kept, Round
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -192,6 +193,7 @@ def _steps(done: Round) -> dict[str, Any]:
         "candidates": {str(layer): one.accuracy for layer, one in by_layer},
         "objective": {str(layer): one.value for layer, one in by_layer},
         **({"guarded": guarded} if guarded else {}),
+        **_certainty(done),
     }
 
 
@@ -204,7 +206,13 @@ def _changes(done: Round) -> dict[str, Any]:
         "parents": {name: key(one.parent) for name, one in tried.items() if one.parent},
         "kept": [key(path) for path in done.kept],
         **({"refused": [key(path) for path in done.refused]} if done.refused else {}),
+        **_certainty(done),
     }
+
+
+def _certainty(done: Round) -> dict[str, Any]:
+    said = done.certainty
+    return {} if said is None else {"certainty": asdict(said)}
 
 
 def _at_most(one: Candidate, result: Result) -> dict[str, float | None]:
@@ -375,4 +383,11 @@ def _round_from(document: Mapping[str, Any], last: LayerPath, full: int) -> Roun
         refused = document.get("guarded", ())
     else:
         kept, refused = document["kept"], document.get("refused", ())
-    return Round(tried, tuple(map(path, kept)), tuple(map(path, refused)), full)
+    said = document.get("certainty")
+    return Round(
+        tried,
+        tuple(map(path, kept)),
+        tuple(map(path, refused)),
+        full,
+        None if said is None else Certainty(**said),
+    )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from telltale.errors import MeasurementError, UnsupportedModelError
-from telltale.models.parts import find_parts, only_at, replaced_forwards
 from telltale.paths import LayerPath
 
 if TYPE_CHECKING:
@@ -104,58 +103,6 @@ class LayerCache(Cache):  # type: ignore[misc]  # transformers is untyped
         return self.length + queries, 0
 
 
-class RowCache(LayerCache):
-    """A cache that is written in place: its rows go on token by token, up to ``most`` tokens.
-
-    What is ``held`` has more columns than the ``length`` that have come, and is given more in steps
-    of ``STEP``. Which rows a layer's keys and values belong to is up to whoever places them.
-    """
-
-    STEP = 64
-
-    def __init__(self, length: int, most: int) -> None:
-        super().__init__(length)
-        self.most = most
-
-    def place(self, rows: slice, key_value: KeyValue, lengths: Sequence[int], total: int) -> None:
-        """Place the running layer's keys and values of some rows, so that they end at ``length``.
-
-        Args:
-            rows: which of ``total`` rows these are.
-            key_value: each (rows, heads, tokens, head width), padded on the right.
-            lengths: the real tokens of each row.
-            total: how many rows the cache is to have; others hold zeros until they are placed.
-        """
-        if self.layer not in self.held:
-            columns = min(self.length + self.STEP, self.most)
-            keys, values = (
-                one.new_zeros((total, one.shape[1], columns, one.shape[3])) for one in key_value
-            )
-            self.held[self.layer] = keys, values
-        for held, given in zip(self.held[self.layer], key_value, strict=True):
-            for mine, own, length in zip(held[rows], given, lengths, strict=True):
-                mine[:, self.length - length : self.length] = own[:, :length]
-
-    def update(
-        self,
-        key_states: Tensor,
-        value_states: Tensor,
-        layer_idx: int,  # noqa: ARG002 - see above
-        *_: object,
-        **__: object,
-    ) -> KeyValue:
-        """Add to the running layer's keys and values, and return all of them."""
-        end = self.length + key_states.shape[-2]
-        held = self.held[self.layer]
-        if held[0].shape[-2] < end:
-            more = max(min(end + self.STEP, self.most), end) - held[0].shape[-2]
-            keys, values = (torch.nn.functional.pad(one, (0, 0, 0, more)) for one in held)
-            held = self.held[self.layer] = keys, values
-        held[0][:, :, self.length : end] = key_states
-        held[1][:, :, self.length : end] = value_states
-        return held[0][:, :, :end], held[1][:, :, :end]
-
-
 class _Recorded(Exception):  # noqa: N818 - not an error
     """All layers have been called; the rest of the forward is not needed."""
 
@@ -183,7 +130,6 @@ class LayeredModel:
         self._takes_positions = "position_ids" in takes
         self._cache_name = next((name for name in CACHE_NAMES if name in takes), None)
         self._at_end: dict[str, LayerCache] = {}
-        self._parts: dict[int, tuple[str, ...]] = {}
         self._check()
 
     @property
@@ -323,40 +269,6 @@ class LayeredModel:
             prepared.cache.layer = layer
         output = self.layers[layer](hidden, *call.args, **call.kwargs)
         return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
-
-    @torch.inference_mode()
-    def run_layer_at(
-        self, layer: int, hidden: Tensor, prepared: Prepared, positions: Tensor
-    ) -> Tensor:
-        """One layer's output, (rows, tokens, width), which is right at some positions alone.
-
-        Keys and values are those of all tokens. What else works on each token by itself is run at
-        these positions.
-
-        Args:
-            layer: the layer.
-            hidden: its input, (rows, tokens, width).
-            prepared: made for it.
-            positions: flat, (positions,).
-        """
-        parts = self.parts_by_token(layer)
-        with only_at(self.layers[layer], parts, hidden.shape[:2], positions):
-            return self._run_layer(layer, hidden, prepared)
-
-    @torch.inference_mode()
-    def parts_by_token(self, layer: int) -> tuple[str, ...]:
-        """The parts of a layer that may be run at some tokens alone, found by trying once."""
-        if layer not in self._parts:
-            tokens = torch.arange(2, 16, device=self.device).reshape(2, 7) % self.vocabulary
-            prepared = self.prepare(tokens)
-            positions = torch.tensor([4, 13], device=self.device)  # within a row, and at its end
-            self._parts[layer] = find_parts(
-                self.layers[layer],
-                lambda: self._run_layer(layer, prepared.hidden, prepared),
-                tokens.shape,
-                positions,
-            )
-        return self._parts[layer]
 
     @torch.inference_mode()
     def run_path(self, path: LayerPath, prepared: Prepared) -> Tensor:
@@ -644,3 +556,22 @@ def is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, torch.OutOfMemoryError | MemoryError) or any(
         sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory")
     )
+
+
+@contextmanager
+def replaced_forwards(
+    layers: Sequence[nn.Module], functions: Sequence[Callable[..., Any]]
+) -> Iterator[None]:
+    """Call ``functions`` in place of the layers' forwards within a block."""
+    # A layer may have a forward of its own instance (accelerate sets one), which comes back after.
+    own = [layer.__dict__.get("forward") for layer in layers]
+    try:
+        for layer, function in zip(layers, functions, strict=True):
+            layer.__dict__["forward"] = function
+        yield
+    finally:
+        for layer, forward in zip(layers, own, strict=True):
+            if forward is None:
+                layer.__dict__.pop("forward", None)
+            else:
+                layer.__dict__["forward"] = forward

@@ -129,8 +129,12 @@ def heat_map(searched: Searched, palette: Palette, *, by_objective: bool) -> Dra
     grid = Grid(layers, len(rounds))
     rows = [_row(done) for done in rounds]
 
+    raced = _left_a_race(searched)
+
     def value(one: Candidate) -> float:
-        """What it has; of one that left early, the most that it may have."""
+        """What it has; of one that left early, the most that it may have, if it left for that."""
+        if one.path in raced:
+            return one.value if by_objective else one.accuracy
         of_accuracy, of_value = one.at_most(examples_of(searched, one), searched.highest)
         if by_objective:
             return one.value if of_value is None else of_value
@@ -209,6 +213,7 @@ def _cells(
 ) -> list[str]:
     by_shade: dict[int, list[str]] = defaultdict(list)
     speaks = sum(map(len, rows)) <= MOST_TOOLTIPS
+    raced = _left_a_race(searched)
     for index, row in enumerate(rows):
         several = len({one.parent for one in row.values()}) > 1
         for layer, one in row.items():
@@ -218,6 +223,9 @@ def _cells(
                 says = _says(index, one, shown, of_several=several)
                 if one.examples < every:
                     says = _says_early(index, one, value(one), shown, every)
+                if one.path in raced:
+                    several_of = f", on {one.examples} of {every} examples, drawn at random"
+                    says = _says(index, one, shown, of_several=several) + several_of
                 box = tag("path", tooltip(says), d=box)
             by_shade[shading.shade(value(one))].append(box)
     return [
@@ -248,6 +256,12 @@ def _says_early(index: int, one: Candidate, most: float, shown: str, every: int)
 def examples_of(searched: Searched, one: Candidate) -> int:
     """How many examples a candidate would stand on, had it not left early."""
     return int(max(one.examples, searched.task.get("search_examples", 0)))
+
+
+def _left_a_race(searched: Searched) -> set[LayerPath]:
+    """The candidates that left early for what a random part of the examples said."""
+    rounds = (done for done in searched.rounds if done.certainty is not None)
+    return {path for done in rounds for path in done.left_early}
 
 
 def _marks(
@@ -348,7 +362,8 @@ def _legend(searched: Searched, palette: Palette) -> list[Entry]:
         entries.append(Entry(_frame(frame, palette, accepted=False), "best, but not kept"))
     if any(done.left_early for done in searched.rounds):
         small = tag("path", d="M7 -4h10v8h-10z", fill=palette.heat[-3])
-        entries.append(Entry(small, "left early; shaded by what it may have at most"))
+        said = "what it has on a part" if _left_a_race(searched) else "what it may have at most"
+        entries.append(Entry(small, f"left early; shaded by {said}"))
     if searched.settings.get("protected"):
         entries.append(Entry(tag("circle", cx=12, r=1.8, fill=palette.muted), "protected"))
     if any(done.refused for done in searched.rounds):

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
-from telltale.searches.found import Candidate, Found, Kept, Round
+from telltale.searches.found import Candidate, Certainty, Found, Kept, Round
 from telltale.searches.found import removal as Removal  # noqa: N812 - its name until 0.2
 from telltale.searches.greedy import GreedyRemoval
 from telltale.searches.ranking import RankedRemoval
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SEARCHES",
     "Candidate",
+    "Certainty",
     "Found",
     "GreedyRemoval",
     "Kept",

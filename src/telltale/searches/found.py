@@ -86,6 +86,21 @@ class LayerRound:
     guarded: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Certainty:
+    """What is said of a round in which candidates left before it was certain that they lose.
+
+    With this ``probability`` no candidate that might have been kept has a mean value above that of
+    the one that was kept by more than ``epsilon``, in the objective's unit. ``is_proven`` says
+    whether that follows from the examples' random order alone; else it is shown by simulation
+    (`telltale.searches.racing`).
+    """
+
+    epsilon: float
+    probability: float
+    is_proven: bool
+
+
 @dataclass(frozen=True)
 class Round:
     """Candidates that were compared with each other, by their path.
@@ -93,6 +108,8 @@ class Round:
     ``kept`` are the paths that the search goes on with, the best first; none in a last round in
     which no candidate may be kept. ``refused`` would have been kept, had a guard not refused them.
     ``examples`` is how many the search set has; None where that is not known.
+    ``certainty`` is None where it is certain that nothing else would be kept, had every candidate
+    been measured in full.
 
     Raises:
         InputError: nothing was tried, or what was not is kept.
@@ -102,6 +119,7 @@ class Round:
     kept: tuple[LayerPath, ...]
     refused: tuple[LayerPath, ...] = ()
     examples: int | None = field(default=None, compare=False)
+    certainty: Certainty | None = None
 
     if not TYPE_CHECKING:  # a type checker is to know rounds by path alone
 
@@ -135,7 +153,7 @@ class Round:
 
     @cached_property
     def left_early(self) -> tuple[LayerPath, ...]:
-        """The candidates that were not measured on all examples, since they could not be kept."""
+        """The candidates not measured on all examples: they could not be kept, or lost a race."""
         every = self.examples or max(one.examples for one in self.tried.values())
         return tuple(path for path, one in self.tried.items() if one.examples < every)
 

@@ -15,6 +15,7 @@ from telltale.errors import InputError
 from telltale.measure import outcomes_by_path
 from telltale.searches.elimination import Elimination
 from telltale.searches.found import Candidate, Round, candidate_of
+from telltale.searches.raced import RacedRound
 from telltale.support.words import one_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # rounding of `baseline - tolerance` is smaller.
 ROUNDING = 1e-9
 EXACT = ("full", "exact")  # the speeds at which the same is found
-SPEEDS = EXACT  # how candidates are measured
+SPEEDS = (*EXACT, "fast")  # how candidates are measured
 
 
 def score_of(outcome: Outcome) -> float:
@@ -63,7 +64,8 @@ class Search(ABC):
             measurement, so it is asked of as few as possible.
         layer_scores: for each score that `needs` names, a number for each layer of the model.
         speed: how candidates are measured: ``full``, each on all examples; ``exact``, until it is
-            certain that they are not kept.
+            certain that they are not kept; ``fast``, until it is likely (`racing`), for which
+            examples must come in random blocks.
     """
 
     tolerance: float = 0.08
@@ -154,8 +156,8 @@ class Search(ABC):
     ) -> Round:
         """Measure some paths until it is certain which are kept, and keep these.
 
-        They are those that `chosen` would keep of all of them, `measured` in full. Others may be
-        candidates on fewer examples, as `speed` allows.
+        They are those that `chosen` would keep of all of them, `measured` in full; where `speed` is
+        fast, likely such that are about as good. Others may be candidates on fewer examples.
 
         Args:
             measure: see `measured`.
@@ -166,6 +168,9 @@ class Search(ABC):
         """
         if self.speed == "full":
             return self.chosen(self.measured(measure, batches, parents), origin, most)
+        known = {path: parent for path, parent in parents.items() if parent is not None}
+        if self.speed == "fast" and len(known) == len(parents):
+            return RacedRound(self, measure, batches, known, origin, most).round()
         return Elimination(self, measure, batches, parents, origin, most).round()
 
     def children(self, paths: Sequence[LayerPath], start: LayerPath) -> dict[LayerPath, LayerPath]:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from telltale.engine.batches import RACE_BLOCK
 from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.selftest import Absence
 from telltale.errors import InputError
@@ -22,7 +23,7 @@ from telltale.measure import (
     outcomes_by_path,
 )
 from telltale.objectives import default_objective, values_by
-from telltale.study.plan import Plan
+from telltale.study.plan import Plan, blocks_from
 from telltale.study.records import ALONE, StoredExample
 from telltale.study.settings import admits_by
 from telltale.tasks.sets import SEARCH, Part, Role
@@ -196,12 +197,16 @@ class Measuring:
         )
         return plan
 
-    def dealt(self, plan: Plan, watcher: Watcher) -> Plan:
+    def dealt(self, plan: Plan, settings: Settings, watcher: Watcher) -> Plan:
         """The plan with the search set's batches as they are to be searched by, the hardest first.
 
         How hard an example is, the whole model says, measured on the batches that the plan has.
-        Candidates lose most on hard examples, so that those which cannot win leave early.
+        Candidates lose most on hard examples, so that those which cannot win leave early. Where
+        candidates are raced, they are small random blocks instead.
         """
+        if settings.speed == "fast":
+            return self._in_blocks(plan)
+        plan = replace(plan, blocks=())
         if not plan.deals:
             return plan
         known = self._records.fact("dealt")
@@ -218,6 +223,14 @@ class Measuring:
         self._plan = replace(plan, dealt=tuple(Batch(tuple(one)) for one in known))
         self._halve_too_large()
         return self._plan
+
+    def _in_blocks(self, plan: Plan) -> Plan:
+        known = self._records.fact("blocks")
+        if known is None:
+            batches = self.bench.batches(self.question.positions[SEARCH], block_size=RACE_BLOCK)
+            known = [[batch.block, batch.examples] for batch in batches]
+            self._records.set_facts({"blocks": known})
+        return replace(plan, blocks=blocks_from(known))
 
     def of(self, role: Role, watcher: Watcher, *, counted: bool = False) -> Remembering:
         """What measures a set and remembers.

@@ -89,7 +89,7 @@ def open_study(
         if plan is None:
             windows_of(measuring.bench, page)  # refused where it says nothing
             watcher.phase("self-test")
-            plan = measuring.begin(identity, deals=not settings.goes_by_blocks, gain=gain)
+            plan = measuring.begin(identity, deals=not settings.search.goes_by_blocks, gain=gain)
         note_searched(name, names_of(question, set(question.sets) - {HELD_OUT, FINAL}))
         for line in told(absences_of(plan)):
             watcher.advised(line)

@@ -7,7 +7,7 @@ both are found once, and kept. Who runs it is `telltale.study.measuring`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.engine.batches import blocks_of
@@ -17,7 +17,7 @@ from telltale.support.files import sha256_of_json
 from telltale.tasks.sets import SEARCH, role_from
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from telltale.study.records import Records
     from telltale.tasks.sets import Role
@@ -46,6 +46,7 @@ class Plan:
         deals: whether the search set is dealt into batches anew, once it is known how hard each
             example is for the whole model.
         dealt: these batches, the hardest first; empty where there are none yet.
+        blocks: where candidates are raced, the search set's batches in small random blocks.
     """
 
     layers: int
@@ -61,10 +62,11 @@ class Plan:
     batches: Mapping[Role, tuple[Batch, ...]] = field(hash=False)
     deals: bool = False
     dealt: tuple[Batch, ...] = ()
+    blocks: tuple[Batch, ...] = ()
 
     def batches_of(self, role: Role) -> tuple[Batch, ...]:
         """The batches in which a set is measured; the search set's as they are dealt last."""
-        return self.dealt if role == SEARCH and self.dealt else self.batches[role]
+        return (role == SEARCH and (self.blocks or self.dealt)) or self.batches[role]
 
     @property
     def whole(self) -> LayerPath:
@@ -106,7 +108,14 @@ def plan_of(records: Records) -> Plan | None:
     document = records.fact("plan")
     if document is None:
         return None
-    return plan_from(document, records.fact("identity"), records.fact("dealt"))
+    plan = plan_from(document, records.fact("identity"), records.fact("dealt"))
+    is_raced = (records.fact("search") or {}).get("speed") == "fast"
+    return replace(plan, blocks=blocks_from(records.fact("blocks") or ()) if is_raced else ())
+
+
+def blocks_from(known: Iterable[tuple[int, Sequence[int]]]) -> tuple[Batch, ...]:
+    """Batches, each given by its block and its examples."""
+    return tuple(Batch(tuple(examples), block) for block, examples in known)
 
 
 def plan_from(

@@ -87,7 +87,7 @@ CHECKS = {
     "protect": layers("[0, 1, 29]"),
     "max_loss": share_of("the examples", "0.03"),
     "confidence": Check("a number, such as 0.95", real),
-    "speed": text_or("full or exact"),
+    "speed": text_or("full, exact or fast"),
     "paper": SWITCH,
     "truncate": text_or("left or no"),
     "device": text_or("auto, cpu, cuda, cuda:N or mps"),

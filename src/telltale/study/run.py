@@ -15,7 +15,7 @@ from telltale.engine.selftest import slowed, unable
 from telltale.engine.shared import Capabilities
 from telltale.engine.speed import tokens_per_second
 from telltale.errors import InputError
-from telltale.evidence.cautions import advice, cautions, remedies_for
+from telltale.evidence.cautions import advice, cautions, raced, remedies_for
 from telltale.evidence.comparison import compare, generation_counts
 from telltale.evidence.result import (
     Cost,
@@ -165,7 +165,7 @@ class _Run:
         self.watcher.phase("search")
         # Until it is finished, what was found with other settings is no longer this study's result.
         self.records.set_facts({"search": chosen_by(self.question, self.settings), "result": None})
-        self.plan = self.measuring.dealt(self.plan, self.watcher)
+        self.plan = self.measuring.dealt(self.plan, self.settings, self.watcher)
         search = self.measuring.search_by(self.settings, self.plan)
         measure = self.measuring.of(SEARCH, self.watcher, counted=True)
         batches = self.plan.batches_of(SEARCH)
@@ -327,6 +327,7 @@ class _Run:
             absences=unable(absences_of(self.plan)),
             remedies=remedies_for(self.question.task),
         )
+        said += raced(result.rounds, self.settings.objective.name)
         if result.held_out_looks is None:
             said.append(
                 "the ledger of looks cannot be kept, so it is not known whether other searches "

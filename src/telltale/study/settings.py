@@ -10,7 +10,7 @@ from telltale.evidence.stats import CONFIDENCE
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.objectives import OBJECTIVES, Objective, highest_of
 from telltale.searches import SEARCHES, Search, search_of
-from telltale.searches.search import EXACT, ROUNDING, admit_all
+from telltale.searches.search import ROUNDING, admit_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,11 +72,6 @@ class Settings:
             layer_scores=layer_scores or {},
             speed=self.speed,
         )
-
-    @property
-    def goes_by_blocks(self) -> bool:
-        """Whether examples are measured in random blocks, not the hardest first."""
-        return self.search.goes_by_blocks or self.speed not in EXACT
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
