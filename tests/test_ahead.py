@@ -12,7 +12,7 @@ import torch
 
 import telltale
 from telltale.cli.commands import main
-from telltale.engine.forecast import Sharing, layer_runs, states_kept
+from telltale.engine.forecast import layer_runs, states_kept
 from telltale.engine.runner import LocalRunner
 from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models import load
@@ -130,10 +130,10 @@ def test_the_work_foreseen_is_the_work_of_the_search(tmp_path: Path) -> None:
     # Of the rounds after it, which layers go decides; that is not known before.
     stored = states_kept([LayerPath.whole(12)])
     for removed, done in enumerate(result.rounds, start=1):
-        paths, sharing = list(done.tried), Sharing(ends_apart=True)
-        layers = sum(layer_runs(paths, stored, sharing).values())
+        paths = list(done.tried)
+        layers = sum(layer_runs(paths, stored).values())
         assert layers * begin.high / (2 * 12) == pytest.approx(counted.work[removed], rel=0.1)
-        stored = states_kept(paths, stored, sharing)
+        stored = states_kept(paths, stored)
     total = found.searched("full").layer_tokens
     assert total.low < total.high
     assert sum(counted.work.values()) <= 1.1 * total.high

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telltale.engine.choosing import Choosing
-from telltale.engine.forecast import Sharing, layer_runs, states_kept
+from telltale.engine.forecast import layer_runs, states_kept
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore
 from telltale.measure import Batch
@@ -39,16 +39,13 @@ class StandIn:
     def run_layer(self, _: int, hidden: Any, __: Any) -> Any:
         return hidden.clone()
 
-    def run_layer_at(self, _: int, hidden: Any, *__: Any) -> Any:
-        return hidden.clone()
 
-
-def engine(budget: int, *, reads_part: bool = False) -> SharedEngine:
+def engine(budget: int) -> SharedEngine:
     return SharedEngine(
         StandIn(),  # type: ignore[arg-type]
         [example(tuple(range(LENGTH)), ((9,), (10,)))],
         Choosing(Scoring.LOGLIK),
-        capabilities=Capabilities(keeps_prefix=False, shares_context=True, reads_part=reads_part),
+        capabilities=Capabilities(keeps_prefix=False, shares_context=True),
         store=StateStore(budget),
     )
 
@@ -66,15 +63,14 @@ def rounds(removed: Sequence[int]) -> Iterator[list[LayerPath]]:
 REMOVED = st.permutations(range(LAYERS)).map(lambda layers: layers[: LAYERS - 2])
 
 
-@given(REMOVED, st.booleans())
-@settings(max_examples=40)
-def test_every_layer_that_the_engine_runs_is_foreseen(removed: list[int], reads_part: bool) -> None:
-    measure, stored = engine(EVERYTHING, reads_part=reads_part), frozenset[tuple[int, ...]]()
-    sharing = Sharing(ends_apart=reads_part)
+@given(REMOVED)
+@settings(max_examples=25)
+def test_every_layer_that_the_engine_runs_is_foreseen(removed: list[int]) -> None:
+    measure, stored = engine(EVERYTHING), frozenset[tuple[int, ...]]()
     for paths in rounds(removed):
         found = {one.path: one.layer_tokens / LENGTH for one in measure(paths, [Batch((0,))])}
-        assert layer_runs(paths, stored, sharing) == found
-        stored = states_kept(paths, stored, sharing)
+        assert layer_runs(paths, stored) == found
+        stored = states_kept(paths, stored)
 
 
 @given(REMOVED, st.integers(0, 20))
@@ -98,12 +94,12 @@ def test_where_there_is_room_for_few_states_the_work_is_foreseen_nearly(
 def test_what_is_kept_in_a_row_is_of_use_only_up_to_a_gap(removed: list[int]) -> None:
     *_, before, paths = rounds(removed)
     stored = states_kept(before)
-    row = layer_runs(paths, stored, sharing=Sharing(in_a_row=True))
+    row = layer_runs(paths, stored, in_a_row=True)
     for path, count in layer_runs(paths, stored).items():
         assert row[path] >= count
     gap = stored - {one for one in stored if len(one) == 1}
-    without_gap = layer_runs(paths, frozenset(), sharing=Sharing(in_a_row=True))
-    assert layer_runs(paths, gap, sharing=Sharing(in_a_row=True)) == without_gap
+    without_gap = layer_runs(paths, frozenset(), in_a_row=True)
+    assert layer_runs(paths, gap, in_a_row=True) == without_gap
 
 
 def test_more_room_is_never_more_work() -> None:

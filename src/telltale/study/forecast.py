@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from telltale.engine.forecast import Sharing, layer_runs, states_kept
+from telltale.engine.forecast import layer_runs, states_kept
 from telltale.errors import TelltaleError
 from telltale.measure import Batch, Measurement, Outcome
 from telltale.study.measuring import needed_scores
@@ -56,15 +56,15 @@ class SearchAhead:
 
 
 def search_ahead(
-    settings: Settings, whole: LayerPath, sharing: Sharing, room: float, place: float
+    settings: Settings, whole: LayerPath, *, room: float, in_a_row: bool, place: float
 ) -> SearchAhead:
     """A search as it is if the best of each round's candidates lies at one place of them.
 
     Args:
         settings: the search and what it is given.
         whole: the whole model.
-        sharing: how candidates are measured.
         room: how many states may be kept; see `telltale.engine.forecast.states_kept`.
+        in_a_row: see there.
         place: where, from 0 for the one that lacks the first layer to 1.
 
     Raises:
@@ -76,7 +76,7 @@ def search_ahead(
         lambda outcome: outcome.score,
         layer_scores={one.name: distances for one in needed_scores(settings.search).values()},
     )
-    measure = _Imagined(sharing, room, place)
+    measure = _Imagined(room, in_a_row, place)
     try:
         found: Found = search(measure, [Batch((0,))], whole, measure.begin_round)
         kept = [model.path for model in found.kept]
@@ -94,7 +94,7 @@ def search_ahead(
         for of_round in measure.runs
         if (runs := {path: count for path, count in of_round.items() if path != whole})
     ]
-    together = layer_runs(kept, sharing=sharing)
+    together = layer_runs(kept)
     return SearchAhead(tuple(rounds), len(kept), sum(together.values()))
 
 
@@ -105,8 +105,8 @@ class _Imagined:
     The best of those asked for together lies at ``place`` of them.
     """
 
-    sharing: Sharing
     room: float
+    in_a_row: bool
     place: float
     stored: frozenset[LayerPrefix] = frozenset()
     runs: list[dict[LayerPath, int]] = field(default_factory=lambda: [{}])  # by round
@@ -114,8 +114,8 @@ class _Imagined:
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
     ) -> Iterator[Measurement]:
-        found = layer_runs(paths, self.stored, self.sharing)
-        self.stored = states_kept(paths, self.stored, self.sharing, room=self.room)
+        found = layer_runs(paths, self.stored, in_a_row=self.in_a_row)
+        self.stored = states_kept(paths, self.stored, room=self.room, in_a_row=self.in_a_row)
         for path, count in found.items():
             self.runs[-1][path] = self.runs[-1].get(path, 0) + count
         best = self.place * (len(paths) - 1)

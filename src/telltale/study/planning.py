@@ -15,7 +15,7 @@ from functools import reduce
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from telltale.engine.forecast import Sharing
+from telltale.engine.batches import RACE_BLOCK
 from telltale.engine.perplexity import windows_of
 from telltale.engine.prefixes import prefixes
 from telltale.engine.runner import LocalRunner
@@ -26,7 +26,7 @@ from telltale.errors import TelltaleError
 from telltale.evidence.cautions import advice
 from telltale.objectives import highest_of
 from telltale.paths import LayerPath, check_layers
-from telltale.searches.search import SPEEDS
+from telltale.searches.search import EXACT, SPEEDS
 from telltale.study.ahead import PlannedRound, Range, SearchPlan, Work
 from telltale.study.forecast import search_ahead
 from telltale.study.opening import check_before, chosen_by
@@ -150,18 +150,19 @@ class _Planning:
         """The search at either place; none where that is not known before."""
         share = 1 if self.generation is None else 1 - WRITERS_SHARE
         room = share * self._budget() / self._all_states_bytes()
-        is_read = self.generation is None
-        sharing = Sharing(not is_read, is_read and self.bench.capabilities.reads_part)
-        whole = LayerPath.whole(self.depth)
+        whole, in_a_row = LayerPath.whole(self.depth), self.generation is not None
         try:
-            return [search_ahead(self.settings, whole, sharing, room, one) for one in PLACES]
+            return [
+                search_ahead(self.settings, whole, room=room, in_a_row=in_a_row, place=one)
+                for one in PLACES
+            ]
         except TelltaleError:
             return []
 
     def _begin(self) -> Work:
         """The whole model on the search set, once more where that says which order is best."""
         work = self._work(SEARCH, self.depth, 1)
-        return work if self.settings.search.goes_by_blocks else work.plus(work)
+        return work if self._goes_by_blocks else work.plus(work)
 
     def _rounds(self, searches: Sequence[SearchAhead]) -> tuple[PlannedRound, ...]:
         return tuple(
@@ -235,12 +236,19 @@ class _Planning:
         start = positions[Role(Part.SEARCH, role.guard)].start
         return self._guards[role.guard], [one - start for one in positions[role]]
 
+    @property
+    def _goes_by_blocks(self) -> bool:
+        """Whether examples come in random order, and not the hardest first."""
+        return self.settings.search.goes_by_blocks or self.settings.speed not in EXACT
+
     def _searched_batches(self) -> tuple[Batch, ...]:
         """The search set's; where they are dealt by what is not known yet, in any order."""
         if self.frozen is not None:
             return self.frozen.batches_of(SEARCH)
         positions = self.question.positions[SEARCH]
-        if self.settings.search.goes_by_blocks:
+        if self.settings.speed not in EXACT:
+            return self.bench.batches(positions, block_size=RACE_BLOCK)
+        if self._goes_by_blocks:
             return self.bench.batches(positions)
         return self.bench.batches_in_order(random.Random(0).sample(positions, len(positions)))
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from telltale.engine.forecast import Sharing, layer_runs, states_kept
+from telltale.engine.forecast import layer_runs, states_kept
 from telltale.engine.perplexity import Page, built_in_page, perplexities
 from telltale.engine.selftest import slowed, unable
-from telltale.engine.shared import Capabilities
 from telltale.engine.speed import tokens_per_second
 from telltale.errors import InputError
 from telltale.evidence.cautions import advice, cautions, raced, remedies_for
@@ -171,7 +170,6 @@ class _Run:
         batches = self.plan.batches_of(SEARCH)
         whole = self.plan.whole
 
-        sharing = Sharing(ends_apart=Capabilities(*self.plan.capabilities).reads_part)
         stored: frozenset[LayerPrefix] = frozenset()  # states that are likely kept by now
 
         def expect(kept: Sequence[LayerPath], *first: LayerPath) -> None:
@@ -179,10 +177,8 @@ class _Run:
             runs: dict[LayerPath, int] = {}
             for paths in (first, search.children(kept, whole)):
                 # An end, where answers are read, is work too, if no layer is left to run.
-                runs |= {
-                    path: 1 + count for path, count in layer_runs(paths, stored, sharing).items()
-                }
-                stored = states_kept(paths, stored, sharing)
+                runs |= {path: 1 + count for path, count in layer_runs(paths, stored).items()}
+                stored = states_kept(paths, stored)
             self.watcher.expect(len(batches) * len(runs))
             if runs and self.question.task.generation is None:
                 self.watcher.weighed({p: n / sum(runs.values()) for p, n in runs.items()})
