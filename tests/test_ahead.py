@@ -18,6 +18,7 @@ from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models import load
 from telltale.paths import LayerPath
 from telltale.searches import Found, GreedyRemoval, Round
+from telltale.searches.search import SPEEDS
 from telltale.study import planning
 from telltale.study.records import open_records
 from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH, Part, Role
@@ -147,6 +148,15 @@ def test_what_exact_elimination_leaves_is_within_the_range(
     result = searched(tiny_folder, tmp_path / "study")
     assert 0 < exact.low < full.low < exact.high < full.high
     assert 0.9 * exact.low <= result.cost.layer_tokens <= 1.1 * exact.high
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_every_speed_can_be_planned(speed: str, tiny_folder: Path, tmp_path: Path) -> None:
+    found = planned(tiny_folder, tmp_path / "study", speed=speed, max_removed=2)
+    assert found.speed == speed
+    assert found.speeds == SPEEDS
+    work, full = found.searched(speed), found.searched("full")
+    assert 0 < work.layer_tokens.low <= work.layer_tokens.high <= full.layer_tokens.high
 
 
 def test_held_out_sets_are_work_too(tiny_folder: Path, tmp_path: Path) -> None:
