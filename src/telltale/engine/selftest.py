@@ -11,6 +11,7 @@ used, and the reason is kept.
 from __future__ import annotations
 
 import math
+import sys
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -334,14 +335,14 @@ class _Trial:
     def _engine(
         self, examples: list[EncodedExample], reader: Reader, capabilities: Capabilities
     ) -> SharedEngine:
-        """An engine that keeps nothing from one call to the next."""
+        """An engine that is called once, with room for a token prefix whatever its length."""
         return SharedEngine(
             self.model,
             examples,
             reader,
             capabilities=capabilities,
             token_prefix=self.prefix,
-            store=StateStore(0),
+            store=StateStore(sys.maxsize),
         )
 
     def _example(self, number: int, length: int, branch: int) -> EncodedExample:
