@@ -81,6 +81,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
     "evaluate": {"remove": LAYERS, "limit": COUNTS},
     "stability": {"sizes": LAYERS, "resamples": COUNTS, "limit": COUNTS, "protect": LAYERS},
     "export": {"study": PATHS, "pick": (True, 1.5, ["best"]), "to": PATHS, "dtype": (3,)},
+    "plan": {"model": NAMES, "out": PATHS, "limit": COUNTS, "protect": LAYERS},
     "preview": {"count": COUNTS, "model": NAMES},
 }
 GOOD: dict[str, dict[str, Any]] = {
@@ -89,6 +90,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "stability": {"model": "m", "task": "capitals", "out": "s"},
     "evaluate": {"model": "m", "task": "capitals"},
     "export": {"study": "s", "to": "t"},
+    "plan": {"model": "m", "task": "capitals", "out": "s"},
     "preview": {"task": "capitals"},
 }
 

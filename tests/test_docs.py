@@ -239,6 +239,24 @@ def test_every_field_of_a_result_is_in_its_page(tiny_folder: Path, tmp_path: Pat
     assert keys(document) - set(INLINE.findall(stability)) == set()
 
 
+def test_every_field_of_a_plan_is_in_its_page(tiny_folder: Path, tmp_path: Path) -> None:
+    guards = {"boolean_expressions": 0.9}
+    found = telltale.plan(str(tiny_folder), "capitals", out=tmp_path, limit=40, guards=guards)
+    page = (ROOT / "docs/reference/plan.md").read_text(encoding="utf-8")
+    document = json.loads(json.dumps(found.document))
+    result = (ROOT / "docs/reference/result.md").read_text(encoding="utf-8")
+    for name in ("task", "search"):  # as in the result
+        assert keys(document.pop(name)) <= set(INLINE.findall(result + page))
+    for name in ("sets", "after"):  # whose keys are names of sets
+        of_sets = document.pop(name)
+        assert set(of_sets) <= {
+            "search",
+            "held-out",
+            *(f"guard boolean_expressions {part}" for part in ("search", "held-out")),
+        }
+    assert keys(document) | {"sets", "after", "task", "search"} <= set(INLINE.findall(page))
+
+
 def test_figures_of_the_simulation_are_the_files_figures() -> None:
     """Where a page says of all simulated studies how often something holds, the file says it."""
     figures = json.loads((ROOT / "benchmarks/figures/simulation.json").read_text(encoding="utf-8"))

@@ -27,6 +27,7 @@ COMMANDS = {
     "stability": ["stability"],
     "evaluate": ["eval"],
     "export": ["export"],
+    "plan": ["search"],
     "preview": ["tasks"],
 }
 OPTION = re.compile(r"(?<![\w/-])--[a-z{]")

@@ -72,6 +72,23 @@ def test_a_terminal_shows_accuracy_layers_removed_and_the_time_left(terminal: io
     assert "round 2, without 2: 80.0%" in text
 
 
+def test_the_bar_goes_on_with_the_work_and_never_back(terminal: io.StringIO) -> None:
+    shares = {WHOLE.without(0): 0.75, WHOLE.without(1): 0.25, WHOLE.without(2): 0.0}
+    with ScreenWatcher() as watcher:
+        watcher.phase("search")
+        watcher.expect(6)  # two batches
+        watcher.weighed(shares)
+        done = [0.0]
+        for path in [*shares, *shares]:
+            watcher.measured(measured(path, 6), remembered=False)
+            done.append(watcher._progress.tasks[0].completed / 6)
+        assert done == pytest.approx([0, 0.375, 0.5, 0.5, 0.875, 1, 1])
+        watcher.expect(2)
+        watcher.measured(measured(WHOLE.without(0), 6), remembered=False)
+        assert watcher._progress.tasks[0].completed == 1  # shares are of the round before
+    assert "0 s left" in terminal.getvalue()
+
+
 FIRST = step(WHOLE, {0: 0.6, 1: 0.7, 2: 0.8}, 2, {0: 1, 1: 2, 2: 3})
 SECOND = step(WHOLE.without(2), {0: 0.5, 1: 0.7}, 1, {0: 1, 1: 2})
 

@@ -9,7 +9,7 @@
 Importing this package imports no torch; the first call does.
 """
 
-from telltale.api import evaluate, export, load_task, preview, search, stability
+from telltale.api import evaluate, export, load_task, plan, preview, search, stability
 from telltale.errors import (
     DataError,
     InputError,
@@ -30,6 +30,7 @@ __all__ = [
     "evaluate",
     "export",
     "load_task",
+    "plan",
     "preview",
     "search",
     "stability",

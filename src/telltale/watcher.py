@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from telltale.evidence.result import Result
     from telltale.measure import Measurement
+    from telltale.paths import LayerPath
     from telltale.searches import Round
 
 
@@ -44,6 +45,14 @@ class Watcher:
 
     def expect(self, measurements: int) -> None:
         """So many measurements are asked for next, in a search at most: candidates leave early."""
+
+    def weighed(self, shares: Mapping[LayerPath, float]) -> None:
+        """What share each path is likely to be of the work that is expected; together 1.
+
+        Told after `expect`, of a search's rounds where choices are compared: a candidate that
+        leaves out a late layer shares most of its work with others. A path may be measured that has
+        no share.
+        """
 
     def measured(self, measurement: Measurement, *, remembered: bool) -> None:
         """One of them is there."""
@@ -100,6 +109,11 @@ class Watchers(Watcher):
         """Tell each."""
         for watcher in self._watchers:
             watcher.expect(measurements)
+
+    def weighed(self, shares: Mapping[LayerPath, float]) -> None:
+        """Tell each."""
+        for watcher in self._watchers:
+            watcher.weighed(shares)
 
     def measured(self, measurement: Measurement, *, remembered: bool) -> None:
         """Tell each."""

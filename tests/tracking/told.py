@@ -122,6 +122,7 @@ def tell_search(watcher: Watcher) -> None:
         watcher.measured(measurement, remembered=False)
     for done in ROUNDS:
         watcher.expect(1)
+        watcher.weighed({done.first.path: 1.0})
         wrong = Measurement(Batch((0,)), done.first.path, outcomes([0]))
         watcher.measured(wrong, remembered=True)
         watcher.round_done(done)

@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from rich.console import Console
+
     from telltale.evidence.result import Result
+    from telltale.study.ahead import SearchPlan
 
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports of a command that a signal has ended
 GOES_ON = ("search", "stability")  # commands that keep what they have measured
@@ -115,6 +118,21 @@ def search(
             show_default=False,
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what the search would do and cost, and stop: nothing is measured.",
+        ),
+    ] = False,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan",
+            metavar="FILE.json",
+            help="Write that, with the ids of every set, before the search goes on.",
+        ),
+    ] = None,
     *,
     task: LoadTask,
     asked: SearchSettings,
@@ -129,20 +147,31 @@ def search(
     whether BEST gains, and the shallowest model that is certified to lose no more than --max-loss.
     Writes DIR/result.json and DIR/report.html.
     """
-    from telltale.cli.screen import ScreenWatcher
+    from telltale.cli.screen import ScreenWatcher, console
 
+    if plan is not None:
+        _check_can_write(plan, "--plan")
+    chosen = task()
+    given = {"out": out, "resume_anyway": resume_anyway, **asked(), **settings()}
+    if dry_run or plan is not None:
+        _show_planned(api.plan(model, chosen, **given), plan, console(), in_full=dry_run)
+    if dry_run:
+        return
     with ScreenWatcher(asked.keywords["max_removed"]) as watcher:
-        result = api.search(
-            model,
-            task(),
-            out=out,
-            resume_anyway=resume_anyway,
-            track=track or [],
-            watcher=watcher,
-            **asked(),
-            **settings(),
-        )
+        result = api.search(model, chosen, track=track or [], watcher=watcher, **given)
     _show_finished(result, out)
+
+
+def _show_planned(plan: SearchPlan, file: Path | None, screen: Console, *, in_full: bool) -> None:
+    """Print what a search would do and cost, or no more than where that is written."""
+    from telltale.cli.planned import planned
+    from telltale.support.files import write_json
+
+    if in_full:
+        planned(plan, screen)
+    if file is not None:
+        write_json(file, plan.document)
+        screen.print(f"The plan is written to {file}")
 
 
 @app.command(cls=InSections)
@@ -217,7 +246,7 @@ def evaluate(
     from telltale.support.files import write_json
 
     if out is not None:
-        _check_can_write(out)
+        _check_can_write(out, "--out")
     with ScreenWatcher() as watcher:
         document = api.evaluate(
             model,
@@ -352,7 +381,7 @@ def report(
     screen.print(f"Written to {to}")
 
 
-def _check_can_write(file: Path) -> None:
+def _check_can_write(file: Path, option: str) -> None:
     """Refuse a file that cannot be written, before anything is measured for it."""
     folder = file.absolute().parent
     if not folder.is_dir():
@@ -360,7 +389,7 @@ def _check_can_write(file: Path) -> None:
     if file.is_dir():
         raise InputError(f"cannot write {file}: it is a folder; give a file's name")
     if not os.access(file if file.exists() else folder, os.W_OK):
-        raise InputError(f"cannot write {file}: permission denied; give another --out")
+        raise InputError(f"cannot write {file}: permission denied; give another {option}")
 
 
 def _show_finished(result: Result, study: Path) -> None:

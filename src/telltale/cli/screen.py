@@ -40,7 +40,7 @@ from telltale.support.words import (
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from telltale.evidence.result import PathModel, Result, Searched
@@ -92,7 +92,8 @@ class ScreenWatcher(Watcher):
         self._written: list[Round] = []  # also where it has begun again
         self._whole_scores: dict[int, float] = {}
         self._started = time.monotonic()
-        self._fresh = 0
+        self._fresh = 0.0
+        self._shares: Mapping[LayerPath, float] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -126,18 +127,25 @@ class ScreenWatcher(Watcher):
 
     def expect(self, measurements: int) -> None:
         """Start the bar anew."""
-        self._started, self._fresh = time.monotonic(), 0
+        self._started, self._fresh, self._shares = time.monotonic(), 0.0, {}
         self._progress.reset(
             self._bar, total=measurements, description=self._description(), left=""
         )
 
+    def weighed(self, shares: Mapping[LayerPath, float]) -> None:
+        """Have the bar go on with the work, not with how much is measured."""
+        self._shares = shares
+
     def measured(self, measurement: Measurement, *, remembered: bool) -> None:
         """Advance the bar."""
+        share = self._shares.get(measurement.path)
+        step = 1.0 if share is None else share * len(self._shares)  # 1 where it is the mean share
         if self._phase == "search" and not measurement.path.removed:
             self._rounds.clear()  # a search begins with the whole model, also where it begins again
             self._whole_scores.update((one.example, one.score) for one in measurement.outcomes)
-        self._fresh += not remembered
-        self._progress.advance(self._bar)
+        if not remembered:
+            self._fresh += step
+        self._progress.advance(self._bar, step)
         self._progress.update(self._bar, left=self._time_left())
 
     def round_done(self, done: Round) -> None:

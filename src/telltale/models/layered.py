@@ -145,8 +145,7 @@ class LayeredModel:
     @property
     def longest_input(self) -> int | None:
         """The most tokens the model takes, if its configuration gives it."""
-        length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return int(length) if length is not None else None
+        return longest_input_of(self.model)
 
     def minds_length(self, length: int) -> bool:
         """Whether by its configuration the model treats an input of that length differently.
@@ -489,6 +488,12 @@ class LayeredModel:
     def vocabulary(self) -> int:
         """The size of the model's vocabulary."""
         return int(self.model.get_input_embeddings().weight.shape[0])
+
+
+def longest_input_of(model: Any) -> int | None:
+    """The most tokens a model takes, if its configuration gives it."""
+    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(length) if length is not None else None
 
 
 def find_layers(model: Any) -> Sequence[nn.Module]:

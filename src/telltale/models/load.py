@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from telltale.errors import InputError, MeasurementError, UnsupportedModelError
 from telltale.models.layered import LayeredModel, is_out_of_memory
@@ -117,6 +117,24 @@ def load_model(source: ModelSource, device: torch.device, dtype: torch.dtype) ->
         if not is_out_of_memory(problem):
             raise
         raise _no_memory(source, device) from problem
+
+
+def hollow_model(source: ModelSource) -> Any:
+    """The model as its configuration says, without numbers: it takes no memory and cannot be run.
+
+    Raises:
+        InputError: the configuration cannot be read as a model.
+        UnsupportedModelError: the architecture is unknown.
+    """
+    trusts = source.trust_remote_code
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trusts)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trusts)
+    except ValueError as problem:  # how transformers says that it has no such architecture
+        raise UnsupportedModelError(f"cannot load {source.name}: {_line(problem)}") from problem
+    except Exception as problem:
+        raise InputError(f"cannot load {source.name}: {_line(problem)}") from problem
 
 
 def _no_memory(source: ModelSource, device: torch.device) -> MeasurementError:

@@ -112,7 +112,7 @@ def seen_before(search: str, examples: Sequence[Collection[str]]) -> Seen | None
         ]
         return Seen(sum(map(bool, by)), len(set().union(*by)))
 
-    return _in_ledger(counted)
+    return _in_ledger(counted) if _is_there() else Seen(0, 0)
 
 
 def _searches(db: sqlite3.Connection, table: str, examples: Iterable[str]) -> set[str]:
@@ -124,6 +124,14 @@ def _insert(db: sqlite3.Connection, table: str, search: str, examples: Iterable[
     db.executemany(
         f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", [(example, search) for example in examples]
     )
+
+
+def _is_there() -> bool:
+    """Whether there is a ledger, or something in its place: whoever only asks makes none."""
+    try:
+        return (data_dir() / FILE).exists()
+    except OSError:
+        return True
 
 
 def _in_ledger(work: Callable[[sqlite3.Connection], Found]) -> Found | None:

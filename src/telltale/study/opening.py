@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,10 @@ from telltale.study.ledger import Seen, note_searched, seen_before
 from telltale.study.measuring import Measuring, absences_of
 from telltale.study.plan import Plan, plan_of
 from telltale.study.question import differences
-from telltale.study.records import Records, open_records
+from telltale.study.records import Records, has_begun, open_records
 from telltale.support.files import sha256_of, sha256_of_json
 from telltale.tasks.sets import FINAL, HELD_OUT
+from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from telltale.study.settings import Settings
     from telltale.tasks import Example, Task
     from telltale.tasks.sets import Role
-    from telltale.watcher import Watcher
 
 LIBRARIES = ("telltale-llm", "torch", "transformers", "tokenizers")
 COMPARING = {"math": "math-verify"}  # what an extraction compares answers with
@@ -78,14 +78,11 @@ def open_study(
     Args, errors: see `telltale.study.run.run_study`.
     """
     with open_records(folder, write=True, is_taken=is_taken) as records:
-        question, gain = _with_precision(question, records, watcher)
+        question, gain = _with_precision(question, records.fact("identity"), watcher)
         identity = question.identity()
         name = search_name(identity, question, settings)
-        _check_same_question(records, question, identity, folder)
-        plan = plan_of(records)
-        if plan is None:
-            _check_sealed(question, name)
-        _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
+        plan = _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
+        records.start_run(library_versions(question.task))
         measuring = Measuring(question, plan, records)
         layers = measuring.bench.depth if plan is None else plan.layers
         check_layers(sorted(settings.protected), layers)
@@ -99,8 +96,51 @@ def open_study(
         yield OpenStudy(question, settings, plan, measuring, records, name)
 
 
+def check_before(
+    question: Question, settings: Settings, folder: Path, *, resume_anyway: bool
+) -> tuple[Question, Plan | None]:
+    """Refuse what opening a study refuses before it asks for the model, and write nothing.
+
+    Args, errors: see `telltale.study.run.run_study`.
+
+    Returns:
+        The question with its precision, and the study's plan, where it has begun.
+    """
+    with ExitStack() as stack:
+        records = None
+        if has_begun(folder):
+            records = stack.enter_context(open_records(folder, write=False))
+        known = None if records is None else records.fact("identity")
+        question, _ = _with_precision(question, known, Watcher())
+        identity = question.identity()
+        name = search_name(identity, question, settings)
+        plan = _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
+        return question, plan
+
+
+def _checked(
+    records: Records | None,
+    question: Question,
+    identity: dict[str, Any],
+    name: str,
+    folder: Path,
+    *,
+    resume_anyway: bool,
+) -> Plan | None:
+    """The plan of a study that may be gone on with; None where it has not begun."""
+    plan = None
+    if records is not None:
+        _check_same_question(records, question, identity, folder)
+        plan = plan_of(records)
+    if plan is None:
+        _check_sealed(question, name)
+    if records is not None:
+        _check_versions(records, question.task, folder, resume_anyway=resume_anyway)
+    return plan
+
+
 def _with_precision(
-    question: Question, records: Records, watcher: Watcher
+    question: Question, known: Mapping[str, Any] | None, watcher: Watcher
 ) -> tuple[Question, float | None]:
     """Where the precision is left to telltale, the one that the study has, or that pays here.
 
@@ -108,10 +148,14 @@ def _with_precision(
 
     A study keeps what it was begun with, on whatever machine it goes on. A runner of one's own
     says itself what it begins with.
+
+    Args:
+        question: what is asked.
+        known: the identity of the study, where it has begun.
+        watcher: is told of what was timed.
     """
     if question.dtype != "auto":
         return question, None
-    known = records.fact("identity")
     if known is not None:  # what a runner of one's own gave may be no precision to ask for
         is_a_name = known["dtype"] in DTYPES
         return (replace(question, dtype=known["dtype"]) if is_a_name else question), None
@@ -218,4 +262,3 @@ def _check_versions(records: Records, task: Task, folder: Path, *, resume_anyway
             f"since {folder} was begun, libraries have changed ({changed}), which can change "
             "outcomes; install the old ones, give another `out`, or add `resume_anyway`"
         )
-    records.start_run(now)

@@ -358,12 +358,9 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=WRITER_PATIENCE_S)
     except Timeout:
-        raise InputError(f"another run is at work in {folder}; wait for it or stop it") from None
+        raise _at_work(folder) from None
     try:
-        if (folder / FILE).exists():
-            # What is damaged, or was made a moment before a crash, is told of when it is read.
-            with suppress(sqlite3.Error), closing(sqlite3.connect(folder / FILE)) as db:
-                _check_format(db, folder, write=True)
+        _check_format_of(folder)
         yield
     finally:
         lock.release()
@@ -372,6 +369,26 @@ def only_writer(folder: Path) -> Iterator[None]:
             (folder / LOCK).unlink(missing_ok=True)
             if is_new:
                 folder.rmdir()
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse what `only_writer` refuses, and make nothing.
+
+    Raises:
+        InputError: see there.
+    """
+    check_study_folder(folder)
+    if not _exists(folder):
+        above = next(one for one in folder.absolute().parents if one.exists())
+        if not above.is_dir():
+            raise _unmade(folder, os.strerror(errno.ENOTDIR))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise _unmade(folder, os.strerror(errno.EACCES))
+        return
+    _check_permissions(folder, write=True)
+    if is_at_work(folder):
+        raise _at_work(folder)
+    _check_format_of(folder)
 
 
 def is_at_work(folder: Path) -> bool:
@@ -422,6 +439,14 @@ def _check_permissions(folder: Path, *, write: bool) -> None:
             raise _unusable(path, problem)
 
 
+def _at_work(folder: Path) -> InputError:
+    return InputError(f"another run is at work in {folder}; wait for it or stop it")
+
+
+def _unmade(folder: Path, reason: str | None) -> InputError:
+    return InputError(f"cannot make the folder {folder}: {reason}; give another folder")
+
+
 def _unusable(path: Path, problem: OSError) -> InputError:
     return InputError(
         f"cannot use {path} for a study: {problem.strerror}; change its permissions or give "
@@ -439,12 +464,13 @@ def _discarded_unless_begun(folder: Path) -> Iterator[None]:
     try:
         yield
     except TelltaleError:
-        if not had_file and not _has_begun(folder):
+        if not had_file and not has_begun(folder):
             (folder / FILE).unlink(missing_ok=True)
         raise
 
 
-def _has_begun(folder: Path) -> bool:
+def has_begun(folder: Path) -> bool:
+    """Whether a study's ``plan`` is set; also where its file cannot be read, which is told then."""
     if not (folder / FILE).is_file():
         return False
     try:
@@ -460,9 +486,7 @@ def _make_folder(folder: Path) -> None:
     except OSError as problem:
         if is_full_disk(problem):
             raise
-        raise InputError(
-            f"cannot make the folder {folder}: {problem.strerror}; give another folder"
-        ) from None
+        raise _unmade(folder, problem.strerror) from None
 
 
 def _prepare(connection: sqlite3.Connection, folder: Path, *, write: bool) -> None:
@@ -495,6 +519,14 @@ def _check_format(connection: sqlite3.Connection, folder: Path, *, write: bool) 
             f"{folder} is a study of another telltale (format {known}, this one "
             f"reads {FORMAT}); use that version, or another folder"
         )
+
+
+def _check_format_of(folder: Path) -> None:
+    """Check the format of a folder's study, if it holds one."""
+    if (folder / FILE).exists():
+        # What is damaged, or was made a moment before a crash, is told of when it is read.
+        with suppress(sqlite3.Error), closing(sqlite3.connect(folder / FILE)) as db:
+            _check_format(db, folder, write=True)
 
 
 def _check_undamaged(connection: sqlite3.Connection, file: Path) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from telltale.errors import InputError
 from telltale.searches import SEARCHES, Search, check_search, search_named
-from telltale.study.records import check_study_folder, only_writer
+from telltale.study.records import check_study_folder, check_writable, only_writer
 from telltale.study.settings import MAX_LOSS, Settings
 from telltale.support.arguments import (
     PATH,
@@ -214,10 +214,13 @@ def request_for(function: Callable[..., Any], **given: Any) -> SearchRequest:
 
 
 @contextmanager
-def opened(request: SearchRequest) -> Iterator[tuple[Question, Settings, Page | None]]:
+def opened(
+    request: SearchRequest, *, writes: bool = True
+) -> Iterator[tuple[Question, Settings, Page | None]]:
     """What is to be searched, how, and the text on which perplexity is measured.
 
-    The study's folder is taken before the model is fetched or converted, which may take long.
+    The study's folder is taken before the model is fetched or converted, which may take long. Where
+    nothing is to be written, it is only checked that it could be.
 
     Raises:
         InputError: something of it cannot be used.
@@ -250,7 +253,9 @@ def opened(request: SearchRequest) -> Iterator[tuple[Question, Settings, Page | 
     if request.runner is None:  # another machine may have other devices
         choose_dtype(request.dtype, choose_device(request.device))
     guards = tuple(guard_by(other, most_loss, task, request.seed) for other, most_loss in guarded)
-    with only_writer(Path(request.out)):
+    if not writes:
+        check_writable(Path(request.out))
+    with only_writer(Path(request.out)) if writes else nullcontext():
         source = resolve_model(
             request.model,
             revision=request.revision,

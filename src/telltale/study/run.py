@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from telltale.engine.forecast import layer_runs, states_kept
 from telltale.engine.perplexity import Page, built_in_page, perplexities
 from telltale.engine.selftest import slowed, unable
 from telltale.engine.speed import tokens_per_second
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from telltale.engine.prefixes import LayerPrefix
     from telltale.evidence.comparison import Comparison
     from telltale.measure import Outcome
     from telltale.searches import Round
@@ -168,14 +170,24 @@ class _Run:
         batches = self.plan.batches_of(SEARCH)
         whole = self.plan.whole
 
-        def expect(kept: Sequence[LayerPath], more: int = 0) -> None:
-            self.watcher.expect(len(batches) * (len(search.children(kept, whole)) + more))
+        stored: frozenset[LayerPrefix] = frozenset()  # states that are likely kept by now
+
+        def expect(kept: Sequence[LayerPath], *first: LayerPath) -> None:
+            nonlocal stored
+            runs: dict[LayerPath, int] = {}
+            for paths in (first, search.children(kept, whole)):
+                # An end, where answers are read, is work too, if no layer is left to run.
+                runs |= {path: 1 + count for path, count in layer_runs(paths, stored).items()}
+                stored = states_kept(paths, stored)
+            self.watcher.expect(len(batches) * len(runs))
+            if runs and self.question.task.generation is None:
+                self.watcher.weighed({p: n / sum(runs.values()) for p, n in runs.items()})
 
         def told(done: Round) -> None:
             self.watcher.round_done(done)
             expect(done.kept)
 
-        expect([whole], 1)
+        expect([whole], whole)
         found = with_halves(lambda: search(measure, batches, whole, told), self.measuring.halve)
         self._check(found)
         return found
