@@ -124,9 +124,9 @@ def test_few_looks_are_taken_and_more_of_them_early() -> None:
 
 @pytest.mark.parametrize("looks", [(), (5,), (4, 4, 10), (0, 10), (10, 20)])
 def test_looks_that_do_not_rise_to_the_total_are_refused(looks: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="looks must rise"):
+    with pytest.raises(InputError, match="looks of a race must rise"):
         Race(10, looks)
-    with pytest.raises(InputError, match="the probability must be"):
+    with pytest.raises(InputError, match="probability of a race must be"):
         Race(10, (10,), probability=1.0)
     assert Race(10, (5, 10)).next_look(5) == 10
 

@@ -105,12 +105,13 @@ class Race:
         rising = all(one < other for one, other in pairwise((0, *self.looks)))
         if not (self.looks and rising and self.looks[-1] == self.total):
             raise InputError(
-                f"looks must rise from 1 or more to the total, {self.total}, got {self.looks}"
+                f"the looks of a race must rise from 1 or more to {self.total}, got {self.looks}; "
+                "give the numbers of examples after which candidates are compared"
             )
         if not 0.5 <= self.probability < 1:
             raise InputError(
-                f"the probability must be in [0.5, 1), got {self.probability:g}; give a number "
-                "such as 0.95"
+                f"the probability of a race must be in [0.5, 1), got {self.probability:g}; give a "
+                "number such as 0.95"
             )
 
     def next_look(self, measured: int) -> int:
