@@ -221,7 +221,7 @@ def test_no_model_is_kept_that_loses_more_at_a_guard(tiny_folder: Path, tmp_path
 
 def test_both_sides_of_the_cost_count_the_work_at_guards(tiny_folder: Path, tmp_path: Path) -> None:
     """Each candidate by itself is the sum of what was measured, taken from the study's file."""
-    found = guarded(tiny_folder, tmp_path / "s", 0.01)
+    found = guarded(tiny_folder, tmp_path / "s", 0.01, speed="full")
     cost, depth = found["cost"], found["model"]["layers"]
     passes = {"search": 0.0, "guard boolean_expressions search": 0.0}
     with open_records(tmp_path / "s", write=False) as records:
@@ -233,7 +233,8 @@ def test_both_sides_of_the_cost_count_the_work_at_guards(tiny_folder: Path, tmp_
             for path in [LayerPath.from_removed(removed, depth)]
         ]
         for role in passes:
-            batches = [Batch(tuple(examples)) for examples in plan["batches"][role]]
+            dealt = records.fact("dealt") if role == "search" else plan["batches"][role]
+            batches = [Batch(tuple(examples)) for examples in dealt]
             for path in paths:
                 is_there = [records.measured(batch, path) is not None for batch in batches]
                 assert len(set(is_there)) == 1

@@ -31,7 +31,6 @@ MODULES = {
     "telltale.ledger": "telltale.study.ledger",
     "telltale.options": "telltale.cli.options",
     "telltale.plain": "telltale.support.plain",
-    "telltale.plan": "telltale.study.plan",
     "telltale.previews": "telltale.engine.previews",
     "telltale.question": "telltale.study.question",
     "telltale.reading": "telltale.study.reading",

@@ -15,7 +15,6 @@ from telltale.errors import InputError
 from telltale.measure import outcomes_by_path
 from telltale.searches.elimination import Elimination
 from telltale.searches.found import Candidate, Round, candidate_of
-from telltale.searches.raced import RacedRound
 from telltale.support.words import one_of
 
 if TYPE_CHECKING:
@@ -170,6 +169,8 @@ class Search(ABC):
             return self.chosen(self.measured(measure, batches, parents), origin, most)
         known = {path: parent for path, parent in parents.items() if parent is not None}
         if self.speed == "fast" and len(known) == len(parents):
+            from telltale.searches.raced import RacedRound  # numpy and scipy are slow to import
+
             return RacedRound(self, measure, batches, known, origin, most).round()
         return Elimination(self, measure, batches, parents, origin, most).round()
 
