@@ -28,6 +28,8 @@ BATCH_SHARE = 0.25
 RACE_BLOCK = 16
 # In an order that is given, of so many examples those of like length go together.
 WINDOW = 64
+# Then there are to be so many batches, as long as they keep such a part of their budget.
+FEWEST, MOST_CUT = 8, 4
 
 
 def blocks_of(
@@ -99,17 +101,19 @@ def batches_in_order(
     Args:
         order: the examples.
         sizes: see `canonical_batches`.
-        token_budget: see `canonical_batches`.
+        token_budget: see `canonical_batches`; fewer are taken where that makes only few batches.
         pads: whether all rows of a batch are as long as the longest. Then of every few examples
             that follow each other those of like length go together. Else batches are of like size.
     """
+    tokens = {example: math.prod(sizes[example]) for example in order}
+    total = sum(tokens.values())
+    # After each batch candidates may leave.
+    token_budget = min(token_budget, max(1, total // FEWEST, token_budget // MOST_CUT))
     batches: list[Batch] = []
     if pads:
         for start in range(0, len(order), WINDOW):
             batches += _cut_by_length([*order[start : start + WINDOW]], sizes, token_budget, 0)
         return tuple(batches)
-    tokens = {example: math.prod(sizes[example]) for example in order}
-    total = sum(tokens.values())
     each, before = total / math.ceil(total / token_budget), 0
     parts: dict[int, list[int]] = {}
     for example in order:
