@@ -125,8 +125,8 @@ def example_table(seed: int, examples: int) -> Callable[[LayerPath], list[tuple[
 
 def check_elimination(greedy: ModuleType | Any) -> None:
     """What is kept, refused and found of it is that of the slow way, with guards and ties."""
-    left = sum(_left_early(greedy, seed) for seed in range(250))
-    assert left > 100  # or none but those below the floor leave early
+    left = sum(_left_early(greedy, seed) for seed in range(110))
+    assert left > 40  # or none but those below the floor leave early
 
 
 def _left_early(greedy: ModuleType | Any, seed: int) -> int:
