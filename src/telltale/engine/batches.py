@@ -28,8 +28,7 @@ BATCH_SHARE = 0.25
 RACE_BLOCK = 16
 # In an order that is given, of so many examples those of like length go together.
 WINDOW = 64
-# Then there are to be so many batches, as long as they keep such a part of their budget.
-FEWEST, MOST_CUT = 8, 4
+MOST_CUT = 4  # a budget keeps such a part of itself, however many batches there are to be
 
 
 def blocks_of(
@@ -95,20 +94,21 @@ def batches_in_order(
     *,
     token_budget: int,
     pads: bool,
+    fewest: int = 1,
 ) -> tuple[Batch, ...]:
     """Examples in batches in the order that they are given.
 
     Args:
         order: the examples.
         sizes: see `canonical_batches`.
-        token_budget: see `canonical_batches`; fewer are taken where that makes only few batches.
+        token_budget: see `canonical_batches`.
         pads: whether all rows of a batch are as long as the longest. Then of every few examples
             that follow each other those of like length go together. Else batches are of like size.
+        fewest: how many batches there are to be, as long as they keep a part of their budget.
     """
     tokens = {example: math.prod(sizes[example]) for example in order}
     total = sum(tokens.values())
-    # After each batch candidates may leave.
-    token_budget = min(token_budget, max(1, total // FEWEST, token_budget // MOST_CUT))
+    token_budget = min(token_budget, max(1, total // fewest, token_budget // MOST_CUT))
     batches: list[Batch] = []
     if pads:
         for start in range(0, len(order), WINDOW):

@@ -58,6 +58,9 @@ GPU_TOKEN_BUDGET = 16384
 # Rows that follow a kept prefix need a mask, and attention then skips nothing. Where contexts are
 # longer than this, and have no branches, which need a mask too, the prefix is to be this share.
 UNMASKED_TOKENS, LEAST_PREFIX = 512, 0.25
+# After each batch candidates may leave, so that there are to be some. What is written is written
+# faster the more rows there are.
+FEWEST_BATCHES = 8
 # What is left to read where groups of examples, such as a subject's, have their beginnings read
 # once is to be at most this share, or examples are dealt into batches without regard to groups.
 MOST_OF_GROUPS = 0.75
@@ -359,6 +362,7 @@ class Workbench:
             self._sizes(order),
             token_budget=self._dealing["token_budget"],
             pads=not self.capabilities.packs,
+            fewest=FEWEST_BATCHES if self.task.generation is None else 1,
         )
 
     @property
