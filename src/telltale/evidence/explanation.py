@@ -48,7 +48,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class LayerExplained:
-    """What is known of one layer of a path; of one that the path leaves out, no more than its index.
+    """What is known of one layer of a path; of one that is left out, no more than its index.
 
     Attributes:
         layer: its index in the whole model.
