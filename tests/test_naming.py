@@ -35,7 +35,7 @@ OPTION = re.compile(r"(?<![\w/-])--[a-z{]")
 WRITES_OPTIONS = {
     "evidence/cautions.py": "texts of a result",
     "report/repeating.py": "the command of a study",
-    "report/page.py": "variables of CSS",
+    "report/template.py": "variables of CSS",
     "report/svg.py": "variables of CSS",
     "support/wheels.py": "options of pip",
 }

@@ -82,8 +82,8 @@ class MadeExplanation:
                 found.append(LayerExplained(layer))
                 continue
             before = level
-            level += -0.13 if layer in self.drops else self.most / top * 1.5
-            level = min(max(level + chance.gauss(0, 0.006), 0.0), self.most)
+            level += -0.13 if layer in self.drops else (self.most + 0.13 * len(self.drops)) / top
+            level = max(min(level, self.most) + chance.gauss(0, 0.006), 0.0)
             found.append(self._layer(chance, layer, level, level - before))
         return tuple(found)
 

@@ -6,14 +6,18 @@ document's form; docs/reference/explain.md describes it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
+from telltale.support.files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+FILE = "explain.json"
 VERSION = 1  # rises when the meaning of a field changes
 ADDS, SUPPRESSES, CANNOT_TELL = "adds", "suppresses", "cannot tell"
 # The measures of a layer that are told beside its information, as fields of a document.
@@ -202,6 +206,23 @@ def _layer(one: LayerExplained) -> dict[str, Any]:
         "single_removal": one.single_removal,
         "single_likelihood": one.single_likelihood,
     }
+
+
+def read_explanation(folder: Path) -> Explanation:
+    """Read a folder's explanation.
+
+    Raises:
+        InputError: it cannot be read, is of a version that is not known, or is damaged.
+    """
+    file = folder / FILE
+    try:
+        document = json.loads(read_text(file))
+    except ValueError as problem:
+        raise InputError(f"{file} is no JSON: {problem}; explain it again") from None
+    try:
+        return explanation_from(document)
+    except InputError as problem:
+        raise InputError(f"{file}: {problem}") from None
 
 
 def explanation_from(document: Any) -> Explanation:
