@@ -24,6 +24,7 @@ import typer
 
 import telltale
 from telltale.cli.commands import app
+from tests.report.explained import MadeExplanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,7 +204,7 @@ def test_the_page_on_own_searches_is_run() -> None:
 # Keys whose own keys are names of layers, tasks or models.
 BY_NAME = {
     *("candidates", "objective", "examples", "at_most", "guards", "tokens_per_second", "shares"),
-    "removed",
+    *("removed", "predictions"),
 }
 
 
@@ -255,6 +256,14 @@ def test_every_field_of_a_plan_is_in_its_page(tiny_folder: Path, tmp_path: Path)
             *(f"guard boolean_expressions {part}" for part in ("search", "held-out")),
         }
     assert keys(document) | {"sets", "after", "task", "search"} <= set(INLINE.findall(page))
+
+
+def test_every_field_of_an_explanation_is_in_its_page() -> None:
+    document = MadeExplanation(removed=(3, 17), pairs=3).made().document
+    page = (ROOT / "docs/reference/explain.md").read_text(encoding="utf-8")
+    del document["model"], document["task"]  # as in a result
+    named = set(INLINE.findall(page))
+    assert (keys(document) | {"model", "task"}) - named == set()
 
 
 def test_figures_of_the_simulation_are_the_files_figures() -> None:

@@ -155,7 +155,7 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _contrast(one: str, other: str) -> float:
+def contrast(one: str, other: str) -> float:
     light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
@@ -163,7 +163,7 @@ def _contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 def test_letters_can_be_read_on_the_paper_and_shades_told_by_lightness(palette: Palette) -> None:
     for colour in (palette.ink, palette.muted, palette.held_out, palette.search):
-        assert _contrast(colour, palette.paper) > 4.5
-    away = [_contrast(shade, palette.paper) for shade in palette.heat]
+        assert contrast(colour, palette.paper) > 4.5
+    away = [contrast(shade, palette.paper) for shade in palette.heat]
     assert away == sorted(away)
     assert away[-1] > 10
