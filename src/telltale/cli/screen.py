@@ -15,6 +15,7 @@ from telltale.cli.naming import with_options
 from telltale.paths import LayerPath
 from telltale.report.sentences import (
     NAMES,
+    arms_lines,
     cost_of,
     cost_sentences,
     final_sentence,
@@ -224,7 +225,7 @@ def summary(result: Result, out: Console) -> None:
     for model in _named(result):
         if model.removed:
             out.print(f"{_label(model)} removes, in this order: {listed(model.removed)}")
-    for line in (_perplexity(result), *_texts(result), *_guards(result)):
+    for line in (_perplexity(result), *_texts(result), *_guards(result), *arms_lines(result)):
         out.print(line)
     final = final_sentence(result)
     if final is not None:
@@ -414,6 +415,13 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
         out.print(
             f"Perplexity on ordinary text ({document['text']['name']}): whole model {whole:.1f}, "
             f"this one {here:.1f} (x{here / whole:.2f})"
+        )
+    if "calibration" in document:
+        found = document["calibration"]
+        offsets = ", ".join(f"{one:+.2f}" for one in found["offsets"])
+        out.print(
+            f"Calibrated; as it is {percent(found['raw']['accuracy'])}. Offsets of the choices, in "
+            f"nats: {offsets}"
         )
     for line in document["cautions"]:
         out.print(f"Mind: {line}.")
