@@ -110,6 +110,15 @@ def arms_lines(result: Result) -> tuple[str, ...]:
     return (said,)
 
 
+def arms_rows(result: Result) -> list[tuple[PathModel, Arms]]:
+    """The models of which it is known what calibration does to them, the whole one first."""
+    found = result.calibration
+    if found is None:
+        return []
+    pairs = [(model, arms_of(found, model)) for model in result.models]
+    return [(model, arms) for model, arms in pairs if arms is not None]
+
+
 def arms_of(found: Calibration, model: PathModel) -> Arms | None:
     """A model's arms; None of one that has no name and lacks layers."""
     if not model.removed:

@@ -9,6 +9,7 @@ from telltale.engine.selftest import told, unable
 from telltale.engine.workbench import Workbench
 from telltale.evidence.calibration import (
     CALIBRATED,
+    FITTED_HERE,
     RAW,
     judged,
     offsets_of,
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from telltale.measure import Measurement, Outcome
     from telltale.models.source import ModelSource
     from telltale.tasks import Example, Task
-
-
-FITTED_HERE = (
-    "choices were calibrated (--scoring calibrated) by offsets that were learnt on these very "
-    "examples, without their right answers; of other examples they may be less right"
-)
 
 
 def evaluate_task(
