@@ -405,7 +405,7 @@ def sentences(
         return [
             f"A bias towards some choices may be all that is mended: {alone}, with all of its "
             f"layers. What {lacking}, calibrated too, has beyond that is not shown: "
-            f"{told(arms.beyond)}. The layers may stay: give --scoring calibrated, or take the "
+            f"{told(arms.beyond)}. If so, no layer need go: give --scoring calibrated, or take the "
             "offsets in result.json from the choices' log-likelihoods."
         ]
     if not is_shown:
