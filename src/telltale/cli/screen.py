@@ -22,6 +22,7 @@ from telltale.report.sentences import (
     labels_of,
     minds,
     names_of,
+    offsets_shown,
     round_sentence,
 )
 from telltale.searches.found import removal_orders
@@ -418,10 +419,9 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
         )
     if "calibration" in document:
         found = document["calibration"]
-        offsets = ", ".join(f"{one:+.2f}" for one in found["offsets"])
         out.print(
             f"Calibrated; as it is {percent(found['raw']['accuracy'])}. Offsets of the choices, in "
-            f"nats: {offsets}"
+            f"nats: {offsets_shown(found['offsets'])}"
         )
     for line in document["cautions"]:
         out.print(f"Mind: {line}.")

@@ -229,21 +229,20 @@ def arms_chart(result: Result, palette: Palette) -> Drawing:
             at, height = x.at(100 * level.accuracy), middle + above
             low, high = (x.at(100 * end) for end in level.interval)
             says = f"{model.words}, {kind}: {percent(level.accuracy)} ({between(level.interval)})"
-            is_raw = kind == "as it is"
-            colour = palette.search if is_raw else palette.held_out
+            colour = palette.held_out
             dot = tag(
                 "circle",
                 cx=at,
                 cy=height,
                 r=4.6,
-                fill=palette.paper if is_raw else colour,
+                fill=palette.paper if kind == "as it is" else colour,
                 stroke=colour,
                 stroke_width=1.8,
             )
             whisker = line(low, height, high, height, colour, stroke_width=1.4, stroke_opacity=0.5)
             parts.append(tag("g", tooltip(says), whisker, dot))
     hollow = tag(
-        "circle", cx=12, r=4.6, fill=palette.paper, stroke=palette.search, stroke_width=1.8
+        "circle", cx=12, r=4.6, fill=palette.paper, stroke=palette.held_out, stroke_width=1.8
     )
     full = tag("circle", cx=12, r=4.6, fill=palette.held_out)
     named = [

@@ -110,6 +110,11 @@ def arms_lines(result: Result) -> tuple[str, ...]:
     return (said,)
 
 
+def offsets_shown(offsets: Sequence[float]) -> str:
+    """Offsets in nats, to two places, none of them a negative zero."""
+    return ", ".join(f"{round(one, 2) + 0.0:+.2f}" for one in offsets)
+
+
 def arms_rows(result: Result) -> list[tuple[PathModel, Arms]]:
     """The models of which it is known what calibration does to them, the whole one first."""
     found = result.calibration

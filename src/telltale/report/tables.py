@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from telltale.report.sentences import arms_rows, labels_of, names_of
+from telltale.report.sentences import arms_rows, labels_of, names_of, offsets_shown
 from telltale.support.plain import printable
 from telltale.support.words import (
     NOTHING,
@@ -217,7 +217,7 @@ def arms_columns(confidence: str) -> list[tuple[str, Callable[[Arms], str]]]:
         ("calibrated", lambda arms: level(arms.calibrated)),
         ("offsets alone", lambda arms: gain(arms.calibrating)),
         ("layers beyond", lambda arms: gain(arms.beyond)),
-        ("offsets, nats", lambda arms: ", ".join(f"{one:+.2f}" for one in arms.offsets)),
+        ("offsets, nats", lambda arms: offsets_shown(arms.offsets)),
     ]
 
 
