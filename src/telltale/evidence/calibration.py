@@ -36,7 +36,7 @@ RAW, CALIBRATED = "raw", "calibrated"
 JUDGED = (RAW, CALIBRATED)  # how choices are judged: as the task scores them, or less offsets
 # The share of all probability that may be with other choices than if it were even, past which the
 # step is taken again. Of the 185 models recorded in benchmarks/figures one step is all for 155, the
-# whole ones among them; more is for biases so large that hardly another answer is left.
+# whole ones among them; more is for a strong preference.
 UNEVEN = 1 / 16
 MOST_STEPS = 200
 FEWEST = 10  # questions that offer a choice, for an offset of its own, unless all do
