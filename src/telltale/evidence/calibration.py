@@ -46,8 +46,8 @@ FITTED_HERE = (
 )
 USES_OFFSETS = (
     "choices were calibrated (--scoring calibrated): every accuracy is of choices less their "
-    "offsets, in result.json under calibration; an exported checkpoint does not hold them, so take "
-    "them from its choices' log-likelihoods"
+    "offsets, in result.json under calibration; an exported checkpoint does not hold them, and "
+    "its recipe.json does if the model has a name; take them from its choices' log-likelihoods"
 )
 MUCH = 0.5  # of a gain, from which on a bias is said to be what may be mended
 FAINTEST = 1e-300  # of a prior, so that a choice that is never likely has a finite offset
