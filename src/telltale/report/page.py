@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from telltale.evidence.calibration import CALIBRATED
 from telltale.report.examples import BUDGET, LONG, MOST_SHOWN, changes
 from telltale.report.figures import drawings
 from telltale.report.repeating import command, settings_tables
@@ -25,7 +26,7 @@ from telltale.report.sentences import (
     other_changes,
 )
 from telltale.report.svg import DARK, INLINE, LIGHT
-from telltale.report.tables import path_columns
+from telltale.report.tables import arms_table, path_columns
 from telltale.searches import GreedyRemoval
 from telltale.support.plain import printable
 from telltale.support.words import (
@@ -136,6 +137,8 @@ def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
         "figures": {name: _markup(drawing) for name, drawing in drawings(searched, INLINE).items()},
         "columns": path_columns(searched) if searched.models else [],
         "changes": changes(study, worth, budget) if worth is not None else None,
+        "arms": ([], []) if result is None else arms_table(result),
+        "is_calibrated": searched.settings.get("scoring") == CALIBRATED,
         "texts": _texts(searched),
         "settings": settings_tables(study, searched),
         "command": command(searched),

@@ -69,7 +69,7 @@ GIVEN_AS = {
     "admits": "guards",
 }
 # What a study writes beside a search's own settings.
-RESERVED = {"method", "objective", "max_loss", "confidence", "protected", "guards"}
+RESERVED = {"method", "objective", "max_loss", "confidence", "protected", "guards", "scoring"}
 
 
 def check_search(search: Search) -> None:
