@@ -71,6 +71,20 @@ def quantile(share: float, freedom: float = ALONE) -> float:
     return float(stdtrit(freedom, share))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number (Holm 1979), in the same order.
+
+    Where each that is at most 5% is taken for a finding, the chance that any is false is at most
+    5%, however they depend on each other.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    corrected, least = [0.0] * len(order), 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[index]))
+        corrected[index] = least
+    return corrected
+
+
 def clustering(values: Sequence[float], clusters: Sequence[int] | None) -> Clustering:
     """The effect of clusters on the mean of these values.
 
