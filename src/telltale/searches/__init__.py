@@ -37,6 +37,10 @@ SEARCHES: Mapping[str, Search] = {
     "greedy": GreedyRemoval(),
     "block-influence": RankedRemoval(score="block-influence"),
     "gradient": RankedRemoval(score="gradient"),
+    "gradient-absolute": RankedRemoval(score="gradient-absolute"),
+    "gradient-squared": RankedRemoval(score="gradient-squared"),
+    "angular-distance": RankedRemoval(score="angular-distance"),
+    "magnitude": RankedRemoval(score="magnitude"),
 }
 
 
