@@ -36,7 +36,7 @@ WRITES_OPTIONS = {
     "evidence/calibration.py": "texts of a result",
     "evidence/cautions.py": "texts of a result",
     "report/repeating.py": "the command of a study",
-    "report/page.py": "variables of CSS",
+    "report/template.py": "variables of CSS",
     "report/svg.py": "variables of CSS",
     "support/wheels.py": "options of pip",
 }

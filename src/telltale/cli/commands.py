@@ -366,7 +366,8 @@ def show(
 @app.command(short_help="Write one page on studies, to read, to print and to send.")
 def report(
     studies: Annotated[
-        list[Path], typer.Argument(metavar="STUDY", help="Searches' --out folders.")
+        list[Path],
+        typer.Argument(metavar="STUDY", help="Searches' --out folders, or one with explain.json."),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page to write.")],
     figures: Annotated[
@@ -378,7 +379,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write one page on studies, finished or not, to read, to print and to send."""
+    """Write one page on studies, finished or not, or on an explanation of layers."""
     from telltale.cli.screen import console
     from telltale.report import figure_folders, write_figures, write_report
 

@@ -6,12 +6,18 @@ document's form; docs/reference/explain.md describes it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from telltale.errors import InputError
+from telltale.support.files import read_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+FILE = "explain.json"
 VERSION = 1  # rises when the meaning of a field changes
 ADDS, SUPPRESSES, CANNOT_TELL = "adds", "suppresses", "cannot tell"
 # The measures of a layer that are told beside its information, as fields of a document.
@@ -200,6 +206,103 @@ def _layer(one: LayerExplained) -> dict[str, Any]:
         "single_removal": one.single_removal,
         "single_likelihood": one.single_likelihood,
     }
+
+
+def read_explanation(folder: Path) -> Explanation:
+    """Read a folder's explanation.
+
+    Raises:
+        InputError: it cannot be read, is of a version that is not known, or is damaged.
+    """
+    file = folder / FILE
+    try:
+        document = json.loads(read_text(file))
+    except ValueError as problem:
+        raise InputError(f"{file} is no JSON: {problem}; explain it again") from None
+    try:
+        return explanation_from(document)
+    except InputError as problem:
+        raise InputError(f"{file}: {problem}") from None
+
+
+def explanation_from(document: Any) -> Explanation:
+    """The explanation that a document was made of.
+
+    Args:
+        document: what ``explain.json`` holds.
+
+    Raises:
+        InputError: it is of a version that is not known, or no such document.
+    """
+    version = document.get("version") if isinstance(document, dict) else None
+    if version != VERSION:
+        raise InputError(
+            f"an explanation of version {version!r} cannot be read, only one of version {VERSION}; "
+            "explain it again with this release"
+        )
+    try:
+        return _explanation_from(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise InputError(
+            f"the explanation is damaged ({type(problem).__name__}: {problem}); explain it again"
+        ) from None
+
+
+def _explanation_from(document: Mapping[str, Any]) -> Explanation:
+    pairs = document["pairs"]
+    return Explanation(
+        model=dict(document["model"]),
+        task=dict(document["task"]),
+        removed=tuple(document["removed"]),
+        classes=tuple(document["classes"]),
+        entropy=document["entropy"],
+        accuracy=document["accuracy"],
+        before=_read_from(document["before"]),
+        layers=tuple(_layer_from(one) for one in document["layers"]),
+        whole=tuple(_layer_from(one) for one in document["whole"]),
+        whole_accuracy=document["whole_accuracy"],
+        predictions={
+            name: Predicted(
+                one["rank_correlation"], one["p_value"], one["corrected_p_value"], one["chosen"]
+            )
+            for name, one in document["predictions"].items()
+        },
+        pairs=None
+        if pairs is None
+        else PairMap(
+            tuple(pairs["layers"]),
+            tuple(tuple(row) for row in pairs["likelihood"]),
+            tuple(tuple(row) for row in pairs["accuracy"]),
+        ),
+        conclusions=tuple(document["conclusions"]),
+        cautions=tuple(document["cautions"]),
+        cost=dict(document["cost"]),
+    )
+
+
+def _bits_from(found: Mapping[str, Any] | None) -> Bits | None:
+    if found is None:
+        return None
+    low, high = found["interval"]
+    return Bits(found["bits"], (low, high), found["null"])
+
+
+def _read_from(found: Mapping[str, Any]) -> Read:
+    return Read(_bits_from(found["information"]), _bits_from(found["change"]))
+
+
+def _layer_from(one: Mapping[str, Any]) -> LayerExplained:
+    return LayerExplained(
+        one["layer"],
+        _read_from(one),
+        _read_from(one["neighbours"]),
+        one["verdict"],
+        one["lens_accuracy"],
+        one["lens_bits"],
+        {name: one[name] for name in MEASURES if one[name] is not None},
+        one["single_removal"],
+        one["single_likelihood"],
+    )
 
 
 def layers_of(found: Sequence[LayerExplained], verdict: str) -> list[int]:

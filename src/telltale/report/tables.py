@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from telltale.report.sentences import arms_rows, labels_of, names_of, offsets_shown
 from telltale.support.plain import printable
@@ -25,7 +25,7 @@ from telltale.support.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from telltale.evidence.calibration import Arms, Gain, Level
     from telltale.evidence.comparison import Comparison
@@ -35,18 +35,21 @@ if TYPE_CHECKING:
 FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet takes for one at a text's beginning
 
 
+Row = TypeVar("Row")  # what a table has a row for, such as a model
+
+
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column: how a model is shown in it, and the values behind that by their names in CSV."""
+class Column(Generic[Row]):
+    """A column: how a row is shown in it, and the values behind that by their names in CSV."""
 
     heading: str
-    show: Callable[[PathModel], str]
-    values: Mapping[str, Callable[[PathModel], Any]] = field(default_factory=dict)
+    show: Callable[[Row], str]
+    values: Mapping[str, Callable[[Row], Any]] = field(default_factory=dict)
     note: str = ""
     is_text: bool = False
 
 
-def path_columns(searched: Searched) -> list[Column]:
+def path_columns(searched: Searched) -> list[Column[PathModel]]:
     """The columns of the path's table: all that this study knows of its models."""
     columns = [
         _removed_column(searched),
@@ -76,7 +79,7 @@ def path_columns(searched: Searched) -> list[Column]:
     return [*columns, *_evidence(searched)] if searched.is_finished else columns
 
 
-def _removed_column(searched: Searched) -> Column:
+def _removed_column(searched: Searched) -> Column[PathModel]:
     """Which layers a model lacks: one beside those above it, or all of them."""
     labels = labels_of(searched.models)
     shown = [(model, labels[model.path]) for model in searched.models[1:]]
@@ -101,7 +104,7 @@ def _names(model: PathModel) -> str:
     return " ".join(names_of(model))
 
 
-def _evidence(searched: Searched) -> list[Column]:
+def _evidence(searched: Searched) -> list[Column[PathModel]]:
     sure, ratio_of = searched.confidence, searched.perplexity_ratio
     columns = [
         Column(
@@ -153,7 +156,7 @@ def _evidence(searched: Searched) -> list[Column]:
     return columns
 
 
-def _guard_column(name: str, sure: str) -> Column:
+def _guard_column(name: str, sure: str) -> Column[PathModel]:
     def seen(model: PathModel) -> Comparison:
         return model.guards[name]
 
@@ -196,10 +199,13 @@ def _unless_whole(of: Callable[[Comparison], str]) -> Callable[[PathModel], str]
 
 def path_rows(searched: Searched) -> list[dict[str, Any]]:
     """The path's table with exact values."""
-    columns = path_columns(searched)
+    return exact_rows(path_columns(searched), searched.models)
+
+
+def exact_rows(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """A table with the values that stand behind what it shows."""
     return [
-        {name: of(model) for column in columns for name, of in column.values.items()}
-        for model in searched.models
+        {name: of(row) for column in columns for name, of in column.values.items()} for row in rows
     ]
 
 
