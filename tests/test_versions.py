@@ -19,7 +19,7 @@ EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 RUNTIME = [Requirement(line) for line in PYPROJECT["project"]["dependencies"]]
 IN_ALL = [
     Requirement(line)
-    for extra in ("gguf", "harness", "math", "report", "tasks")
+    for extra in ("explain", "gguf", "harness", "math", "report", "tasks")
     for line in EXTRAS[extra]
 ]
 DEVELOPMENT = [Requirement(line) for line in PYPROJECT["dependency-groups"]["dev"]]

@@ -71,6 +71,20 @@ def quantile(share: float, freedom: float = ALONE) -> float:
     return float(stdtrit(freedom, share))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number (Holm 1979), in the same order.
+
+    Where each that is at most 5% is taken for a finding, the chance that any is false is at most
+    5%, however they depend on each other.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    corrected, least = [0.0] * len(order), 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[index]))
+        corrected[index] = least
+    return corrected
+
+
 def clustering(values: Sequence[float], clusters: Sequence[int] | None) -> Clustering:
     """The effect of clusters on the mean of these values.
 
@@ -102,6 +116,34 @@ def clustering(values: Sequence[float], clusters: Sequence[int] | None) -> Clust
     ]
     clustered = math.fsum(one**2 for one in left_out) * (count - 1) / count
     return Clustering(max(1.0, clustered / apart), alike - 1)
+
+
+def mean_interval(
+    values: Sequence[float],
+    clusters: Sequence[int] | None = None,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """The two-sided interval for a mean of numbers without bounds, by Student's t.
+
+    Two more examples are imagined, one a unit above the mean and one below, so that few examples
+    which are all alike do not give an interval without width.
+
+    Args:
+        values: one an example.
+        clusters: a number for each example, equal for those that share a passage.
+        confidence: the share of such intervals that hold the true mean.
+    """
+    total = len(values)
+    shared = clustering(values, clusters)
+    freedom = min(shared.freedom, total - 1)
+    if not freedom:
+        return Interval(-math.inf, math.inf)
+    mean = math.fsum(values) / total
+    apart = math.fsum((value - mean) ** 2 for value in values) + 2
+    reach = two_sided(confidence, freedom) * math.sqrt(
+        apart * shared.effect / (total * (total - 1))
+    )
+    return Interval(mean - reach, mean + reach)
 
 
 def wilson(

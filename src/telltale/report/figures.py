@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.report.charts import accuracy_chart, size_chart, speed_chart
+from telltale.evidence.result import Result
+from telltale.report.charts import accuracy_chart, arms_chart, size_chart, speed_chart
 from telltale.report.examples import as_rows, differences
 from telltale.report.heat import heat_map
 from telltale.report.layer_charts import (
@@ -17,8 +18,9 @@ from telltale.report.layer_charts import (
 )
 from telltale.report.layer_tables import layer_values, pair_values, prediction_values
 from telltale.report.pair_map import pair_map
+from telltale.report.sentences import arms_rows
 from telltale.report.svg import LIGHT
-from telltale.report.tables import csv_text, path_rows, round_rows
+from telltale.report.tables import calibration_rows, csv_text, path_rows, round_rows
 from telltale.support.files import make_readable, write_text
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ def drawings(searched: Searched, palette: Palette) -> dict[str, Drawing]:
     if len(searched.models) > 1 and searched.is_finished:
         found["size"] = size_chart(searched, palette)
         found["speed"] = speed_chart(searched, palette)
+    if isinstance(searched, Result) and arms_rows(searched):
+        found["calibration"] = arms_chart(searched, palette)
     return found
 
 
@@ -62,6 +66,7 @@ def tables(study: StoredStudy, searched: Searched) -> dict[str, str]:
     found = {
         "path": csv_text(path_rows(searched)),
         "rounds": csv_text(round_rows(searched)),
+        "calibration": csv_text(calibration_rows(study.result)) if study.result else "",
         "examples": csv_text(as_rows(seen)),
     }
     return {name: text for name, text in found.items() if text}

@@ -25,13 +25,13 @@ class LayerRow(NamedTuple):
 
 LayerColumn = Column[LayerRow]
 MEASURE_NOTES = {
-    "taylor": "first-order estimate of what the loss rises by without the layer, with its sign",
-    "taylor_absolute": "the same, each example's size",
-    "taylor_squared": "the same, each example's square",
-    "block_influence": "1 less the cosine of the states before and after the layer",
-    "angular_distance": "the angle between them",
-    "magnitude": "the size of the layer's weights",
-    "joint": "of information and gradient together",
+    "taylor": "nats that right answers lose without the layer, estimated to first order",
+    "taylor_absolute": "the same, the mean of its size over examples",
+    "taylor_squared": "the same, the mean of its square over examples",
+    "block_influence": "1 less the mean cosine of the states before and after the layer",
+    "angular_distance": "the angle between them where the answer is read, as a share of 180°",
+    "magnitude": "mean absolute value of the layer's weight matrices",
+    "joint": "the change of information and a Taylor estimate together, by ranks",
 }
 
 

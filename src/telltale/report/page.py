@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from telltale.evidence.calibration import CALIBRATED
 from telltale.report.examples import BUDGET, LONG, MOST_SHOWN, changes
 from telltale.report.figures import drawings
 from telltale.report.repeating import command, settings_tables
@@ -15,7 +16,7 @@ from telltale.report.sentences import (
     other_changes,
 )
 from telltale.report.svg import INLINE
-from telltale.report.tables import path_columns
+from telltale.report.tables import arms_table, path_columns
 from telltale.report.template import KeyFigure, markup, rendered
 from telltale.searches import GreedyRemoval
 from telltale.support.words import (
@@ -82,6 +83,8 @@ def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
         "figures": {name: markup(drawing) for name, drawing in drawings(searched, INLINE).items()},
         "columns": path_columns(searched) if searched.models else [],
         "changes": changes(study, worth, budget) if worth is not None else None,
+        "arms": ([], []) if result is None else arms_table(result),
+        "is_calibrated": searched.settings.get("scoring") == CALIBRATED,
         "texts": _texts(searched),
         "settings": settings_tables(study, searched),
         "command": command(searched),

@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from telltale.report.sentences import labels_of, names_of
+from telltale.report.sentences import arms_rows, labels_of, names_of, offsets_shown
 from telltale.support.plain import printable
 from telltale.support.words import (
     NOTHING,
@@ -27,8 +27,9 @@ from telltale.support.words import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from telltale.evidence.calibration import Arms, Gain, Level
     from telltale.evidence.comparison import Comparison
-    from telltale.evidence.result import PathModel, Searched
+    from telltale.evidence.result import PathModel, Result, Searched
     from telltale.searches import Candidate
 
 FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet takes for one at a text's beginning
@@ -205,6 +206,67 @@ def exact_rows(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> list[dict
     """A table with the values that stand behind what it shows."""
     return [
         {name: of(row) for column in columns for name, of in column.values.items()} for row in rows
+    ]
+
+
+def arms_columns(confidence: str) -> list[tuple[str, Callable[[Arms], str]]]:
+    """The columns of what calibration does to a model: a heading, and how it is shown."""
+
+    def level(found: Level) -> str:
+        return f"{percent(found.accuracy)} ({between(found.interval)})"
+
+    def gain(found: Gain) -> str:
+        return f"{points(found.gain)} ({points_between(found.interval)})"
+
+    return [
+        (f"as it is ({confidence})", lambda arms: level(arms.raw)),
+        ("calibrated", lambda arms: level(arms.calibrated)),
+        ("offsets alone", lambda arms: gain(arms.calibrating)),
+        ("layers beyond", lambda arms: gain(arms.beyond)),
+        ("offsets, nats", lambda arms: offsets_shown(arms.offsets)),
+    ]
+
+
+def arms_table(result: Result) -> tuple[list[str], list[list[str]]]:
+    """What calibration does to the models of a study, with headings; no rows where none is known.
+
+    Layers give nothing beyond the whole model to the whole model.
+    """
+    columns = arms_columns(result.confidence)
+    rows = [
+        [
+            " ".join(names_of(model)) if model.removed else "whole model",
+            *(
+                NOTHING if heading == "layers beyond" and not model.removed else show(arms)
+                for heading, show in columns
+            ),
+        ]
+        for model, arms in arms_rows(result)
+    ]
+    return ["", *(heading for heading, _ in columns)], rows
+
+
+def calibration_rows(result: Result) -> list[dict[str, Any]]:
+    """The same with exact values."""
+    return [
+        {
+            "removed": _listed(model.path.removed),
+            "names": _names(model),
+            "raw": arms.raw.accuracy,
+            "raw_low": arms.raw.interval.low,
+            "raw_high": arms.raw.interval.high,
+            "calibrated": arms.calibrated.accuracy,
+            "calibrated_low": arms.calibrated.interval.low,
+            "calibrated_high": arms.calibrated.interval.high,
+            "calibrating": arms.calibrating.gain,
+            "calibrating_low": arms.calibrating.interval.low,
+            "calibrating_high": arms.calibrating.interval.high,
+            "beyond": arms.beyond.gain,
+            "beyond_low": arms.beyond.interval.low,
+            "beyond_high": arms.beyond.interval.high,
+            "offsets": " ".join(map(str, arms.offsets)),
+        }
+        for model, arms in arms_rows(result)
     ]
 
 
