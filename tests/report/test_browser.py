@@ -9,6 +9,8 @@ import pytest
 
 from telltale.report.page import page
 from tests.report.browser import Browser
+from tests.report.test_explained import MADE
+from tests.report.test_explained import page_of as explanation_page_of
 from tests.report.test_page import STUDIES
 
 if TYPE_CHECKING:
@@ -32,13 +34,19 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield found
 
 
-@pytest.mark.parametrize("name", [*STUDIES, "all"])
+PAGES = {
+    **{name: lambda study=study: page([study]) for name, study in STUDIES.items()},
+    **{f"explained: {name}": lambda name=name: explanation_page_of(name) for name in MADE},
+}
+
+
+@pytest.mark.parametrize("name", [*PAGES, "all"])
 def test_a_page_asks_for_nothing_complains_of_nothing_and_fits(
     browser: Browser, tmp_path: Path, name: str
 ) -> None:
     file = tmp_path / "page.html"
-    studies = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
-    file.write_text(page(studies), encoding="utf-8")
+    text = page(list(STUDIES.values())) if name == "all" else PAGES[name]()
+    file.write_text(text, encoding="utf-8")
     for scheme, width in LOOKS:
         browser.open(file.as_uri(), width=width, scheme=scheme)
         assert browser.evaluate(WIDER) == 0
@@ -50,12 +58,12 @@ def test_a_page_asks_for_nothing_complains_of_nothing_and_fits(
         assert dark == (scheme == "dark")
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", PAGES)
 def test_a_printed_page_is_light_and_cuts_nothing_off(
     browser: Browser, tmp_path: Path, name: str
 ) -> None:
     file = tmp_path / "page.html"
-    file.write_text(page([STUDIES[name]]), encoding="utf-8")
+    file.write_text(PAGES[name](), encoding="utf-8")
     browser.open(file.as_uri(), width=SHEET, scheme="dark", media="print")
     assert browser.evaluate(WIDER) == 0
     assert browser.evaluate(PAPER) == "rgb(255, 255, 255)"
