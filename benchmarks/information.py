@@ -34,9 +34,9 @@ AMBIENT = 0.1  # standard deviation of what lies around states that fill few dir
 class World:
     """Answers, and latent states with unit Gaussian noise around one of several centres.
 
-    ``centres`` is (answers, centres of each, latent dimensions); all are equally frequent. ``fills``
-    says whether the other dimensions have as much noise as the latent ones. Otherwise the states
-    lie along few directions. Without noise, the latent state is the centre.
+    ``centres`` is (answers, centres of each, latent dimensions); all are equally frequent.
+    ``fills`` says whether the other dimensions have as much noise as the latent ones. Otherwise the
+    states lie along few directions. Without noise, the latent state is the centre.
     """
 
     name: str

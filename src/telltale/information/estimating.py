@@ -18,7 +18,7 @@ import numpy as np
 from telltale.errors import InputError
 from telltale.evidence.stats import CONFIDENCE
 from telltale.information import neighbours, probe
-from telltale.information.folds import dealt, shuffled
+from telltale.information.folds import FOLDS, dealt, shuffled
 from telltale.information.means import mean_of
 from telltale.information.mixing import Fold, bits, prior_of
 from telltale.information.reduction import reduced
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     # states, (others, classes), and their weight against the prior.
     Predictor = Callable[[Fold, NDArray[Any], np.random.Generator], tuple[NDArray[Any], float]]
 
-FOLDS = 5
 ESTIMATORS: Mapping[str, Predictor] = {
     "probe": probe.predicted,
     "neighbours": neighbours.predicted,
@@ -109,9 +108,10 @@ def estimate(
     pointwise = np.empty(len(order))
     pointwise[order] = found
     pointwise.flags.writeable = False
+    low, high = mean.interval(CONFIDENCE)
     return Estimate(
         min(mean.bits, entropy(right)),
-        mean.interval(CONFIDENCE),
+        (low, max(high, 0.0)),  # an estimate may be below 0, information is not
         float(null.mean()),
         pointwise,
     )
