@@ -90,11 +90,30 @@ def test_what_answers_say_for_certain_is_their_entropy_and_never_more(estimator:
     states = np.eye(3)[answers] @ source.normal(size=(3, 30))
     found = estimate(states, answers, np.arange(100), estimator=estimator)
     assert entropy(answers) - 0.05 < found.bits <= entropy(answers)
-    # Where clusters have one answer each, a fold's frequencies are not those of the rest.
-    clusters = np.arange(100) // 10
-    answers = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1])[clusters]
-    found = estimate(np.eye(2)[answers], answers, clusters, estimator=estimator)
-    assert 0.8 < found.bits <= 1.0
+
+
+def test_what_a_fold_finds_surprising_is_no_more_than_the_entropy() -> None:
+    """Nearly all of one answer are in one cluster, and where it is left out they seem rare."""
+    sizes = [30, 1, 1, 1, 1] + [10] * 5
+    clusters = np.repeat(np.arange(10), sizes)
+    answers = (clusters >= 5).astype(np.int64)
+    states = np.eye(2)[answers] + 0.01 * np.random.default_rng(9).normal(size=(84, 2))
+    found = estimate(states, answers, clusters, estimator="neighbours")
+    assert found.pointwise.mean() > entropy(answers)
+    assert found.bits == entropy(answers) < found.interval[1]
+
+
+def test_an_estimate_may_be_below_0_but_its_interval_ends_at_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def guessed(fold: Fold, states: NDArray[Any], _: object) -> tuple[NDArray[Any], float]:
+        return np.tile([1.0, 0.0], (len(states), 1)), 0.9
+
+    monkeypatch.setitem(ESTIMATORS, "guessed", guessed)  # type: ignore[arg-type]
+    found = estimate(*told_apart(200), np.arange(200), estimator="guessed")
+    assert found.bits < -0.5
+    assert found.interval[0] < found.bits
+    assert found.interval[1] == 0
 
 
 @BOTH
