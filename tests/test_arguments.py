@@ -64,6 +64,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "max_loss": SHARES,
         "confidence": SHARES,
         "speed": NAMES,
+        "scoring": NAMES,
         "paper": SWITCHES,
         "truncate": (True, 3),
         "device": (0,),
@@ -78,7 +79,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "watcher": (print, "screen"),
         "runner": (3, "local"),
     },
-    "evaluate": {"remove": LAYERS, "limit": COUNTS},
+    "evaluate": {"remove": LAYERS, "limit": COUNTS, "scoring": NAMES},
     "stability": {"sizes": LAYERS, "resamples": COUNTS, "limit": COUNTS, "protect": LAYERS},
     "export": {"study": PATHS, "pick": (True, 1.5, ["best"]), "to": PATHS, "dtype": (3,)},
     "plan": {"model": NAMES, "out": PATHS, "limit": COUNTS, "protect": LAYERS},
@@ -204,8 +205,8 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "the published method": (
         "search",
         {"paper": True, "objective": "margin"},
-        "`paper` is the published method: it searches greedily, ranks by accuracy and guards "
-        "nothing; leave out `search`, `objective` and `guards`",
+        "`paper` is the published method: it searches greedily, ranks by accuracy, guards "
+        "nothing and calibrates nothing; leave out `search`, `objective`, `guards` and `scoring`",
     ),
     "a guard": (
         "search",

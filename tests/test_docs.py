@@ -203,7 +203,7 @@ def test_the_page_on_own_searches_is_run() -> None:
 # Keys whose own keys are names of layers, tasks or models.
 BY_NAME = {
     *("candidates", "objective", "examples", "at_most", "guards", "tokens_per_second", "shares"),
-    "removed",
+    *("removed", "calibration"),
 }
 
 

@@ -33,9 +33,10 @@ COMMANDS = {
 OPTION = re.compile(r"(?<![\w/-])--[a-z{]")
 # Files whose texts are no messages: what they write names options.
 WRITES_OPTIONS = {
+    "evidence/calibration.py": "texts of a result",
     "evidence/cautions.py": "texts of a result",
     "report/repeating.py": "the command of a study",
-    "report/page.py": "variables of CSS",
+    "report/template.py": "variables of CSS",
     "report/svg.py": "variables of CSS",
     "support/wheels.py": "options of pip",
 }

@@ -14,8 +14,9 @@ import pytest
 
 import telltale
 from telltale import LayerPath
+from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.runner import LocalRunner
-from telltale.searches import Found, GreedyRemoval, RankedRemoval, Round, Search
+from telltale.searches import SEARCHES, Found, GreedyRemoval, RankedRemoval, Round, Search
 from telltale.study import read_study
 from telltale.study.records import open_records
 from tests.studies import PAGE, result_of
@@ -280,7 +281,7 @@ def test_a_score_from_hidden_states_reaches_a_search_as_numbers_and_is_frozen(
     assert again.document == result.document
 
 
-@pytest.mark.parametrize("name", ["block-influence", "gradient"])
+@pytest.mark.parametrize("name", ["block-influence", "gradient-squared", "magnitude"])
 def test_searches_by_a_score_of_layers_have_names(
     name: str, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -289,6 +290,7 @@ def test_searches_by_a_score_of_layers_have_names(
     order = sorted(range(len(scores)), key=lambda layer: scores[layer])
     assert result.document["path"][-1]["removed"] == order[:3]
     assert all(len(done["candidates"]) == 1 for done in result.document["rounds"])
+    assert SEARCHES.keys() == {"greedy", *LAYER_SCORES}
 
 
 @dataclass(frozen=True)
@@ -355,7 +357,11 @@ class Unbounded(GreedyRemoval):
         (GreedyRemoval(tolerance=0.1), {}, "has tolerance set, which a study gives it"),
         (GreedyRemoval(protected=frozenset({0})), {}, "give telltale.search its `protect`"),
         (RankedRemoval(score="blokk"), {}, "needs 'blokk', which is no score of layers"),
-        (Wrong(does="unknown score"), {}, "give block-influence, gradient or a"),
+        (
+            Wrong(does="unknown score"),
+            {},
+            "gradient-absolute, gradient-squared, angular-distance, magnitude or a",
+        ),
         (Wrong(does="no score"), {}, "needs 3, which is no score of layers"),
         (Wrong(does="gives nothing"), {}, "gave None; it must give a Found"),
         (Wrong(does="starts elsewhere"), {}, "must start from the whole model"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from telltale.errors import InputError
+from telltale.evidence.calibration import CALIBRATED, RAW, check_calibrates, check_scoring
 from telltale.study.request import (
     CHECKS,
     Asked,
@@ -96,8 +97,12 @@ def search(
             ``full``, each on all search examples, which keeps the same models and takes longer;
             ``fast``, each until it is likely, which takes least: how good the kept ones are at
             least, and how likely, is said of every round.
+        scoring: how choices are judged: ``raw``, as the task compares them; ``calibrated``, less
+            an offset for each choice, which is learnt anew for every path on the search set,
+            without right answers, and then judges all sets. Nothing else is measured than raw, but
+            every candidate in full (`speed` is ``full``). Guards are judged raw.
         paper: the published method to the letter: candidates are ranked by accuracy, and nothing
-            is guarded.
+            is guarded or calibrated.
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
             them.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -255,6 +260,7 @@ def evaluate(
     *,
     remove: Iterable[int] = (),
     limit: int | None = None,
+    scoring: str = RAW,
     truncate: str = "no",
     device: str = "auto",
     dtype: str = "auto",
@@ -271,6 +277,8 @@ def evaluate(
         task: what `load_task` gives, or the name of a task that needs no other setting.
         remove: the layers left out, 0-based.
         limit: use the first so many examples; by default all.
+        scoring: how choices are judged: ``raw``, as the task compares them; ``calibrated``, less
+            an offset for each choice, learnt on these examples without their right answers.
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
             them.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -287,7 +295,8 @@ def evaluate(
         all examples share one passage), ``cautions`` (sentences that a reader should be told), and
         ``examples``, each with ``id``, ``score``, ``answer`` and ``loglikelihoods``, or where text
         was generated ``right``, ``text`` and ``cut_off``. Where layers are removed also ``text``,
-        with ``perplexity`` and ``whole_perplexity``.
+        with ``perplexity`` and ``whole_perplexity``; where choices are calibrated also
+        ``calibration``, with their ``offsets`` in nats and ``raw``, the accuracy without them.
 
     Raises:
         TelltaleError: as in `search`.
@@ -296,6 +305,9 @@ def evaluate(
         raise InputError(f"`limit` must be at least 1, got {limit}")
     cuts = cuts_by(truncate)
     chosen = load_task(task) if isinstance(task, str) else task
+    check_scoring(scoring)
+    if scoring == CALIBRATED:
+        check_calibrates(chosen)
 
     from telltale.engine.perplexity import page_from
     from telltale.models.load import choose_device, choose_dtype
@@ -310,6 +322,7 @@ def evaluate(
         chosen,
         removed=tuple(remove),
         limit=limit,
+        scoring=scoring,
         device=device,
         dtype=dtype,
         cuts=cuts,

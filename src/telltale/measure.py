@@ -16,7 +16,7 @@ from telltale.errors import MeasurementError, TelltaleError
 from telltale.support.files import sha256_of_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from telltale.paths import LayerPath
 
@@ -40,6 +40,10 @@ class Batch:
     def shifted(self, by: int) -> Batch:
         """The batch of the examples that are so many positions further on."""
         return replace(self, examples=tuple(position + by for position in self.examples))
+
+    def only(self, examples: Container[int]) -> Batch:
+        """The batch of those of its examples that are among others, perhaps of none."""
+        return replace(self, examples=tuple(one for one in self.examples if one in examples))
 
     def halves(self) -> tuple[Batch, Batch]:
         """The two batches that replace this one where it does not fit in memory."""

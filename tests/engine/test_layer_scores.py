@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ ENCODED = [
 ]
 BATCHES = [Batch((0, 2, 1)), Batch((3,))]
 INFLUENCE, GRADIENT = LAYER_SCORES["block-influence"], LAYER_SCORES["gradient"]
+TAYLOR = [LAYER_SCORES[f"gradient{kind}"] for kind in ("", "-absolute", "-squared")]
 
 
 def texts(encoded: Sequence[Any]) -> list[tuple[int, ...]]:
@@ -39,29 +42,89 @@ def texts(encoded: Sequence[Any]) -> list[tuple[int, ...]]:
     return [(*one.context, *branch) for one in encoded for branch in one.branches]
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_block_influence_is_that_of_the_librarys_own_hidden_states(family: str) -> None:
-    model = tiny.build(family)
+def states_of(model: Any, text: Sequence[int]) -> list[torch.Tensor]:
+    """The library's own hidden states, each (tokens, width), the last before the norm."""
     last: list[Any] = []  # the library gives the last state after the norm, and this is before it
     layer = LayeredModel(model).layers[-1]
     hook = layer.register_forward_hook(lambda *given: last.append(given[2]))
-    cosines: list[list[float]] = [[] for _ in range(6)]
-    for text in texts(ENCODED):
-        with torch.inference_mode():
-            found = model(torch.tensor([text]), output_hidden_states=True, use_cache=False)
-        end = last[-1][0] if isinstance(last[-1], tuple) else last[-1]
-        states = [*found.hidden_states[:-1], end]
-        for of_layer, (before, after) in zip(cosines, pairwise(states), strict=True):
-            inner = (before * after).sum(-1) / (before.norm(dim=-1) * after.norm(dim=-1))
-            of_layer += inner.flatten().tolist()
+    with torch.inference_mode():
+        found = model(torch.tensor([text]), output_hidden_states=True, use_cache=False)
     hook.remove()
-    expected = [1 - sum(of_layer) / len(of_layer) for of_layer in cosines]
+    end = last[0][0] if isinstance(last[0], tuple) else last[0]
+    return [state[0] for state in (*found.hidden_states[:-1], end)]
+
+
+def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (one * other).sum(-1) / (one.norm(dim=-1) * other.norm(dim=-1))
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_block_influence_is_that_of_the_librarys_own_hidden_states(family: str) -> None:
+    model = tiny.build(family)
+    of_layers: list[list[float]] = [[] for _ in range(6)]
+    for text in texts(ENCODED):
+        for of_layer, pair in zip(of_layers, pairwise(states_of(model, text)), strict=True):
+            of_layer += cosines(*pair).tolist()
+    expected = [1 - sum(of_layer) / len(of_layer) for of_layer in of_layers]
     scores = layer_scores(tiny.layered(family), ENCODED, BATCHES, [INFLUENCE])
     assert scores["block-influence"] == pytest.approx(expected, abs=1e-5)
 
 
-def mean_loglik(model: Any, layer: int, gate: float) -> float:
-    """The right answers', by the library's forward, with a layer's step taken by ``gate`` only."""
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+def test_the_angular_distance_is_that_at_the_librarys_last_token_before_the_answer(
+    family: str,
+) -> None:
+    model = tiny.build(family).double()
+    angles = []
+    for one in ENCODED:
+        right, scored = one.choices[one.answer], one.sizes[one.answer].tokens
+        text = [*one.context, *right[: len(right) - scored]]
+        lasts = [state[-1] for state in states_of(model, text)]
+        angles.append([float(cosines(*pair).arccos()) / math.pi for pair in pairwise(lasts)])
+    expected = [sum(of_layer) / len(ENCODED) for of_layer in zip(*angles, strict=True)]
+    score = LAYER_SCORES["angular-distance"]
+    found = layer_scores(LayeredModel(model), ENCODED, BATCHES, [score])["angular-distance"]
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert 0.01 < min(found) < max(found) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("family", "matrices"),
+    [
+        ("llama", r"model\.layers\.(\d+)\..*_proj\.weight"),
+        ("gpt2", r"transformer\.h\.(\d+)\..*c_(?:attn|proj|fc)\.weight"),
+        ("gpt_neox", r"gpt_neox\.layers\.(\d+)\..*(?:dense|query_key_value|_4h)\S*weight"),
+    ],
+)
+def test_magnitude_is_the_mean_of_the_weights_without_their_signs(
+    family: str, matrices: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.build(family)
+    with torch.no_grad():
+        LayeredModel(model).layers[3].mlp.apply(
+            lambda part: part.weight.mul_(3) if hasattr(part, "weight") else None
+        )
+    weights: list[list[float]] = [[] for _ in range(6)]
+    for name, weight in model.state_dict().items():
+        if found := re.fullmatch(matrices, name):
+            weights[int(found[1])] += weight.abs().flatten().tolist()
+    expected = [sum(of_layer) / len(of_layer) for of_layer in weights]
+    layered, score = LayeredModel(model), LAYER_SCORES["magnitude"]
+    seen = observations(layered, ENCODED, BATCHES, with_gradients=False)
+    assert score(seen) == pytest.approx(expected, rel=1e-5)
+    # Nothing is read for it.
+    monkeypatch.setattr(LayeredModel, "prepare", lambda *_, **__: pytest.fail("data were read"))
+    found = layer_scores(layered, ENCODED, BATCHES, [score])["magnitude"]
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert max(found) == found[3] > 1.2 * found[2]
+
+
+def logliks(model: Any, layer: int, gate: float) -> torch.Tensor:
+    """Each right answer's, by the library's forward, a layer's step taken by ``gate`` only."""
+    rights = [one.choices[one.answer] for one in ENCODED]
+    read = [[*one.context, *right[:-1]] for one, right in zip(ENCODED, rights, strict=True)]
+    longest = max(map(len, read))
+    ids = torch.tensor([[*text, *[1] * (longest - len(text))] for text in read])
 
     def gated(_: Any, given: Any, options: Any, output: Any) -> Any:
         before = given[0] if given else options["hidden_states"]
@@ -70,34 +133,39 @@ def mean_loglik(model: Any, layer: int, gate: float) -> float:
         return (step, *output[1:]) if isinstance(output, tuple) else step
 
     hook = LayeredModel(model).layers[layer].register_forward_hook(gated, with_kwargs=True)
-    total = 0.0
-    for one in ENCODED:
-        right, scored = one.choices[one.answer], one.sizes[one.answer].tokens
-        with torch.inference_mode():
-            logits = model(torch.tensor([[*one.context, *right[:-1]]]), use_cache=False).logits[0]
-        logliks = logits.double().log_softmax(-1)[-scored:, list(right[-scored:])].diagonal()
-        total += float(logliks.sum())
+    with torch.inference_mode():
+        logits = model(ids, use_cache=False).logits.double().log_softmax(-1)
     hook.remove()
-    return total / len(ENCODED)
+    found = []
+    for one, right, text, row in zip(ENCODED, rights, read, logits, strict=True):
+        scored = one.sizes[one.answer].tokens
+        at_targets = row[len(text) - scored : len(text), list(right[-scored:])].diagonal()
+        found.append(at_targets.sum())
+    return torch.stack(found)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_the_gradient_score_is_the_slope_of_the_fall_as_a_layer_is_gated(family: str) -> None:
-    """By central differences of fourth order, by steps that float32 still tells apart."""
-    # Where a token changes its experts the fall jumps, and has no slope: so all of them are asked.
-    changes = {"num_experts_per_tok": 3} if family == "mixtral" else {}
-    model = tiny.build(family, **changes)
-    scores = layer_scores(LayeredModel(model), ENCODED, BATCHES, [GRADIENT])["gradient"]
-    step = 0.02
-    slopes = []
+def test_taylor_scores_are_of_the_slopes_of_each_examples_fall_as_a_layer_is_gated(
+    family: str,
+) -> None:
+    """By central differences of sixth order, in float64 but for what the library rounds itself."""
+    if family == "mixtral":  # whose experts the library does not run in float64
+        # Where a token changes its experts the fall jumps, and has no slope: so all are asked.
+        model, near = tiny.build(family, num_experts_per_tok=3), 1e-4
+    else:
+        model, near = tiny.build(family).double(), 1e-9
+    scores = layer_scores(LayeredModel(model), ENCODED, BATCHES, TAYLOR)
+    step, weights = 0.04, {1: 45, 2: -9, 3: 1}
     for layer in range(6):
-        near, far = (
-            mean_loglik(model, layer, 1 + by) - mean_loglik(model, layer, 1 - by)
-            for by in (step, 2 * step)
-        )
-        slopes.append((8 * near - far) / (12 * step))
-    assert scores == pytest.approx(slopes, rel=1e-3, abs=2e-4)
-    assert max(map(abs, slopes)) > 0.01
+        differences = [
+            weight * (logliks(model, layer, 1 + by * step) - logliks(model, layer, 1 - by * step))
+            for by, weight in weights.items()
+        ]
+        slopes = torch.stack(differences).sum(0) / (60 * step)
+        assert float(slopes.abs().max()) > 0.01
+        expected = [slopes.mean(), slopes.abs().mean(), slopes.square().mean()]
+        for score, value in zip(TAYLOR, expected, strict=True):
+            assert scores[score.name][layer] == pytest.approx(float(value), rel=1e-3, abs=near)
 
 
 def test_without_a_layer_that_hardly_does_anything_the_fall_is_the_score() -> None:
@@ -106,7 +174,7 @@ def test_without_a_layer_that_hardly_does_anything_the_fall_is_the_score() -> No
     with torch.no_grad():
         for part in (model.model.layers[2].self_attn.o_proj, model.model.layers[2].mlp.down_proj):
             part.weight.mul_(1e-3)
-    fall = mean_loglik(model, 2, 1.0) - mean_loglik(model, 2, 0.0)
+    fall = float((logliks(model, 2, 1.0) - logliks(model, 2, 0.0)).mean())
     score = layer_scores(LayeredModel(model), ENCODED, BATCHES, [GRADIENT])["gradient"][2]
     assert abs(fall) > 1e-5
     assert score == pytest.approx(fall, rel=0.02)
@@ -166,6 +234,47 @@ def test_an_observation_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyP
     assert plain.gradients is None
 
 
+@pytest.mark.parametrize("with_gradients", [False, True])
+def test_scores_that_are_means_share_one_pass(
+    monkeypatch: pytest.MonkeyPatch, with_gradients: bool
+) -> None:
+    passed = {"forth": 0, "back": 0}
+    run_layer, gradient_before = LayeredModel.run_layer, LayeredModel.gradient_before
+
+    def forth(*given: Any) -> Any:
+        passed["forth"] += 1
+        return run_layer(*given)
+
+    def back(*given: Any) -> Any:
+        passed["back"] += 1
+        return gradient_before(*given)
+
+    model = tiny.layered("llama")
+    monkeypatch.setattr(LayeredModel, "run_layer", forth)
+    monkeypatch.setattr(LayeredModel, "gradient_before", back)
+    known = [one for one in LAYER_SCORES.values() if with_gradients or not one.needs_gradients]
+    found = layer_scores(model, ENCODED, BATCHES, known)
+    assert passed == {"forth": 12, "back": 12 * with_gradients}
+    # One that is no such mean has a pass of its own, and changes nothing.
+    assert layer_scores(model, ENCODED, BATCHES, [StepLength(), *known]).items() >= found.items()
+    assert passed == {"forth": 36, "back": 24 * with_gradients}
+
+
+def test_no_more_is_read_at_once_than_memory_is_expected_to_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Batches are made for layouts that share more: here they have tens of tokens in common."""
+    model, scores = tiny.layered("llama"), list(LAYER_SCORES.values())
+    expected = layer_scores(model, ENCODED, BATCHES, scores)
+    monkeypatch.setattr("telltale.engine.layer_scores.MOST_TOKENS", 30)
+    seen = observations(model, ENCODED, [Batch((0, 1, 2, 3))], with_gradients=False)
+    sizes = [(len(one.examples), one.states[0][..., 0].numel()) for one in seen]
+    assert sizes == [(1, 8), (1, 28), (2, 21)]
+    found = layer_scores(model, ENCODED, [Batch((0, 1, 2, 3))], scores)
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, abs=1e-5)
+
+
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.layered("llama")
     expected = layer_scores(model, ENCODED, BATCHES, [GRADIENT])["gradient"]
@@ -212,7 +321,7 @@ def test_a_score_of_ones_own_is_given_what_the_others_are(
     bench = Workbench(source, task, task.examples[:12], "cpu", "float32")
     scores = [*LAYER_SCORES.values(), StepLength()]
     found = bench.layer_scores(scores, bench.batches(range(12)))
-    assert list(found) == ["block-influence", "gradient", "step-length"]
+    assert list(found) == [*LAYER_SCORES, "step-length"]
     assert all(len(values) == bench.depth for values in found.values())
     assert all(value > 0 for value in found["step-length"])
 

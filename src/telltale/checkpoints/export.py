@@ -137,6 +137,7 @@ def _recipe(result: Result, model: PathModel, verification: Verification) -> dic
     document = result.document
     of_model = next(one for one in document["path"] if one["removed"] == list(model.removed))
     whole, final = document["baseline"], result.final
+    arms = [document.get("calibration", {}).get(name) for name in model.names]
     return {
         "version": RECIPE_VERSION,
         "telltale": version("telltale-llm"),
@@ -155,6 +156,7 @@ def _recipe(result: Result, model: PathModel, verification: Verification) -> dic
             "final": document["final"] if final and final.removed == model.removed else None,
             "baseline_held_out": whole["held_out"],
             "held_out_looked_at_by_other_searches": result.held_out_looks,
+            **({"calibration": arms[0]} if arms and arms[0] else {}),
             "text": document["text"],
             "text_perplexity": model.perplexity,
             "baseline_text_perplexity": result.baseline.perplexity,

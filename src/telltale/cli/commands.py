@@ -21,17 +21,20 @@ import typer
 from telltale import api
 from telltale.cli.help import InSections
 from telltale.cli.naming import OptionsFormatter, with_options
-from telltale.cli.options import (  # noqa: TC001 - typer reads them
+from telltale.cli.options import (
     DeviceOption,
     LoadTask,
     ModelArgument,
     ModelSettings,
     ResumeOption,
     RevisionOption,
+    ScoringOption,
     TrustOption,
+    scoring_of,
 )
 from telltale.cli.search_options import SIZES, SearchSettings, numbers_of
 from telltale.errors import InputError, TelltaleError
+from telltale.evidence.calibration import CALIBRATED
 from telltale.support.files import is_full_disk
 from telltale.support.plain import printable
 from telltale.support.waiting import shown_by
@@ -237,6 +240,7 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", help="Use the first N examples.")
     ] = None,
+    scoring: ScoringOption = None,
     *,
     task: LoadTask,
     settings: ModelSettings,
@@ -253,6 +257,7 @@ def evaluate(
             task(),
             remove=numbers_of(remove, "--remove"),
             limit=limit,
+            scoring=scoring_of(scoring)[1],
             watcher=watcher,
             **settings(),
         )
@@ -322,6 +327,11 @@ def tasks(
     from telltale.tasks.named import NAMED, named_task
 
     given = task.keywords
+    if scoring_of(given["scoring"])[1] == CALIBRATED:
+        raise InputError(
+            "--scoring calibrated is of a model's answers, and changes no question; give it to "
+            "search, stability or eval"
+        )
     if show is None and given["task"] is None and given["data"] is None:
         task_table(list(NAMED.values()), console())
     elif show is None and given["task"] is not None and not {":", ","} & set(given["task"]):
@@ -356,7 +366,8 @@ def show(
 @app.command(short_help="Write one page on studies, to read, to print and to send.")
 def report(
     studies: Annotated[
-        list[Path], typer.Argument(metavar="STUDY", help="Searches' --out folders.")
+        list[Path],
+        typer.Argument(metavar="STUDY", help="Searches' --out folders, or one with explain.json."),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page to write.")],
     figures: Annotated[
@@ -368,7 +379,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write one page on studies, finished or not, to read, to print and to send."""
+    """Write one page on studies, finished or not, or on an explanation of layers."""
     from telltale.cli.screen import console
     from telltale.report import figure_folders, write_figures, write_report
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from telltale.errors import InputError
+from telltale.evidence.calibration import CALIBRATED, RAW
 from telltale.support.words import one_of
 from telltale.tasks import Task
 from telltale.tasks.datafile import DEFAULT_FIELDS, AnswerForm, Fields
@@ -98,9 +99,10 @@ ScoringOption = Annotated[
     str | None,
     typer.Option(
         "--scoring",
-        metavar="loglik|loglik-per-token|loglik-per-character",
+        metavar="loglik|loglik-per-token|loglik-per-character|calibrated",
         help="Take the choice with the highest log-likelihood: in total (a harness's acc), per "
-        "token or per character (acc_norm).  [default: loglik]",
+        "token or per character (acc_norm); calibrated, less an offset for each choice, learnt "
+        "without right answers; both with a comma.  [default: loglik]",
         show_default=False,
     ),
 ]
@@ -234,6 +236,16 @@ TrustOption = Annotated[
 ]
 
 
+def scoring_of(given: str | None) -> tuple[str | None, str]:
+    """How a task compares log-likelihoods, if that is said, and whether choices are calibrated.
+
+    Of ``loglik-per-token,calibrated`` these are ``loglik-per-token`` and ``calibrated``.
+    """
+    parts = [] if given is None else given.split(",")
+    own = [part for part in parts if part != CALIBRATED]
+    return ",".join(own) or None, CALIBRATED if len(own) < len(parts) else RAW
+
+
 def task_options(
     task: TaskArgument = None,
     data: DataOption = None,
@@ -269,7 +281,7 @@ def task_options(
         seed=seed,
         protocol=protocol,
         prompt=prompt,
-        scoring=scoring,
+        scoring=scoring_of(scoring)[0],
         extract=extract,
         scorer=scorer,
         metric=metric,

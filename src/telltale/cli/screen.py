@@ -15,12 +15,14 @@ from telltale.cli.naming import with_options
 from telltale.paths import LayerPath
 from telltale.report.sentences import (
     NAMES,
+    arms_lines,
     cost_of,
     cost_sentences,
     final_sentence,
     labels_of,
     minds,
     names_of,
+    offsets_shown,
     round_sentence,
 )
 from telltale.searches.found import removal_orders
@@ -224,7 +226,7 @@ def summary(result: Result, out: Console) -> None:
     for model in _named(result):
         if model.removed:
             out.print(f"{_label(model)} removes, in this order: {listed(model.removed)}")
-    for line in (_perplexity(result), *_texts(result), *_guards(result)):
+    for line in (_perplexity(result), *_texts(result), *_guards(result), *arms_lines(result)):
         out.print(line)
     final = final_sentence(result)
     if final is not None:
@@ -414,6 +416,12 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
         out.print(
             f"Perplexity on ordinary text ({document['text']['name']}): whole model {whole:.1f}, "
             f"this one {here:.1f} (x{here / whole:.2f})"
+        )
+    if "calibration" in document:
+        found = document["calibration"]
+        out.print(
+            f"Calibrated; as it is {percent(found['raw']['accuracy'])}. Offsets of the choices, in "
+            f"nats: {offsets_shown(found['offsets'])}"
         )
     for line in document["cautions"]:
         out.print(f"Mind: {line}.")

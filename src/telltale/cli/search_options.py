@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from telltale.cli.options import DataDirOption, SeedOption  # noqa: TC001 - typer reads them
+from telltale.cli.options import (
+    DataDirOption,
+    ScoringOption,
+    SeedOption,
+    scoring_of,
+)
 from telltale.errors import InputError
 from telltale.searches import SEARCHES
 from telltale.searches.search import SPEEDS
@@ -149,6 +154,7 @@ def search_options(
     max_loss: MaxLossOption = DEFAULTS["max_loss"],
     confidence: ConfidenceOption = DEFAULTS["confidence"],
     speed: SpeedOption = DEFAULTS["speed"],
+    scoring: ScoringOption = None,
     paper: PaperOption = False,
     memory: MemoryOption = None,
     seed: SeedOption = 0,
@@ -168,6 +174,7 @@ def search_options(
         "max_loss": max_loss,
         "confidence": confidence,
         "speed": speed,
+        "scoring": scoring_of(scoring)[1],
         "paper": paper,
         "memory": memory,
         "seed": seed,

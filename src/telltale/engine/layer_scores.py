@@ -1,20 +1,32 @@
-"""Importance scores of layers, from hidden states or gradients.
+"""What scores of layers look at: hidden states and gradients of the whole model on some examples.
 
-A `LayerScore` looks at the whole model on some examples and gives one number a layer, without
-trying paths. It is cheap, and only an estimate: whether a layer may be left out is for measuring to
-say. Batches are read in the plain layout, one row a branch and no prefix kept.
+A `LayerScore` gives one number a layer, without trying paths. It is cheap, and only an estimate:
+whether a layer may be left out is for measuring to say. Those known by name are in
+`telltale.engine.importance`. Batches are read in the plain layout, one row a branch and no prefix
+kept.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from telltale.engine.choosing import LOGITS_AT_ONCE, token_logliks
+from telltale.engine.importance import (
+    AbsoluteGradient,
+    AngularDistance,
+    BlockInfluence,
+    Gradient,
+    MeanScore,
+    SquaredGradient,
+    Terms,
+    WeightMagnitude,
+    WeightScore,
+    mean_of,
+)
 from telltale.engine.layout import lay_out
 from telltale.errors import InputError, MeasurementError
 from telltale.measure import BatchTooLargeError
@@ -23,12 +35,17 @@ from telltale.models.layered import is_out_of_memory
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from telltale.engine.encode import EncodedExample
     from telltale.engine.layout import Layout
     from telltale.measure import Batch
     from telltale.models.layered import LayeredModel, Prepared
+
+
+# Of all layers a state, and perhaps a gradient, is held for each token: 2 GiB, each, of 31 of width
+# 4,096.
+MOST_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +56,8 @@ class Observation:
     last, before the model's own norm. ``real``, (rows, length), is False where a token is padding.
     ``layout`` says which tokens the rows hold, and in its ``spans`` where each example's choices
     are read. ``gradients`` have the shapes of ``states``: those of the right answers' mean
-    log-likelihood over the batch's examples, with respect to each state.
+    log-likelihood over the batch's examples, with respect to each state. ``layers`` are the
+    model's, not to be changed.
     """
 
     examples: tuple[EncodedExample, ...]
@@ -47,6 +65,7 @@ class Observation:
     states: tuple[Tensor, ...]
     real: Tensor
     gradients: tuple[Tensor, ...] | None = None
+    layers: Sequence[nn.Module] = ()
 
 
 class LayerScore(Protocol):
@@ -55,6 +74,7 @@ class LayerScore(Protocol):
     A call is given observations one by one, each made when it is asked for, and gives one number a
     layer, in order; the higher, the more the layer is needed. What it keeps of an observation is
     held, so it had better be numbers. ``needs_gradients`` says whether observations have gradients.
+    One that derives from `telltale.engine.importance.MeanScore` shares its pass over the data.
     """
 
     @property
@@ -72,68 +92,16 @@ class LayerScore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class BlockInfluence:
-    """How little a layer's output is like its input: 1 less their mean cosine over real tokens.
-
-    ShortGPT (arXiv 2403.03853), section 3.2.
-    """
-
-    name: str = "block-influence"
-    needs_gradients: bool = False
-
-    def __call__(self, observations: Iterable[Observation]) -> Sequence[float]:
-        """See `LayerScore`."""
-        tokens = 0
-        totals: list[float] = []
-        for one in observations:
-            cosines = [
-                float(
-                    torch.cosine_similarity(before.float(), after.float(), dim=-1)[one.real]
-                    .double()
-                    .sum()
-                )
-                for before, after in pairwise(one.states)
-            ]
-            totals = _sums(totals, cosines)
-            tokens += int(one.real.sum())
-        return [1 - total / tokens for total in totals]
-
-
-@dataclass(frozen=True, slots=True)
-class Gradient:
-    """By how many nats the right answer's log-likelihood falls without a layer, to first order.
-
-    A layer takes a step from its input to its output. Leaving it out takes the step back, which
-    changes the log-likelihood by -<gradient at the output, step>; the score is the fall, so the
-    product itself, summed over tokens, as a mean over examples.
-    """
-
-    name: str = "gradient"
-    needs_gradients: bool = True
-
-    def __call__(self, observations: Iterable[Observation]) -> Sequence[float]:
-        """See `LayerScore`."""
-        examples = 0
-        totals: list[float] = []
-        for one in observations:
-            assert one.gradients is not None
-            falls = [
-                len(one.examples)
-                * float(
-                    (gradient.float() * (after.float() - before.float()))[one.real].double().sum()
-                )
-                for (before, after), gradient in zip(
-                    pairwise(one.states), one.gradients[1:], strict=True
-                )
-            ]
-            totals = _sums(totals, falls)
-            examples += len(one.examples)
-        return [total / examples for total in totals]
-
-
 LAYER_SCORES: Mapping[str, LayerScore] = {
-    score.name: score for score in (BlockInfluence(), Gradient())
+    score.name: score
+    for score in (
+        BlockInfluence(),
+        Gradient(),
+        AbsoluteGradient(),
+        SquaredGradient(),
+        AngularDistance(),
+        WeightMagnitude(),
+    )
 }
 
 
@@ -149,7 +117,8 @@ def layer_scores(
         model: the whole model; it is not changed.
         examples: with choices, of which one is right.
         batches: which of the examples to look at together; halved where they do not fit.
-        scores: each looks at all batches by itself.
+        scores: those that are means share one pass over the batches, with gradients if any needs
+            them; those of weights alone need none; of others each has one of its own.
 
     Raises:
         InputError: there is nothing to look at, or a score gives not one number a layer.
@@ -159,9 +128,16 @@ def layer_scores(
     if not batches or not all(examples[i].choices for batch in batches for i in batch.examples):
         raise InputError("layers are scored on examples with a right answer; give at least one")
     found: dict[str, tuple[float, ...]] = {}
+    means = _means(model, examples, batches, [one for one in scores if isinstance(one, MeanScore)])
     for score in scores:
-        seen = observations(model, examples, batches, with_gradients=score.needs_gradients)
-        values = tuple(float(value) for value in score(seen))
+        values: Sequence[float]
+        if isinstance(score, MeanScore):
+            values = next(means)
+        elif isinstance(score, WeightScore):
+            values = [score.of_layer(layer) for layer in model.layers]
+        else:
+            seen = observations(model, examples, batches, with_gradients=score.needs_gradients)
+            values = [float(value) for value in score(seen)]
         if len(values) != model.depth:
             raise InputError(
                 f"the layer score {score.name} gave {len(values)} numbers for {model.depth} "
@@ -172,8 +148,26 @@ def layer_scores(
                 f"the layer score {score.name} gave a number that is not finite; try `dtype` "
                 "float32, since float16 and bfloat16 can overflow"
             )
-        found[score.name] = values
+        found[score.name] = tuple(values)
     return found
+
+
+def _means(
+    model: LayeredModel,
+    examples: Sequence[EncodedExample],
+    batches: Sequence[Batch],
+    scores: Sequence[MeanScore],
+) -> Iterator[list[float]]:
+    """Each score's numbers, in order, all of one pass."""
+    if scores:
+        with_gradients = any(score.needs_gradients for score in scores)
+        seen = observations(model, examples, batches, with_gradients=with_gradients)
+
+        def terms(one: Observation) -> list[Terms]:
+            return [score.terms(one) for score in scores]
+
+        # `map` holds no observation while the next is made.
+        yield from map(mean_of, zip(*map(terms, seen), strict=True))
 
 
 def observations(
@@ -189,7 +183,9 @@ def observations(
         BatchTooLargeError: a single example does not fit in memory.
     """
     waiting = list(batches)
-    too_many = math.inf  # tokens, since a batch that had them did not fit
+    # So many tokens are not read at once: batches are made for layouts that share more. From where
+    # one did not fit, no more than it had.
+    too_many = MOST_TOKENS + 1
     while waiting:
         batch = waiting.pop(0)
         own = tuple(examples[i] for i in batch.examples)
@@ -226,7 +222,7 @@ def _observe(
     lengths = torch.tensor([len(row.tokens) for row in layout.rows], device=device)
     real = torch.arange(layout.length, device=device) < lengths[:, None]
     gradients = _gradients(model, examples, layout, prepared, states) if with_gradients else None
-    return Observation(examples, layout, tuple(states), real, gradients)
+    return Observation(examples, layout, tuple(states), real, gradients, model.layers)
 
 
 def _gradients(

@@ -68,6 +68,7 @@ def encode_references(
     examples: Sequence[Example],
     tokenizer: Any,
     longest: int | None,
+    remedy: str = "give `objective` accuracy",
 ) -> tuple[EncodedExample, ...]:
     """Each prompt with its right answer as the one choice.
 
@@ -77,6 +78,7 @@ def encode_references(
         examples: the same examples.
         tokenizer: a Hugging Face tokenizer.
         longest: how many tokens the model takes, where that is known.
+        remedy: what reads no reference answers, for a message.
 
     Raises:
         DataError: a right answer has no tokens, or does not fit after its prompt.
@@ -91,14 +93,12 @@ def encode_references(
             tokenizer(before + text, add_special_tokens=False, verbose=False)["input_ids"]
         )
         if not tokens:
-            raise DataError(
-                where, "the right answer has no tokens; change it, or give `objective` accuracy"
-            )
+            raise DataError(where, f"the right answer has no tokens; change it, or {remedy}")
         if longest is not None and len(prompt.context) + len(tokens) - 1 > longest:
             raise DataError(
                 where,
                 f"the prompt and its right answer are longer than the {longest} tokens that this "
-                "model takes; leave it out, or give `objective` accuracy",
+                f"model takes; leave it out, or {remedy}",
             )
         size = ChoiceSize(len(tokens), len(text), len(text.encode()))
         found.append(replace(prompt, choices=(tokens,), sizes=(size,), answer=0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from weakref import WeakSet
 
 from telltale.engine.batches import tokens_at_once
@@ -18,11 +18,13 @@ from telltale.engine.generating import Generating
 from telltale.engine.layer_scores import layer_scores
 from telltale.engine.selftest import EVERYTHING, PLAIN, Absence, find_capabilities
 from telltale.engine.shared import SharedEngine
+from telltale.engine.states import collect_states
 from telltale.engine.store import StateStore, free_bytes, states_budget
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import torch
 
@@ -146,6 +148,20 @@ class ModelRunner(Protocol):
         ...
 
 
+@runtime_checkable
+class CollectsStates(Protocol):
+    """A `ModelRunner` that can collect hidden states too. Only explaining a model asks for it."""
+
+    def collect_states(
+        self, job: Job, batches: Sequence[Batch], path: LayerPath, folder: Path
+    ) -> None:
+        """Have the states of a job's examples on a path in a folder, which others read.
+
+        See `telltale.engine.states.collect_states`.
+        """
+        ...
+
+
 class LocalRunner:
     """A model in this process.
 
@@ -222,6 +238,12 @@ class LocalRunner:
     ) -> dict[str, tuple[float, ...]]:
         """See `ModelRunner`."""
         return layer_scores(self.model, job.examples, batches, scores)
+
+    def collect_states(
+        self, job: Job, batches: Sequence[Batch], path: LayerPath, folder: Path
+    ) -> None:
+        """See `CollectsStates`."""
+        collect_states(self.model, job.examples, batches, path, folder, self._source.sha256)
 
     def _store(self, asked: int | None) -> StateStore:
         """A store for one more engine: all of them have equal parts of the memory.

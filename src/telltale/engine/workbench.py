@@ -27,14 +27,17 @@ from telltale.engine.encode import (
 )
 from telltale.engine.layout import groups_of, lay_out, row_sizes, tokens_in_row, tokens_read
 from telltale.engine.references import WithReferences, encode_references
-from telltale.engine.runner import Job, LocalRunner, Trial, Writing
+from telltale.engine.runner import CollectsStates, Job, LocalRunner, Trial, Writing
 from telltale.engine.shared import Capabilities
+from telltale.engine.states import read_states
+from telltale.errors import InputError
 from telltale.measure import Batch, Measurement, closing
 from telltale.models.load import load_tokenizer
 from telltale.tasks import Protocol, Scoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import torch
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from telltale.engine.layer_scores import LayerScore
     from telltale.engine.runner import ModelFacts, ModelRunner
     from telltale.engine.selftest import Absence
+    from telltale.engine.states import States
     from telltale.measure import Measure, Outcome
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource
@@ -277,15 +281,44 @@ class Workbench:
         Where text is generated, the right answer is taken as its reference gives it.
 
         Raises:
+            DataError: an example has no reference answer that can be read.
             BatchTooLargeError: a single example does not fit in memory.
         """
         examples = self.encoded if self.task.generation is None else self._encoded_references
         return self.runner.layer_scores(Job(examples, Scoring.LOGLIK), batches, scores)
 
+    def states(self, path: LayerPath, batches: Sequence[Batch], folder: Path) -> States:
+        """Hidden states of some examples on a path, at the position where answers are predicted.
+
+        What the folder holds of them, as a collection that was stopped leaves it, is not read
+        again. See `telltale.engine.states`.
+
+        Raises:
+            InputError: an example has no such position, the folder holds other states, or the
+                runner collects none.
+            MeasurementError: a state is not finite.
+            BatchTooLargeError: a single example does not fit in memory.
+        """
+        if not isinstance(self.runner, CollectsStates):
+            raise InputError(
+                f"`runner` {type(self.runner).__name__} has no collect_states, as "
+                "telltale.engine.runner.CollectsStates has it, so hidden states cannot be read; "
+                "add it, or leave `runner` out"
+            )
+        self.runner.collect_states(Job(self.encoded, Scoring.LOGLIK), batches, path, folder)
+        return read_states(folder)
+
     @cached_property
     def _encoded_references(self) -> tuple[EncodedExample, ...]:
-        longest = self.facts.longest_input
-        return encode_references(self.encoded, self.task, self.examples, self.tokenizer, longest)
+        objective = "give `objective` accuracy"
+        return encode_references(
+            self.encoded,
+            self.task,
+            self.examples,
+            self.tokenizer,
+            self.facts.longest_input,
+            objective if self.reads_references else "leave out the scores of layers that read it",
+        )
 
     def tokens_of(self, outcome: Outcome) -> int:
         """What measuring an example by itself reads and writes, each token once, no padding."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from telltale.evidence.calibration import Arms, Calibration, Gain, Level
 from telltale.evidence.comparison import Comparison
 from telltale.evidence.parts import NAMED, Cost, FinalLook, PathModel, Text
-from telltale.evidence.selection import Asked, Claims, Level
+from telltale.evidence.selection import Asked, Claims
+from telltale.evidence.selection import Level as ErrorLevel
 from telltale.evidence.stats import Interval
 from telltale.paths import LayerPath
 from telltale.searches import Candidate, Certainty, Kept, Round
@@ -50,6 +52,7 @@ def document_of(result: Result) -> dict[str, Any]:
         "path": list(written.values()),
         "claims": None if result.claims is None else _claims(result.claims),
         "final": None if result.final is None else _final(result.final, result.baseline),
+        **_calibration(result.calibration),
         "rounds": list(_rounds(result)),
         "verdict": result.verdict,
         "text": {"name": result.text.name, "sha256": result.text.sha256},
@@ -141,6 +144,28 @@ def _final(final: FinalLook, whole: PathModel) -> dict[str, Any]:
         "baseline_accuracy": final.baseline_accuracy,
         **comparison_document(final.seen),
         "loses_at_most": final.seen.loses_at_most,
+    }
+
+
+def _calibration(found: Calibration | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {"calibration": {name: _arms(one) for name, one in found.by_name.items()}}
+
+
+def _arms(arms: Arms) -> dict[str, Any]:
+    def level(found: Level) -> dict[str, Any]:
+        return {"accuracy": found.accuracy, "interval": list(found.interval)}
+
+    def gain(found: Gain) -> dict[str, Any]:
+        return {"gain": found.gain, "interval": list(found.interval)}
+
+    return {
+        "raw": level(arms.raw),
+        "calibrated": level(arms.calibrated),
+        "calibrating": gain(arms.calibrating),
+        "beyond": gain(arms.beyond),
+        "offsets": list(arms.offsets),
     }
 
 
@@ -252,6 +277,7 @@ def parts_from(document: Mapping[str, Any]) -> dict[str, Any]:
         "rounds": tuple(_rounds_from(document["rounds"], LayerPath.whole(total), full)),
         "claims": _claims_from(document, by_path) if "claims" in document else None,
         "final": None if final is None else _final_from(final, document["task"]),
+        "calibration": _calibration_from(document.get("calibration")),
         "verdict": document["verdict"],
         "cautions": tuple(document["cautions"]),
         "text": Text(document["text"]["name"], document["text"]["sha256"]),
@@ -321,7 +347,7 @@ def _claims_from(document: Mapping[str, Any], models: Mapping[LayerPath, PathMod
         for one in claims["asked"]
     )
     best = next((one.kept for one in models.values() if "confirmed_best" in one.names), None)
-    return Claims(Level(claims["safety_level"], claims["looks_before"]), best, asked)
+    return Claims(ErrorLevel(claims["safety_level"], claims["looks_before"]), best, asked)
 
 
 def _final_from(final: Mapping[str, Any], task: Mapping[str, Any]) -> FinalLook:
@@ -330,6 +356,29 @@ def _final_from(final: Mapping[str, Any], task: Mapping[str, Any]) -> FinalLook:
         tuple(final["removed"]),
         final["baseline_accuracy"],
         _comparison_from(final, final["loses_at_most"], task["final_examples"]),
+    )
+
+
+def _calibration_from(document: Mapping[str, Any] | None) -> Calibration | None:
+    if document is None:
+        return None
+    arms = {name: _arms_from(one) for name, one in document.items()}
+    return Calibration(arms.pop("whole"), arms)
+
+
+def _arms_from(document: Mapping[str, Any]) -> Arms:
+    def level(name: str) -> Level:
+        return Level(document[name]["accuracy"], Interval(*document[name]["interval"]))
+
+    def gain(name: str) -> Gain:
+        return Gain(document[name]["gain"], Interval(*document[name]["interval"]))
+
+    return Arms(
+        level("raw"),
+        level("calibrated"),
+        gain("calibrating"),
+        gain("beyond"),
+        tuple(document["offsets"]),
     )
 
 

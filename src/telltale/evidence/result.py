@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from telltale.evidence.calibration import RAW, sentences
 from telltale.evidence.document import VERSION, document_of, parts_from
 from telltale.evidence.parts import NAMED, Cost, FinalLook, PathModel, Searched, Text
 from telltale.moved import GONE_IN
@@ -18,6 +19,7 @@ from telltale.support.words import layers_named, points
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from telltale.evidence.calibration import Calibration
     from telltale.evidence.comparison import Comparison
     from telltale.evidence.selection import Claims, Level
     from telltale.paths import LayerPath
@@ -59,6 +61,8 @@ class Result(Searched):
         cost: work and time.
         held_out_looks: how many other searches had looked at the held-out examples; kept beside
             the document.
+        calibration: the whole model and those with a name, each as it is and calibrated; None
+            where no choices are compared, and in a study of an earlier version.
         version: of the document.
         lacks: fields that the version that wrote the document did not write.
     """
@@ -72,6 +76,7 @@ class Result(Searched):
     text: Text
     cost: Cost
     held_out_looks: int | None = None
+    calibration: Calibration | None = None
     version: int = VERSION
     lacks: frozenset[str] = frozenset()
 
@@ -234,6 +239,9 @@ def verdict(
     claims: Claims,
     max_loss: float,
     confidence: float,
+    *,
+    calibration: Calibration | None = None,
+    scoring: str = RAW,
 ) -> str:
     """Whether a gain is shown, and what is certified, in plain words.
 
@@ -243,14 +251,29 @@ def verdict(
         claims: what that set shows.
         max_loss: what the model that is called safe may lose.
         confidence: of the intervals, and of what is certified.
+        calibration: what calibration does to the models; None where no choices are compared.
+        scoring: how choices are judged here.
     """
+    of_bias = (
+        []
+        if calibration is None
+        else sentences(
+            calibration,
+            found.best.removed,
+            scoring,
+            confidence,
+            is_shown=claims.confirmed_best is not None,
+        )
+    )
     if len(found.kept) == 1:
-        return (
+        nothing = (
             "No layer should go: without any one of those that were tried the model falls below "
             "what the search may keep."
         )
+        return " ".join([nothing, *of_bias])
     said = [
         _of_gain(found.best, held_out[found.best.path], claims, confidence),
+        *of_bias,
         *_of_safety(held_out, claims, max_loss, confidence),
     ]
     if claims.level.looks:

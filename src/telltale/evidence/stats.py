@@ -118,6 +118,34 @@ def clustering(values: Sequence[float], clusters: Sequence[int] | None) -> Clust
     return Clustering(max(1.0, clustered / apart), alike - 1)
 
 
+def mean_interval(
+    values: Sequence[float],
+    clusters: Sequence[int] | None = None,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """The two-sided interval for a mean of numbers without bounds, by Student's t.
+
+    Two more examples are imagined, one a unit above the mean and one below, so that few examples
+    which are all alike do not give an interval without width.
+
+    Args:
+        values: one an example.
+        clusters: a number for each example, equal for those that share a passage.
+        confidence: the share of such intervals that hold the true mean.
+    """
+    total = len(values)
+    shared = clustering(values, clusters)
+    freedom = min(shared.freedom, total - 1)
+    if not freedom:
+        return Interval(-math.inf, math.inf)
+    mean = math.fsum(values) / total
+    apart = math.fsum((value - mean) ** 2 for value in values) + 2
+    reach = two_sided(confidence, freedom) * math.sqrt(
+        apart * shared.effect / (total * (total - 1))
+    )
+    return Interval(mean - reach, mean + reach)
+
+
 def wilson(
     successes: float,
     total: float,

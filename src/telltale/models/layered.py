@@ -138,6 +138,11 @@ class LayeredModel:
         return len(self.layers)
 
     @property
+    def width(self) -> int:
+        """The width of a hidden state."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+    @property
     def attention(self) -> str:
         """The attention implementation in use, such as ``sdpa``."""
         return str(getattr(self.model.config, "_attn_implementation", "unknown"))

@@ -1,8 +1,8 @@
-"""The report: one page on one or more studies, and their figures and tables as files.
+"""The report: one page on studies, or on an explanation, and their figures and tables as files.
 
-Made of the studies' files alone; loads no model, runs nothing, asks nothing of the network. In
-`facts` a study becomes plain values, from which all else is made: `charts` and `heat` draw them,
-`tables` and `examples` list them, `page` puts them together.
+Made of their files alone; loads no model, runs nothing, asks nothing of the network. Of a study
+`charts` and `heat` draw, `tables` and `examples` list, and `page` puts all together; of an
+explanation `layer_charts`, `pair_map`, `layer_tables` and `explained` do.
 """
 
 from __future__ import annotations
@@ -10,24 +10,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
+from telltale.evidence import explanation
+from telltale.study import records
 from telltale.study.reading import read_study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["figure_folders", "write_figures", "write_report"]
+    from telltale.evidence.explanation import Explanation
+
+__all__ = ["figure_folders", "write_explanation", "write_figures", "write_report"]
 
 
 def write_report(studies: Sequence[Path], to: Path) -> None:
-    """Write a page on some studies, finished or not, each in a section of its own.
+    """Write a page on some studies, finished or not, each in a section; or on an explanation.
 
     Args:
-        studies: their folders.
+        studies: their folders; or the folder of one explanation.
         to: the HTML file; what was there is replaced in one step.
 
     Raises:
-        InputError: no study is given, a folder is none, or the file cannot be there.
+        InputError: no study is given, a folder is none, an explanation is not alone, or the file
+            cannot be there.
         TelltaleError: a study's file is damaged.
         OSError: the file cannot be written.
     """
@@ -36,15 +41,51 @@ def write_report(studies: Sequence[Path], to: Path) -> None:
 
     if not studies:
         raise InputError("no study to report on; give a search's `out`")
+    explained = [folder for folder in studies if _is_explained(folder)]
+    if explained and len(studies) > 1:
+        raise InputError(
+            f"{explained[0]} holds an explanation, which has a page of its own; give its folder "
+            "alone, and the other folders in another call"
+        )
+    _check_place(to)
+    if explained:
+        write_explanation(explanation.read_explanation(explained[0]), to)
+    else:
+        write_text(to, page([read_study(study) for study in studies]))
+
+
+def write_explanation(explained: Explanation, to: Path) -> None:
+    """Write the page of an explanation.
+
+    Args:
+        explained: what is known of layers.
+        to: the HTML file; what was there is replaced in one step.
+
+    Raises:
+        InputError: the file cannot be there.
+        OSError: the file cannot be written.
+    """
+    from telltale.report.explained import explanation_page
+    from telltale.support.files import write_text
+
+    _check_place(to)
+    write_text(to, explanation_page(explained))
+
+
+def _is_explained(folder: Path) -> bool:
+    """Whether a folder holds an explanation and no study."""
+    return (folder / explanation.FILE).is_file() and not (folder / records.FILE).exists()
+
+
+def _check_place(to: Path) -> None:
     if to.is_dir():
         raise InputError(f"cannot write {to}: it is a folder; give a file's name")
     if not to.absolute().parent.is_dir():
         raise InputError(f"cannot write {to}: there is no folder {to.parent}; make it first")
-    write_text(to, page([read_study(study) for study in studies]))
 
 
 def write_figures(study: Path, folder: Path) -> list[Path]:
-    """Write a study's figures as SVG and PNG, and its tables as CSV.
+    """Write the figures of a study, or of an explanation, as SVG and PNG, and tables as CSV.
 
     Args:
         study: its folder.
@@ -57,8 +98,10 @@ def write_figures(study: Path, folder: Path) -> list[Path]:
         InputError: the folder is no study, or what makes PNG files is not installed.
         TelltaleError: the study's file is damaged.
     """
-    from telltale.report.figures import write_study_figures
+    from telltale.report.figures import write_explanation_figures, write_study_figures
 
+    if _is_explained(study):
+        return write_explanation_figures(explanation.read_explanation(study), folder)
     return write_study_figures(read_study(study), folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from telltale.report.sentences import names_of
+from telltale.report.sentences import arms_rows, names_of
 from telltale.report.svg import (
     SIZE,
     Drawing,
@@ -28,7 +28,7 @@ from telltale.support.words import between, counted, number, percent
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from telltale.evidence.result import PathModel, Searched
+    from telltale.evidence.result import PathModel, Result, Searched
 
 LEFT, RIGHT = 58.0, 16.0
 MANY = 30  # points on a line, past which they are small
@@ -204,6 +204,58 @@ def _accuracy_legend(searched: Searched, palette: Palette) -> list[Entry]:
     if searched.is_finished:
         entries.insert(0, Entry(held_out, f"held out, {searched.confidence} interval"))
     return entries
+
+
+def arms_chart(result: Result, palette: Palette) -> Drawing:
+    """Held-out accuracy of models as they are and calibrated: a line each, with its interval."""
+    width, step, left = 660.0, 46.0, 132.0
+    rows = arms_rows(result)
+    levels = [(arms.raw, arms.calibrated) for _, arms in rows]
+    bottom = 10 + step * len(rows)
+    ends = (end for pair in levels for level in pair for end in level.interval)
+    x = scale_for((100 * end for end in ends), left, width - RIGHT, 0.04)
+    parts = []
+    for value in ticks(x.low, x.high, 6):
+        at = x.at(value)
+        parts += [
+            line(at, 6, at, bottom, palette.faint, stroke_width=0.8),
+            words(f"{value:g}%", at, bottom + 18, palette.muted, text_anchor="middle"),
+        ]
+    for index, ((model, _), pair) in enumerate(zip(rows, levels, strict=True)):
+        middle = 10 + step * (index + 0.5)
+        label = _names(model) if model.removed else "whole model"
+        parts.append(words(label, left - 12, middle + 4, palette.ink, text_anchor="end"))
+        for level, kind, above in zip(pair, ("as it is", "calibrated"), (-8, 8), strict=True):
+            at, height = x.at(100 * level.accuracy), middle + above
+            low, high = (x.at(100 * end) for end in level.interval)
+            says = f"{model.words}, {kind}: {percent(level.accuracy)} ({between(level.interval)})"
+            colour = palette.held_out
+            dot = tag(
+                "circle",
+                cx=at,
+                cy=height,
+                r=4.6,
+                fill=palette.paper if kind == "as it is" else colour,
+                stroke=colour,
+                stroke_width=1.8,
+            )
+            whisker = line(low, height, high, height, colour, stroke_width=1.4, stroke_opacity=0.5)
+            parts.append(tag("g", tooltip(says), whisker, dot))
+    hollow = tag(
+        "circle", cx=12, r=4.6, fill=palette.paper, stroke=palette.held_out, stroke_width=1.8
+    )
+    full = tag("circle", cx=12, r=4.6, fill=palette.held_out)
+    named = [
+        Entry(hollow, f"as it is, held out, {result.confidence} interval"),
+        Entry(full, "calibrated"),
+    ]
+    entries, height = legend(named, left, bottom + 40, width - RIGHT, palette.muted)
+    return Drawing(
+        width,
+        bottom + 40 + height,
+        f"Held-out accuracy as it is and calibrated: {result.name}",
+        [*parts, *entries],
+    )
 
 
 def size_chart(searched: Searched, palette: Palette) -> Drawing:

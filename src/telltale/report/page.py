@@ -1,19 +1,10 @@
-"""The page: what is said of studies, put into the template. Decides words and order, no numbers.
-
-The template escapes all it is given but what is marked as markup, and that is drawings and the
-style alone, which are made here of escaped text.
-"""
+"""The page: what is said of studies, put into the template. Decides words and order, no numbers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
+from telltale.evidence.calibration import CALIBRATED
 from telltale.report.examples import BUDGET, LONG, MOST_SHOWN, changes
 from telltale.report.figures import drawings
 from telltale.report.repeating import command, settings_tables
@@ -24,10 +15,10 @@ from telltale.report.sentences import (
     names_of,
     other_changes,
 )
-from telltale.report.svg import DARK, INLINE, LIGHT
-from telltale.report.tables import path_columns
+from telltale.report.svg import INLINE
+from telltale.report.tables import arms_table, path_columns
+from telltale.report.template import KeyFigure, markup, rendered
 from telltale.searches import GreedyRemoval
-from telltale.support.plain import printable
 from telltale.support.words import (
     NOTHING,
     between,
@@ -37,7 +28,6 @@ from telltale.support.words import (
     percent,
     points,
     points_between,
-    typeset,
 )
 
 if TYPE_CHECKING:
@@ -45,22 +35,10 @@ if TYPE_CHECKING:
 
     from telltale.evidence.comparison import Comparison
     from telltale.evidence.result import PathModel, Searched
-    from telltale.report.svg import Drawing, Palette
     from telltale.study.reading import StoredStudy
 
 GREEDY = GreedyRemoval.method
 MANY_LAYERS = 8  # to name in a sentence
-NARROWEST, WIDEST = 0.78, 1.2  # of a drawing's own size on the page; then it scrolls, or stops
-
-
-@dataclass(frozen=True, slots=True)
-class KeyFigure:
-    """A number to see first: what it is, the whole model's where there is one, and what it says."""
-
-    name: str
-    value: str
-    before: str = ""
-    note: str = ""
 
 
 def page(studies: Sequence[StoredStudy]) -> str:
@@ -71,49 +49,18 @@ def page(studies: Sequence[StoredStudy]) -> str:
     sections = [_section(study, BUDGET // len(studies)) for study in studies]
     several = len(studies) > 1
     title = f"{len(studies)} studies" if several else sections[0]["searched"].name
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            is_greedy=all(
-                section["searched"].settings.get("method", GREEDY) == GREEDY for section in sections
-            ),
-            sections=sections,
-            compared=[_compared(section["searched"]) for section in sections] if several else [],
-            style=Markup(_style()),
-        )
+    return rendered(
+        "page.html.j2",
+        title=title,
+        is_greedy=all(
+            section["searched"].settings.get("method", GREEDY) == GREEDY for section in sections
+        ),
+        sections=sections,
+        compared=[_compared(section["searched"]) for section in sections] if several else [],
+        MOST_SHOWN=MOST_SHOWN,
+        LONG=LONG,
+        names_of=names_of,
     )
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("telltale.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "typeset": typeset,
-        "percent": percent,
-        "plain": printable,
-        "counted": counted,
-    }
-    environment.globals |= {"MOST_SHOWN": MOST_SHOWN, "LONG": LONG, "names_of": names_of}
-    return environment
-
-
-def _style() -> str:
-    text = resources.files("telltale.report").joinpath("page.css").read_text(encoding="utf-8")
-    dark = f"@media screen and (prefers-color-scheme: dark) {{ {_root(DARK)} }}"
-    return f"{_root(LIGHT)}\n{dark}\n{text}"
-
-
-def _root(palette: Palette) -> str:
-    colours = (f"--{name}: {colour};" for name, colour in palette.properties().items())
-    return f":root {{ {' '.join(colours)} }}"
 
 
 def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
@@ -133,22 +80,15 @@ def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
         "worth_name": _worth_name(searched),
         "sizes": _sizes(searched),
         "key_figures": _key_figures(searched),
-        "figures": {name: _markup(drawing) for name, drawing in drawings(searched, INLINE).items()},
+        "figures": {name: markup(drawing) for name, drawing in drawings(searched, INLINE).items()},
         "columns": path_columns(searched) if searched.models else [],
         "changes": changes(study, worth, budget) if worth is not None else None,
+        "arms": ([], []) if result is None else arms_table(result),
+        "is_calibrated": searched.settings.get("scoring") == CALIBRATED,
         "texts": _texts(searched),
         "settings": settings_tables(study, searched),
         "command": command(searched),
     }
-
-
-def _markup(drawing: Drawing) -> Markup:
-    width = drawing.width
-    style = f"min-width:{width * NARROWEST:.0f}px;max-width:{width * WIDEST:.0f}px"
-    return Markup('<div class="drawing" style="{}">{}</div>').format(
-        style,
-        Markup(drawing.inline()),
-    )
 
 
 def _sizes(searched: Searched) -> str:

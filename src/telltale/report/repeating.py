@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from telltale.evidence.calibration import CALIBRATED
 from telltale.objectives import OBJECTIVES
 from telltale.searches import SEARCHES, search_of
 from telltale.support.plain import printable
@@ -97,7 +98,7 @@ def command(searched: Searched) -> str | None:
     """
     if not searched.model or not searched.settings or search_of(searched.settings) is None:
         return None  # no command has a search of one's own
-    parts = ["telltale", "search", str(searched.model["name"]), *_task(searched.task)]
+    parts = ["telltale", "search", str(searched.model["name"]), *_task(searched)]
     parts += ["--out", "STUDY"]
     parts += _options(searched)
     return printable(shlex.join(parts))
@@ -110,8 +111,9 @@ def _search(settings: Mapping[str, Any]) -> str | None:
     return None if not names or names[0] == next(iter(SEARCHES)) else names[0]
 
 
-def _task(task: Mapping[str, Any]) -> list[str]:
+def _task(searched: Searched) -> list[str]:
     """The task and how it is asked, which several tasks say for each, and a harness for its own."""
+    task = searched.task
     name = str(task["name"])
     metric = (task.get("scorer") or {}).get("metric")
     if name.startswith(HARNESS) and metric is not None:
@@ -123,7 +125,8 @@ def _task(task: Mapping[str, Any]) -> list[str]:
     if task.get("shots"):
         given += ["--shots", str(task["shots"])]
     if task["protocol"] == "loglik":
-        return [*given, "--scoring", str(task["scoring"])]
+        calibrates = searched.settings.get("scoring") == CALIBRATED
+        return [*given, "--scoring", f"{task['scoring']}{f',{CALIBRATED}' if calibrates else ''}"]
     given += ["--protocol", str(task["protocol"]), "--extract", str(task["extract"])]
     for stop in task["stop"]:
         given += ["--stop", stop.replace("\n", "\\n")]

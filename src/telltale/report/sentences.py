@@ -24,6 +24,7 @@ from telltale.support.words import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from telltale.evidence.calibration import Arms, Calibration
     from telltale.evidence.result import PathModel, Result
     from telltale.paths import LayerPath
     from telltale.searches import Candidate, Round
@@ -87,6 +88,47 @@ def final_sentence(result: Result) -> str | None:
         f"{percent(found.baseline_accuracy)}, so {points(seen.gain)} points "
         f"({points_between(seen.gain_interval)}); it loses {bound}."
     )
+
+
+def arms_lines(result: Result) -> tuple[str, ...]:
+    """The whole model and the one to look at first, each as it is and calibrated, in a line."""
+    found, model = result.calibration, result.shown_first
+    if found is None:
+        return ()
+
+    def told(arms: Arms) -> str:
+        return f"{percent(arms.raw.accuracy)} and {percent(arms.calibrated.accuracy)}"
+
+    said = f"Held out, as it is and calibrated: whole model {told(found.whole)}"
+    arms = None if model is None else arms_of(found, model)
+    if model is not None and arms is not None:
+        low, high = arms.beyond.interval
+        said += (
+            f"; {' '.join(names_of(model))} {told(arms)}, beyond the whole model's by "
+            f"{points(arms.beyond.gain)} ({points_between((low, high))})"
+        )
+    return (said,)
+
+
+def offsets_shown(offsets: Sequence[float]) -> str:
+    """Offsets in nats, to two places, none of them a negative zero."""
+    return ", ".join(f"{round(one, 2) + 0.0:+.2f}" for one in offsets)
+
+
+def arms_rows(result: Result) -> list[tuple[PathModel, Arms]]:
+    """The models of which it is known what calibration does to them, the whole one first."""
+    found = result.calibration
+    if found is None:
+        return []
+    pairs = [(model, arms_of(found, model)) for model in result.models]
+    return [(model, arms) for model, arms in pairs if arms is not None]
+
+
+def arms_of(found: Calibration, model: PathModel) -> Arms | None:
+    """A model's arms; None of one that has no name and lacks layers."""
+    if not model.removed:
+        return found.whole
+    return next((found.named[name] for name in model.names), None)
 
 
 def cost_of(study: StoredStudy) -> tuple[str, ...]:

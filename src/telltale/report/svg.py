@@ -19,16 +19,24 @@ if TYPE_CHECKING:
 
 SIZE = 12  # of letters, in the drawing's own units
 LETTER = 6.4  # how wide one is, about
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+FONT = (
+    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, 'DejaVu Sans', "
+    "sans-serif"
+)
 WIDER = 1.14  # bold letters than others
 BOLD = {"font_weight": 600}
 MARGIN = 14.0  # about a drawing in a file of its own
 SHADES = 16  # of a heat map
+RAMPS = ("heat", "below")  # those colours of a palette that are ``SHADES`` each
 
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of a drawing. ``heat`` goes from the lowest value to the highest."""
+    """The colours of a drawing.
+
+    ``heat`` goes from the lowest value to the highest. Where values have a sign it goes from 0 up,
+    and ``below`` from 0 down.
+    """
 
     paper: str
     ink: str
@@ -37,6 +45,7 @@ class Palette:
     held_out: str
     search: str
     heat: tuple[str, ...]
+    below: tuple[str, ...]
 
     def properties(self) -> dict[str, str]:
         """The colours by the custom properties that `INLINE` names."""
@@ -48,7 +57,9 @@ class Palette:
             "held-out": self.held_out,
             "search": self.search,
         }
-        return named | {f"heat-{shade}": colour for shade, colour in enumerate(self.heat)}
+        for ramp in RAMPS:
+            named |= {f"{ramp}-{at}": colour for at, colour in enumerate(getattr(self, ramp))}
+        return named
 
 
 def _ramp(*stops: str) -> tuple[str, ...]:
@@ -67,7 +78,7 @@ def _ramp(*stops: str) -> tuple[str, ...]:
 
 
 # Blue and ochre are told apart by every kind of colour vision; a heat map has one hue, and says
-# more by being further from the paper.
+# more by being further from the paper. Where values have a sign each sign has its hue.
 LIGHT = Palette(
     paper="#fdfcfa",
     ink="#1d1e22",
@@ -76,6 +87,7 @@ LIGHT = Palette(
     held_out="#1f5592",
     search="#b3560f",
     heat=_ramp("#f1f3f5", "#bdd0e4", "#5f93c4", "#215a96", "#0b2a52"),
+    below=_ramp("#f1f3f5", "#eed3b4", "#cf8a48", "#96480c", "#4d2204"),
 )
 DARK = Palette(
     paper="#15171b",
@@ -85,10 +97,12 @@ DARK = Palette(
     held_out="#83b5ef",
     search="#e79a4e",
     heat=_ramp("#1c2129", "#24405f", "#2f6ca6", "#77aee3", "#dcebfb"),
+    below=_ramp("#1c2129", "#573a1e", "#9c6327", "#e0a15c", "#fbe9d4"),
 )
 INLINE = Palette(
-    **{name: f"var(--{name.replace('_', '-')})" for name in Palette.__slots__ if name != "heat"},
+    **{name: f"var(--{name.replace('_', '-')})" for name in Palette.__slots__ if name not in RAMPS},
     heat=tuple(f"var(--heat-{shade})" for shade in range(SHADES)),
+    below=tuple(f"var(--below-{shade})" for shade in range(SHADES)),
 )
 
 

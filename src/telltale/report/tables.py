@@ -9,9 +9,9 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from telltale.report.sentences import labels_of, names_of
+from telltale.report.sentences import arms_rows, labels_of, names_of, offsets_shown
 from telltale.support.plain import printable
 from telltale.support.words import (
     NOTHING,
@@ -25,27 +25,31 @@ from telltale.support.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from telltale.evidence.calibration import Arms, Gain, Level
     from telltale.evidence.comparison import Comparison
-    from telltale.evidence.result import PathModel, Searched
+    from telltale.evidence.result import PathModel, Result, Searched
     from telltale.searches import Candidate
 
 FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet takes for one at a text's beginning
 
 
+Row = TypeVar("Row")  # what a table has a row for, such as a model
+
+
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column: how a model is shown in it, and the values behind that by their names in CSV."""
+class Column(Generic[Row]):
+    """A column: how a row is shown in it, and the values behind that by their names in CSV."""
 
     heading: str
-    show: Callable[[PathModel], str]
-    values: Mapping[str, Callable[[PathModel], Any]] = field(default_factory=dict)
+    show: Callable[[Row], str]
+    values: Mapping[str, Callable[[Row], Any]] = field(default_factory=dict)
     note: str = ""
     is_text: bool = False
 
 
-def path_columns(searched: Searched) -> list[Column]:
+def path_columns(searched: Searched) -> list[Column[PathModel]]:
     """The columns of the path's table: all that this study knows of its models."""
     columns = [
         _removed_column(searched),
@@ -75,7 +79,7 @@ def path_columns(searched: Searched) -> list[Column]:
     return [*columns, *_evidence(searched)] if searched.is_finished else columns
 
 
-def _removed_column(searched: Searched) -> Column:
+def _removed_column(searched: Searched) -> Column[PathModel]:
     """Which layers a model lacks: one beside those above it, or all of them."""
     labels = labels_of(searched.models)
     shown = [(model, labels[model.path]) for model in searched.models[1:]]
@@ -100,7 +104,7 @@ def _names(model: PathModel) -> str:
     return " ".join(names_of(model))
 
 
-def _evidence(searched: Searched) -> list[Column]:
+def _evidence(searched: Searched) -> list[Column[PathModel]]:
     sure, ratio_of = searched.confidence, searched.perplexity_ratio
     columns = [
         Column(
@@ -152,7 +156,7 @@ def _evidence(searched: Searched) -> list[Column]:
     return columns
 
 
-def _guard_column(name: str, sure: str) -> Column:
+def _guard_column(name: str, sure: str) -> Column[PathModel]:
     def seen(model: PathModel) -> Comparison:
         return model.guards[name]
 
@@ -195,10 +199,74 @@ def _unless_whole(of: Callable[[Comparison], str]) -> Callable[[PathModel], str]
 
 def path_rows(searched: Searched) -> list[dict[str, Any]]:
     """The path's table with exact values."""
-    columns = path_columns(searched)
+    return exact_rows(path_columns(searched), searched.models)
+
+
+def exact_rows(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """A table with the values that stand behind what it shows."""
     return [
-        {name: of(model) for column in columns for name, of in column.values.items()}
-        for model in searched.models
+        {name: of(row) for column in columns for name, of in column.values.items()} for row in rows
+    ]
+
+
+def arms_columns(confidence: str) -> list[tuple[str, Callable[[Arms], str]]]:
+    """The columns of what calibration does to a model: a heading, and how it is shown."""
+
+    def level(found: Level) -> str:
+        return f"{percent(found.accuracy)} ({between(found.interval)})"
+
+    def gain(found: Gain) -> str:
+        return f"{points(found.gain)} ({points_between(found.interval)})"
+
+    return [
+        (f"as it is ({confidence})", lambda arms: level(arms.raw)),
+        ("calibrated", lambda arms: level(arms.calibrated)),
+        ("offsets alone", lambda arms: gain(arms.calibrating)),
+        ("layers beyond", lambda arms: gain(arms.beyond)),
+        ("offsets, nats", lambda arms: offsets_shown(arms.offsets)),
+    ]
+
+
+def arms_table(result: Result) -> tuple[list[str], list[list[str]]]:
+    """What calibration does to the models of a study, with headings; no rows where none is known.
+
+    Layers give nothing beyond the whole model to the whole model.
+    """
+    columns = arms_columns(result.confidence)
+    rows = [
+        [
+            " ".join(names_of(model)) if model.removed else "whole model",
+            *(
+                NOTHING if heading == "layers beyond" and not model.removed else show(arms)
+                for heading, show in columns
+            ),
+        ]
+        for model, arms in arms_rows(result)
+    ]
+    return ["", *(heading for heading, _ in columns)], rows
+
+
+def calibration_rows(result: Result) -> list[dict[str, Any]]:
+    """The same with exact values."""
+    return [
+        {
+            "removed": _listed(model.path.removed),
+            "names": _names(model),
+            "raw": arms.raw.accuracy,
+            "raw_low": arms.raw.interval.low,
+            "raw_high": arms.raw.interval.high,
+            "calibrated": arms.calibrated.accuracy,
+            "calibrated_low": arms.calibrated.interval.low,
+            "calibrated_high": arms.calibrated.interval.high,
+            "calibrating": arms.calibrating.gain,
+            "calibrating_low": arms.calibrating.interval.low,
+            "calibrating_high": arms.calibrating.interval.high,
+            "beyond": arms.beyond.gain,
+            "beyond_low": arms.beyond.interval.low,
+            "beyond_high": arms.beyond.interval.high,
+            "offsets": " ".join(map(str, arms.offsets)),
+        }
+        for model, arms in arms_rows(result)
     ]
 
 

@@ -37,6 +37,10 @@ SEARCHES: Mapping[str, Search] = {
     "greedy": GreedyRemoval(),
     "block-influence": RankedRemoval(score="block-influence"),
     "gradient": RankedRemoval(score="gradient"),
+    "gradient-absolute": RankedRemoval(score="gradient-absolute"),
+    "gradient-squared": RankedRemoval(score="gradient-squared"),
+    "angular-distance": RankedRemoval(score="angular-distance"),
+    "magnitude": RankedRemoval(score="magnitude"),
 }
 
 
@@ -69,7 +73,7 @@ GIVEN_AS = {
     "admits": "guards",
 }
 # What a study writes beside a search's own settings.
-RESERVED = {"method", "objective", "max_loss", "confidence", "protected", "guards"}
+RESERVED = {"method", "objective", "max_loss", "confidence", "protected", "guards", "scoring"}
 
 
 def check_search(search: Search) -> None:

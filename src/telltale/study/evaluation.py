@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Any
 from telltale.engine.perplexity import Page, built_in_page, perplexities
 from telltale.engine.selftest import told, unable
 from telltale.engine.workbench import Workbench
+from telltale.evidence.calibration import (
+    CALIBRATED,
+    FITTED_HERE,
+    RAW,
+    judged,
+    offsets_of,
+)
 from telltale.evidence.cautions import evaluation_cautions, remedies_for
 from telltale.evidence.comparison import generation_counts
 from telltale.evidence.stats import clustering, wilson
@@ -16,7 +23,7 @@ from telltale.tasks.split import clusters_of, first_examples
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from telltale.measure import Measurement, Outcome
     from telltale.models.source import ModelSource
@@ -29,6 +36,7 @@ def evaluate_task(
     *,
     removed: Sequence[int],
     limit: int | None,
+    scoring: str = RAW,
     device: str,
     dtype: str,
     cuts: bool = False,
@@ -54,9 +62,13 @@ def evaluate_task(
             yield measurement
 
     measured = outcomes_by_path(watched())[path]
+    offsets: tuple[float, ...] = ()
+    raw = measured
+    if scoring == CALIBRATED:
+        right = {position: example.answer for position, example in enumerate(examples)}
+        offsets = offsets_of(raw.values(), task.scoring)
+        measured = judged(raw, offsets, right, task.scoring)
     outcomes = [measured[position] for position in range(len(examples))]
-    scores = [outcome.score for outcome in outcomes]
-    shared = clustering(scores, clusters_of(examples))
     truncated = sum(example.is_cut for example in bench.encoded)
     return {
         "version": 1,
@@ -69,23 +81,43 @@ def evaluate_task(
         },
         "removed": list(removed),
         "layers": path.depth,
-        "accuracy": sum(scores) / len(scores),
-        # One passage says nothing of others.
-        "interval": list(wilson(sum(scores), len(scores), shared=shared))
-        if shared.freedom
-        else None,
+        **_accuracy(outcomes, examples),
+        **(
+            {
+                "calibration": {
+                    "offsets": list(offsets),
+                    "raw": _accuracy([raw[one] for one in range(len(examples))], examples),
+                }
+            }
+            if scoring == CALIBRATED
+            else {}
+        ),
         **generation_counts(outcomes),
         "cautions": [
             *evaluation_cautions(
                 outcomes, examples, truncated=truncated, remedies=remedies_for(task)
             ),
+            *([FITTED_HERE] if scoring == CALIBRATED else []),
             *unable(absences),
         ],
         **_perplexity(bench, page or built_in_page(), path, watcher),
         "examples": [
-            _example_document(example, outcome)
-            for example, outcome in zip(examples, outcomes, strict=True)
+            _example_document(example, outcome, raw[position])
+            for position, (example, outcome) in enumerate(zip(examples, outcomes, strict=True))
         ],
+    }
+
+
+def _accuracy(outcomes: Iterable[Outcome], examples: Sequence[Example]) -> dict[str, Any]:
+    """The accuracy of outcomes, in the order of their examples, with its interval."""
+    scores = [outcome.score for outcome in outcomes]
+    shared = clustering(scores, clusters_of(examples))
+    interval = wilson(sum(scores), len(scores), shared=shared)
+    return {
+        "accuracy": sum(scores) / len(scores),
+        "interval": list(interval)
+        if shared.freedom
+        else None,  # one passage says nothing of others
     }
 
 
@@ -106,10 +138,11 @@ def _perplexity(bench: Workbench, page: Page, path: LayerPath, watcher: Watcher)
     }
 
 
-def _example_document(example: Example, outcome: Outcome) -> dict[str, Any]:
+def _example_document(example: Example, outcome: Outcome, measured: Outcome) -> dict[str, Any]:
+    """An example's outcome as it was judged, with log-likelihoods as they were measured."""
     document = {"id": example.id, "score": outcome.score, "answer": outcome.answer}
     if outcome.generated is None:
-        return {**document, "loglikelihoods": [choice.loglik for choice in outcome.choices]}
+        return {**document, "loglikelihoods": [choice.loglik for choice in measured.choices]}
     return {
         **document,
         "right": example.choices[example.answer],

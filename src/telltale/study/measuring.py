@@ -14,6 +14,7 @@ from telltale.engine.batches import RACE_BLOCK
 from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.selftest import Absence
 from telltale.errors import InputError
+from telltale.evidence.calibration import CALIBRATED, Calibrated
 from telltale.measure import (
     Batch,
     BatchTooLargeError,
@@ -30,7 +31,7 @@ from telltale.tasks.sets import SEARCH, Part, Role
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from telltale.engine.layer_scores import LayerScore
     from telltale.engine.workbench import Workbench
@@ -324,6 +325,31 @@ class Measuring:
             values_by(settings.objective, self.question.task.scoring, self.question.right),
             lambda path: all(admits(path) for admits in each),
             self.layer_scores(settings, plan),
+        )
+
+    def judged_by(
+        self,
+        settings: Settings,
+        plan: Plan,
+        measure: Measure,
+        learns_from: Iterable[int] | None = None,
+    ) -> Measure:
+        """What measures the search set as settings have its choices judged.
+
+        Args:
+            settings: how to choose.
+            plan: has the set's batches.
+            measure: measures it.
+            learns_from: the examples that offsets are learnt on; by default all.
+        """
+        if settings.scoring != CALIBRATED:
+            return measure
+        return Calibrated(
+            measure,
+            plan.batches_of(SEARCH),
+            self.question.right,
+            self.question.task.scoring,
+            None if learns_from is None else frozenset(learns_from),
         )
 
     def layer_scores(self, settings: Settings, plan: Plan) -> dict[str, Sequence[float]]:

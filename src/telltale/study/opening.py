@@ -16,6 +16,7 @@ from telltale.engine.perplexity import Page, windows_of
 from telltale.engine.runner import LocalRunner
 from telltale.engine.selftest import told
 from telltale.errors import InputError
+from telltale.evidence.calibration import RAW
 from telltale.models.load import DTYPES
 from telltale.models.precision import choose_precision
 from telltale.paths import check_layers
@@ -178,6 +179,8 @@ def search_name(identity: Mapping[str, Any], question: Question, settings: Setti
     chosen = chosen_by(question, settings)
     if settings.speed in EXACT:  # at either speed the same is found
         del chosen["speed"]
+    if settings.scoring == RAW:  # as it was before it could be chosen
+        del chosen["scoring"]
     return sha256_of_json([identity, chosen])
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from telltale.evidence.calibration import CALIBRATED, Calibrated, Judging
 from telltale.evidence.result import PathModel, Result, Searched, result_from
 from telltale.measure import Measurement, outcomes_by_path
 from telltale.moved import GONE_IN
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from telltale.measure import Batch, Outcome
+    from telltale.measure import Batch, Measure, Outcome
     from telltale.paths import LayerPath
     from telltale.study.records import Cost, StoredExample
 
@@ -40,8 +41,8 @@ class StoredStudy:
             all, where not even the whole model is measured, or where its objective or its search
             was a program of its own.
         examples: every example by its position, with its text and the set it is in.
-        outcomes: of every model kept, by set and path: each example's outcome, by its position.
-            Only what was measured in full.
+        outcomes: of every model kept, by set and path: each example's outcome, by its position,
+            as the study has choices judged. Only what was measured in full.
         versions: the libraries of every run, the oldest first.
         cost: what was spent so far.
         is_running: whether a process is at work on it now.
@@ -113,7 +114,7 @@ def read_study(folder: Path) -> StoredStudy:
             settings=records.fact("search"),
             found=found,
             examples=tuple(records.examples()),
-            outcomes=_outcomes(records, paths),
+            outcomes=_judged(records, _outcomes(records, paths)),
             versions=records.versions(),
             cost=records.cost(),
             is_running=is_at_work(folder),
@@ -144,7 +145,7 @@ def _searched_so_far(records: Records) -> Found | None:
     settings = None if chosen_by is None else settings_from(chosen_by)
     if plan is None or settings is None:
         return None
-    measure = partial(_measured, records)
+    measure: Measure = partial(_measured, records)
     guards = [
         admits_by(
             plan.batches_of(Role(Part.SEARCH, guard["task"])),
@@ -154,9 +155,7 @@ def _searched_so_far(records: Records) -> Found | None:
         )
         for guard in asked["guards"]
     ]
-    scoring = Scoring(asked["task"].get("scoring", Scoring.LOGLIK))
-    writes = "scoring" not in asked["task"]
-    right = {one.position: 0 if writes else one.answer for one in records.examples()}
+    scoring, right = _scoring(asked), _right(records)
     scores = records.fact("layer_scores") or {}
     search = settings.bound(
         values_by(settings.objective, scoring, right),
@@ -164,6 +163,8 @@ def _searched_so_far(records: Records) -> Found | None:
         scores,
     )
     batches, rounds = plan.batches_of(SEARCH), list[Round]()
+    if settings.scoring == CALIBRATED:
+        measure = Calibrated(measure, batches, right, scoring)
     try:
         origin = search.origin(measure, batches, plan.whole)
     except _NotMeasuredError:
@@ -173,6 +174,31 @@ def _searched_so_far(records: Records) -> Found | None:
     with suppress(_NotMeasuredError):
         search(measure, batches, plan.whole, rounds.append)
     return Found(origin, tuple(rounds))
+
+
+def _scoring(asked: Mapping[str, Any]) -> Scoring:
+    return Scoring(asked["task"].get("scoring", Scoring.LOGLIK))
+
+
+def _right(records: Records) -> dict[int, int]:
+    """Which choice is right; where the model writes, the only one that an outcome has."""
+    writes = "scoring" not in records.fact("asked")["task"]
+    return {one.position: 0 if writes else one.answer for one in records.examples()}
+
+
+def _judged(
+    records: Records, outcomes: Mapping[tuple[Role, LayerPath], Mapping[int, Outcome]]
+) -> Mapping[tuple[Role, LayerPath], Mapping[int, Outcome]]:
+    """Outcomes as the study has choices judged; a guard's stay as they are."""
+    if (records.fact("search") or {}).get("scoring") != CALIBRATED:
+        return outcomes
+    searched = {path: own for (role, path), own in outcomes.items() if role == SEARCH}
+    judging = Judging(_scoring(records.fact("asked")), _right(records))
+    return {
+        (role, path): own if role.guard else judging.less_offsets({path: own}, searched)[path]
+        for (role, path), own in outcomes.items()
+        if role.guard or path in searched
+    }
 
 
 def _outcomes(

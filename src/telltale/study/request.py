@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from telltale.errors import InputError
+from telltale.evidence.calibration import CALIBRATED, RAW, check_calibrates
 from telltale.searches import SEARCHES, Search, check_search, search_named
 from telltale.study.records import check_study_folder, check_writable, only_writer
 from telltale.study.settings import MAX_LOSS, Settings
@@ -88,6 +89,7 @@ CHECKS = {
     "max_loss": share_of("the examples", "0.03"),
     "confidence": Check("a number, such as 0.95", real),
     "speed": text_or("full, exact or fast"),
+    "scoring": text_or("raw or calibrated"),
     "paper": SWITCH,
     "truncate": text_or("left or no"),
     "device": text_or("auto, cpu, cuda, cuda:N or mps"),
@@ -126,6 +128,7 @@ class SearchRequest:
     max_loss: float = MAX_LOSS
     confidence: float = 0.95
     speed: str = "exact"
+    scoring: str = RAW
     paper: bool = False
     truncate: str = "no"
     device: str = "auto"
@@ -161,6 +164,7 @@ class Asked(TypedDict, total=False):
     max_loss: float
     confidence: float
     speed: str
+    scoring: str
     paper: bool
     truncate: str
     device: str
@@ -292,10 +296,12 @@ def _settings(request: SearchRequest, task: Task) -> Settings:
     objective = request.objective
     is_greedy = request.search in (DEFAULTS["search"], SEARCHES[DEFAULTS["search"]])
     is_other = objective not in (None, "accuracy") or not is_greedy
+    is_other |= request.scoring == CALIBRATED
     if request.paper and (request.guards or is_other):
         raise InputError(
-            "`paper` is the published method: it searches greedily, ranks by accuracy and guards "
-            "nothing; leave out `search`, `objective` and `guards`"
+            "`paper` is the published method: it searches greedily, ranks by accuracy, guards "
+            "nothing and calibrates nothing; leave out `search`, `objective`, `guards` and "
+            "`scoring`"
         )
     objective = "accuracy" if request.paper else objective
     if objective is None:
@@ -303,6 +309,8 @@ def _settings(request: SearchRequest, task: Task) -> Settings:
     else:
         ranks = objective_named(objective) if isinstance(objective, str) else objective
     check_objective(ranks, task)
+    if request.scoring == CALIBRATED:
+        check_calibrates(task)
     search = request.search
     if isinstance(search, Search):
         check_search(search)
@@ -315,6 +323,7 @@ def _settings(request: SearchRequest, task: Task) -> Settings:
         request.confidence,
         search_named(search) if isinstance(search, str) else search,
         request.speed,
+        request.scoring,
     )
 
 

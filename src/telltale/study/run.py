@@ -14,6 +14,7 @@ from telltale.engine.perplexity import Page, built_in_page, perplexities
 from telltale.engine.selftest import slowed, unable
 from telltale.engine.speed import tokens_per_second
 from telltale.errors import InputError
+from telltale.evidence.calibration import CALIBRATED, USES_OFFSETS, Judging
 from telltale.evidence.cautions import advice, cautions, raced, remedies_for
 from telltale.evidence.comparison import compare, generation_counts
 from telltale.evidence.result import (
@@ -115,8 +116,8 @@ class _Run:
         noted = self._note_look(HELD_OUT)
         looks = None if noted is None else noted.before
         paths = [model.path for model in found.kept]
-        searched = self._outcomes(SEARCH, paths)
-        held_out = self._watched(HELD_OUT, paths)
+        as_measured = self._outcomes(SEARCH, paths), self._watched(HELD_OUT, paths)
+        searched, held_out = (self._judged(one, as_measured[0]) for one in as_measured)
         compared = self._compared(held_out, found.start)
         models = self._models(found, searched, compared)
         asked, settings = self._asked(), self.settings
@@ -127,18 +128,29 @@ class _Run:
             settings.max_loss,
             Level.after(looks, 1 - settings.confidence),
         )
+        named_models = with_names(found, models, claimed)
+        calibration = self._judging.told(named_models, *as_measured)
         named = ("name", "revision", "sha256", "layers", "parameters", "dtype")
         result = Result(
             model={name: asked["model"][name] for name in named},
             task=asked["task"],
             settings=chosen_by(self.question, settings),
-            models=with_names(found, models, claimed),
+            models=named_models,
             rounds=found.rounds,
             fingerprint=fingerprint,
             layer_scores=self.measuring.layer_scores(settings, self.plan),
             claims=claimed,
             final=None,
-            verdict=verdict(found, compared, claimed, settings.max_loss, settings.confidence),
+            calibration=calibration,
+            verdict=verdict(
+                found,
+                compared,
+                claimed,
+                settings.max_loss,
+                settings.confidence,
+                calibration=calibration,
+                scoring=settings.scoring,
+            ),
             cautions=(),
             text=Text(self.page.name, self.page.sha256),
             cost=self._cost(searched[found.start], found),
@@ -166,7 +178,9 @@ class _Run:
         self.records.set_facts({"search": chosen_by(self.question, self.settings), "result": None})
         self.plan = self.measuring.dealt(self.plan, self.settings, self.watcher)
         search = self.measuring.search_by(self.settings, self.plan)
-        measure = self.measuring.of(SEARCH, self.watcher, counted=True)
+        measure = self.measuring.judged_by(
+            self.settings, self.plan, self.measuring.of(SEARCH, self.watcher, counted=True)
+        )
         batches = self.plan.batches_of(SEARCH)
         whole = self.plan.whole
 
@@ -231,6 +245,23 @@ class _Run:
     ) -> dict[LayerPath, dict[int, Outcome]]:
         return self.measuring.outcomes(role, paths, self.plan.batches_of(role), watcher)
 
+    @property
+    def _judging(self) -> Judging:
+        question = self.question
+        return Judging(
+            question.task.scoring, question.right, question.clusters, self.settings.confidence
+        )
+
+    def _judged(
+        self,
+        outcomes: Mapping[LayerPath, Mapping[int, Outcome]],
+        searched: Mapping[LayerPath, Mapping[int, Outcome]],
+    ) -> Mapping[LayerPath, Mapping[int, Outcome]]:
+        """Outcomes as settings have choices judged, by what was measured on the search set."""
+        if self.settings.scoring != CALIBRATED:
+            return outcomes
+        return self._judging.less_offsets(outcomes, searched)
+
     def _compared(
         self, outcomes: Mapping[LayerPath, Mapping[int, Outcome]], start: LayerPath
     ) -> dict[LayerPath, Comparison]:
@@ -289,7 +320,9 @@ class _Run:
         self._note_look(FINAL)
         start = self.plan.whole
         path = LayerPath.from_removed(sealed["removed"], start.total)
-        compared = self._compared(self._watched(FINAL, [start, path]), start)
+        paths = [start, path]
+        outcomes = self._judged(self._watched(FINAL, paths), self._outcomes(SEARCH, paths))
+        compared = self._compared(outcomes, start)
         return FinalLook(
             sealed["name"], tuple(sealed["removed"]), compared[start].accuracy, compared[path]
         )
@@ -324,6 +357,8 @@ class _Run:
             remedies=remedies_for(self.question.task),
         )
         said += raced(result.rounds, self.settings.objective.name)
+        if self.settings.scoring == CALIBRATED:
+            said.append(USES_OFFSETS)
         if result.held_out_looks is None:
             said.append(
                 "the ledger of looks cannot be kept, so it is not known whether other searches "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
+from telltale.evidence.calibration import CALIBRATED, RAW, check_scoring
 from telltale.evidence.stats import CONFIDENCE
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.objectives import OBJECTIVES, Objective, highest_of
@@ -29,7 +30,9 @@ class Settings:
     are those of every `Search`; ``search`` is the one that is run, with settings of its own,
     and ``speed`` how it measures candidates.
     ``max_loss`` is what the model that is called safe may lose, a share of the examples.
-    ``confidence`` is that of intervals and of what is certified.
+    ``confidence`` is that of intervals and of what is certified. ``scoring`` is how choices are
+    judged (`telltale.evidence.calibration`): ``calibrated``, each candidate is measured in full,
+    since its offsets are not known before.
     """
 
     objective: Objective = OBJECTIVES["accuracy"]
@@ -40,8 +43,18 @@ class Settings:
     confidence: float = CONFIDENCE
     search: Search = SEARCHES["greedy"]
     speed: str = "exact"
+    scoring: str = RAW
 
     def __post_init__(self) -> None:
+        check_scoring(self.scoring)
+        if self.scoring == CALIBRATED and self.speed == "fast":
+            raise InputError(
+                "`speed` fast judges candidates by some of the examples, and the offsets of "
+                "`scoring` calibrated are of all; give `speed` exact or full, which are the same "
+                "with it"
+            )
+        if self.scoring == CALIBRATED and self.speed == "exact":
+            object.__setattr__(self, "speed", "full")
         if not 0 <= self.max_loss < 1:
             raise InputError(
                 f"`max_loss` must be in [0, 1), got {self.max_loss:g}; it is a share of the "
@@ -85,6 +98,7 @@ class Settings:
             "max_loss": self.max_loss,
             "confidence": self.confidence,
             "speed": self.speed,
+            "scoring": self.scoring,
         }
 
 
@@ -106,6 +120,7 @@ def settings_from(document: Mapping[str, Any]) -> Settings | None:
         document["confidence"],
         search,
         document.get("speed", "full"),  # before it could be chosen, all was measured in full
+        document.get("scoring", RAW),
     )
 
 

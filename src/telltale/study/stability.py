@@ -159,7 +159,8 @@ def measure_stability(
         parts: list[Part] = []
         for part, rest in parts_of(clusters, size, resamples, question.seed):
             watcher.phase(f"{len(parts) + 1} of {resamples} parts of {size}")
-            search_part = partial(searched, search, measure, batches, plan.whole, part, rest)
+            judged = measuring.judged_by(study.settings, plan, measure, part)
+            search_part = partial(searched, search, judged, batches, plan.whole, part, rest)
             parts.append(with_halves(search_part, measuring.halve))
         found.append(of_size(size, parts))
     return {

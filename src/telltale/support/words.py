@@ -51,6 +51,18 @@ def number(value: float) -> str:
     return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
 
 
+def bits(amount: float, *, signed: bool = False) -> str:
+    """An amount of information in bits: ``0.412``; a change with its sign, ``+0.031``."""
+    found = f"{amount:{'+' if signed else ''}.3f}"
+    return "0.000" if found in ("-0.000", "+0.000") else found
+
+
+def bits_between(interval: Sequence[float], *, signed: bool = False) -> str:
+    """An interval of bits: ``0.357 to 0.467``."""
+    low, high = interval
+    return f"{bits(low, signed=signed)} to {bits(high, signed=signed)}"
+
+
 def duration(seconds: float) -> str:
     """A duration in its two largest units: ``1 min 05 s``."""
     minutes, rest = divmod(round(seconds), 60)

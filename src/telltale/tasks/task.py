@@ -86,12 +86,16 @@ class Scoring(StrEnum):
 
     def merits(self, choices: Sequence[ChoiceOutcome]) -> list[float]:
         """The values by which choices are compared, in nats: total, per token or per character."""
-        return [choice.loglik / self._size(choice) for choice in choices]
+        sizes = self.sizes(choices)
+        return [choice.loglik / size for choice, size in zip(choices, sizes, strict=True)]
 
-    def _size(self, choice: ChoiceOutcome) -> int:
+    def sizes(self, choices: Sequence[ChoiceOutcome]) -> list[int]:
+        """What each choice's log-likelihood is divided by: 1, its tokens or its characters."""
         if self is Scoring.LOGLIK_PER_TOKEN:
-            return choice.tokens
-        return choice.characters if self is Scoring.LOGLIK_PER_CHARACTER else 1
+            return [choice.tokens for choice in choices]
+        if self is Scoring.LOGLIK_PER_CHARACTER:
+            return [choice.characters for choice in choices]
+        return [1] * len(choices)
 
 
 class Protocol(StrEnum):
