@@ -288,7 +288,7 @@ def test_clusters_of_one_answer_each_are_read_without_a_warning() -> None:
 
 
 def test_another_estimator_is_refused() -> None:
-    with pytest.raises(InputError, match="`estimator` must be probe or neighbours, got 'knn'"):
+    with pytest.raises(InputError, match="an estimator must be probe or neighbours, got 'knn'"):
         estimate(*told_apart(), np.arange(80), estimator="knn")
 
 

@@ -84,7 +84,7 @@ def estimate(
             fewer clusters than there are folds; scikit-learn is missing.
     """
     if estimator not in ESTIMATORS:
-        raise InputError(f"`estimator` must be {one_of(ESTIMATORS)}, got {estimator!r}")
+        raise InputError(f"an estimator must be {one_of(ESTIMATORS)}, got {estimator!r}")
     check_installed()
     check_examples(answers, clusters)
     scaled = _checked(states)
