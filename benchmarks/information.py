@@ -34,9 +34,9 @@ AMBIENT = 0.1  # standard deviation of what lies around states that fill few dir
 class World:
     """Answers, and latent states with unit Gaussian noise around one of several centres.
 
-    ``centres`` is (answers, centres of each, latent dimensions); all are equally frequent. ``fills``
-    says whether the other dimensions have as much noise as the latent ones. Otherwise the states
-    lie along few directions. Without noise, the latent state is the centre.
+    ``centres`` is (answers, centres of each, latent dimensions); all are equally frequent.
+    ``fills`` says whether the other dimensions have as much noise as the latent ones. Otherwise the
+    states lie along few directions. Without noise, the latent state is the centre.
     """
 
     name: str
@@ -155,14 +155,14 @@ def row(world: World, truth: float, size: tuple[int, int], repeats: list[Repeat]
     return f"| {' | '.join(cells)} |"
 
 
-def known_truth() -> None:
-    """Print the table of estimates."""
+def known_truth(of: list[str]) -> None:
+    """Print the table of estimates, of some worlds."""
     heads = ["states", "width", "examples", "repeats", "true bits"]
     for name in ESTIMATORS:
         heads += [f"{name} (95%)", "holds the truth", "above it", "null"]
     heads.append("in-sample, C = 1")
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}", flush=True)
-    for world in worlds().values():
+    for world in (worlds()[name] for name in of):
         truth = world.bits()
         for width, examples, repeats in SIZES:
             found = list(repeated(world, width, examples, repeats))
@@ -215,11 +215,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="?", choices=("truth", "changes"), default="truth")
+    parser.add_argument("--worlds", nargs="+", choices=list(worlds()), default=list(worlds()))
     parser.add_argument("--repeats", type=int, default=30, help="of changes")
     given = parser.parse_args()
     began = time.process_time()
     if given.what == "truth":
-        known_truth()
+        known_truth(given.worlds)
     else:
         of_changes(given.repeats)
     print(f"\n{time.process_time() - began:.0f} s of CPU")

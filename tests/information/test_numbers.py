@@ -41,10 +41,11 @@ def test_holm_of_nothing_is_nothing() -> None:
 # Means of bits
 
 
-def test_the_interval_is_nearly_students_where_many_values_stand_alone() -> None:
+def test_the_interval_is_nearly_half_again_as_wide_as_students() -> None:
+    """Values found out of fold rest on the same examples: 1 + 5 / 4 = 1.5^2 (Nadeau, Bengio)."""
     values = np.random.default_rng(1).normal(0.3, 2, 900)
     found = mean_of(values.tolist(), list(range(900))).interval(0.95)
-    expected = stats.t.interval(0.95, 899, values.mean(), stats.sem(values))
+    expected = stats.t.interval(0.95, 899, values.mean(), 1.5 * stats.sem(values))
     assert tuple(found) == pytest.approx(expected, abs=1e-3)
 
 
@@ -60,7 +61,7 @@ def test_values_that_are_all_alike_leave_some_doubt_that_more_of_them_take_away(
     few, many = (mean_of([1.0] * n, list(range(n))).interval(0.95) for n in (50, 5000))
     assert few.low < 0.96
     assert few.high > 1.04
-    assert many.high - many.low < 0.002
+    assert many.high - many.low < 0.003
     assert mean_of([0.0] * 50, list(range(50))).p_value == 1.0
 
 
@@ -133,7 +134,9 @@ def test_a_measure_that_ranks_as_the_truth_is_shown_to_among_several_and_noise_i
     source = np.random.default_rng(5)
     truth = source.normal(size=30)
     noise = {f"noise {i}": source.normal(size=30).tolist() for i in range(8)}
-    found = predictions({"right": np.exp(truth).tolist(), "wrong": (-truth).tolist()} | noise, truth)
+    found = predictions(
+        {"right": np.exp(truth).tolist(), "wrong": (-truth).tolist()} | noise, truth
+    )
     assert found["right"].rank_correlation == pytest.approx(1)
     assert found["wrong"].rank_correlation == pytest.approx(-1)
     assert found["right"].corrected_p_value <= 10 * 1e-4 + 1e-12
@@ -167,6 +170,6 @@ def test_a_measure_of_other_layers_is_refused() -> None:
 def test_noise_has_p_values_as_often_below_5_percent_as_it_should() -> None:
     source = np.random.default_rng(6)
     truth = source.normal(size=12).tolist()
-    found = predictions({str(i): source.normal(size=12).tolist() for i in range(200)}, truth)
+    found = predictions({str(i): source.normal(size=12).tolist() for i in range(100)}, truth)
     share = np.mean([one.p_value <= 0.05 for one in found.values()])
     assert 0.01 <= share <= 0.1

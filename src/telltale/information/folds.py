@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+FOLDS = 5  # of all examples
+
 
 def dealt(
     answers: NDArray[Any], clusters: NDArray[Any], folds: int, source: np.random.Generator

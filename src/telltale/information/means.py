@@ -6,10 +6,14 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from telltale.evidence.stats import Interval, clustering, two_sided
+from telltale.information.folds import FOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# By what the variance over examples is multiplied, since they are predicted by fits that have most
+# of their examples in common (Nadeau and Bengio 2003): 1 + folds x left out / fitted to.
+IN_COMMON = 1 + FOLDS / (FOLDS - 1)
 IMAGINED = 1.0  # bits by which two imagined examples are off the mean, one above and one below
 
 
@@ -35,10 +39,11 @@ class Mean(NamedTuple):
 
 
 def mean_of(values: Sequence[float], clusters: Sequence[int]) -> Mean:
-    """The mean of bits over examples, some of which share a cluster.
+    """The mean over examples of bits that were found out of fold.
 
-    Its variance is that of `clustering`, with two more examples imagined, so that few examples
-    which are all alike do not give an interval without width: another may be unlike them.
+    Its variance is that of `clustering`, `IN_COMMON` times, with two more examples imagined, so
+    that few examples which are all alike do not give an interval without width: another may be
+    unlike them.
 
     Args:
         values: bits, one an example; at least two.
@@ -48,6 +53,6 @@ def mean_of(values: Sequence[float], clusters: Sequence[int]) -> Mean:
     shared = clustering(values, clusters)
     mean = math.fsum(values) / total
     apart = math.fsum((one - mean) ** 2 for one in values) + 2 * IMAGINED**2
-    error = math.sqrt(apart * shared.effect / (total * (total - 1)))
+    error = math.sqrt(IN_COMMON * apart * shared.effect / (total * (total - 1)))
     # Of one example of n no predictor says more than log2(2n), nor that much less than nothing.
     return Mean(mean, error, min(shared.freedom, total - 1), 2 * math.log2(2 * total))

@@ -56,9 +56,17 @@ def bits(right: NDArray[Any], prior: NDArray[Any], weight: NDArray[Any] | float)
     return np.asarray(np.log2(1 + gain * np.atleast_1d(weight)))
 
 
-def best_weight(right: NDArray[Any], prior: NDArray[Any], examples: int) -> tuple[float, float]:
-    """The weight whose bits are the most in the mean, and those; the least of equal ones."""
+def best_weight(right: NDArray[Any], prior: NDArray[Any]) -> tuple[float, float]:
+    """The weight whose bits are the most in the mean, and those.
+
+    It is 0 where they are not a standard error above 0: of many predictions that are tried on the
+    same examples, the best says something of noise too.
+    """
+    examples = len(right)
     tried = weights(examples)
-    means = bits(right, prior, tried).mean(axis=0)
+    found = bits(right, prior, tried)
+    means = found.mean(axis=0)
     best = int(means.argmax())
+    if means[best] * examples**0.5 <= found[:, best].std():
+        return 0.0, 0.0
     return float(tried[best]), float(means[best])

@@ -38,7 +38,7 @@ def predicted(
         agreeing = np.cumsum(near == fold.answers[:, None], axis=1)
         for count in [one for one in NEIGHBOURS if one <= most]:
             right = agreeing[:, count - 1] / count
-            its_weight, mean = best_weight(right, fold.prior[fold.answers], total)
+            its_weight, mean = best_weight(right, fold.prior[fold.answers])
             if mean > best:
                 best, weight, chosen = mean, its_weight, (components, count)
     if not weight:

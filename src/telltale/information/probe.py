@@ -45,7 +45,7 @@ def predicted(
             fitted = _fit(model, strength, fold.states[~part], fold.answers[~part])
             of_part = _probabilities(fitted, fold.states[part], classes)
             right[part] = of_part[np.arange(part.sum()), fold.answers[part]]
-        its_weight, mean = best_weight(right, fold.prior[fold.answers], len(inner))
+        its_weight, mean = best_weight(right, fold.prior[fold.answers])
         if mean > best:
             best, weight, chosen, worse = mean, its_weight, strength, 0
         else:
