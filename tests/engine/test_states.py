@@ -358,5 +358,4 @@ def test_2000_examples_of_30_layers_and_width_4096_take_less_than_2_gigabytes(
     done = run(stop=0)
     assert done.returncode == 0, done.stderr
     most = int(done.stdout)
-    print(f"resident at most: {most / 1e9:.2f} GB")
     assert most < 2e9
