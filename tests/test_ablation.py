@@ -76,7 +76,7 @@ def test_layers_that_stand_in_for_each_other_and_one_that_mends_another_are_seen
 
 
 def test_the_map_of_a_real_model_is_of_what_each_path_gives_by_itself() -> None:
-    """By the oracle, one choice at a time; and the interval is that of the examples' differences."""
+    """By the oracle, one choice at a time; and intervals are of the examples' differences."""
     encoded = [
         example((5, 9, 7, 21, 40, 3), ((11, 12), (14,)), 0),
         example((5, 9, 8, 2, 77, 33, 60), ((31,), (16, 17)), 1),

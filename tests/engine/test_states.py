@@ -299,7 +299,7 @@ def test_a_runner_that_collects_no_states_is_refused_when_asked(tmp_path: Path) 
     bench = Workbench(bench.source, bench.task, bench.examples, runner=WithoutStates(local))
     batches = bench.batches([0])
     assert len(list(bench.measure([WHOLE], batches))) == 1
-    with pytest.raises(InputError, match="`runner` WithoutStates has no collect_states"):
+    with pytest.raises(InputError, match="the runner WithoutStates has no collect_states"):
         bench.states(WHOLE, batches, tmp_path / "states")
 
 
