@@ -8,6 +8,7 @@ import multiprocessing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -126,6 +127,11 @@ class OtherProcess:
     ) -> dict[str, tuple[float, ...]]:
         return self.ask("layer_scores", job, list(batches), list(scores))  # type: ignore[no-any-return]
 
+    def collect_states(
+        self, job: Job, batches: Sequence[Batch], path: LayerPath, folder: Path
+    ) -> None:
+        self.ask("collect_states", job, list(batches), path, folder)
+
     def engine(self, job: Job) -> Measure:
         number = self.ask("engine", job)
 
@@ -170,7 +176,7 @@ def bench_on(
 
 @pytest.mark.parametrize("protocol", ["loglik", "text"])
 def test_a_model_in_another_process_gives_the_same_byte_for_byte(
-    tiny_folder: Path, runner: OtherProcess, protocol: str
+    tiny_folder: Path, runner: OtherProcess, protocol: str, tmp_path: Path
 ) -> None:
     here = bench_on(tiny_folder, protocol=protocol)
     there = bench_on(tiny_folder, runner, protocol)
@@ -187,6 +193,12 @@ def test_a_model_in_another_process_gives_the_same_byte_for_byte(
     assert perplexities(there, page, PATHS) == perplexities(here, page, PATHS)
     scores = list(LAYER_SCORES.values())
     assert there.layer_scores(scores, batches) == here.layer_scores(scores, batches)
+    states = [
+        bench.states(PATHS[3], batches, tmp_path / name).values
+        for bench, name in ((here, "here"), (there, "there"))
+    ]
+    assert states[0].shape == (6, 20, 32)
+    assert np.array_equal(*states)
     speeds = tokens_per_second(there, PATHS[:2], there.timed_part(batches[0]), repeats=1)
     assert all(speed > 0 for speed in speeds.values())
 

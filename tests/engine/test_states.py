@@ -299,7 +299,7 @@ def test_a_runner_that_collects_no_states_is_refused_when_asked(tmp_path: Path) 
     bench = Workbench(bench.source, bench.task, bench.examples, runner=WithoutStates(local))
     batches = bench.batches([0])
     assert len(list(bench.measure([WHOLE], batches))) == 1
-    with pytest.raises(InputError, match="`runner` WithoutStates has no collect_states"):
+    with pytest.raises(InputError, match="the runner WithoutStates has no collect_states"):
         bench.states(WHOLE, batches, tmp_path / "states")
 
 
@@ -358,5 +358,4 @@ def test_2000_examples_of_30_layers_and_width_4096_take_less_than_2_gigabytes(
     done = run(stop=0)
     assert done.returncode == 0, done.stderr
     most = int(done.stdout)
-    print(f"resident at most: {most / 1e9:.2f} GB")
     assert most < 2e9

@@ -155,9 +155,9 @@ class CollectsStates(Protocol):
     def collect_states(
         self, job: Job, batches: Sequence[Batch], path: LayerPath, folder: Path
     ) -> None:
-        """Have the states of a job's examples on a path in a folder, which others read.
+        """Have the states of a job's examples on a path in a folder, which the caller reads.
 
-        See `telltale.engine.states.collect_states`.
+        So both see the same files. See `telltale.engine.states.collect_states`.
         """
         ...
 

@@ -301,9 +301,9 @@ class Workbench:
         """
         if not isinstance(self.runner, CollectsStates):
             raise InputError(
-                f"`runner` {type(self.runner).__name__} has no collect_states, as "
+                f"the runner {type(self.runner).__name__} has no collect_states, as "
                 "telltale.engine.runner.CollectsStates has it, so hidden states cannot be read; "
-                "add it, or leave `runner` out"
+                "add it, or leave out the runner"
             )
         self.runner.collect_states(Job(self.encoded, Scoring.LOGLIK), batches, path, folder)
         return read_states(folder)
