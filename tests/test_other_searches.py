@@ -12,7 +12,6 @@ import pytest
 
 import telltale
 from telltale import InputError, LayerPath
-from telltale.checkpoints.export import picked_from
 from telltale.cli.screen import PlainConsole, ScreenWatcher, summary, unfinished
 from telltale.evidence.result import result_from
 from telltale.report import write_report
@@ -22,6 +21,7 @@ from telltale.report.sentences import labels_of, other_changes
 from telltale.report.svg import LIGHT
 from telltale.searches import Candidate, Found, Round, Search
 from telltale.study import read_study
+from telltale.study.picking import picked_from
 from telltale.tracking.records import Course, path_records
 from tests.report.made import Made
 from tests.report.markup import Markup

@@ -9,7 +9,7 @@
 Importing this package imports no torch; the first call does.
 """
 
-from telltale.api import evaluate, export, load_task, plan, preview, search, stability
+from telltale.api import evaluate, explain, export, load_task, plan, preview, search, stability
 from telltale.errors import (
     DataError,
     InputError,
@@ -28,6 +28,7 @@ __all__ = [
     "TelltaleError",
     "UnsupportedModelError",
     "evaluate",
+    "explain",
     "export",
     "load_task",
     "plan",

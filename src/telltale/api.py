@@ -21,6 +21,7 @@ from telltale.study.request import (
 )
 from telltale.support.arguments import (
     PATH,
+    SWITCH,
     Check,
     an,
     checked,
@@ -40,13 +41,15 @@ if TYPE_CHECKING:
 
     from telltale.checkpoints.export import Exported
     from telltale.engine.previews import Preview
+    from telltale.evidence.explanation import Explanation
     from telltale.evidence.result import Result
     from telltale.study.ahead import SearchPlan
     from telltale.tasks.task import Task
 
 REPORT = "report.html"
+EXPLAINED = 200  # examples, where it is not said how many
 
-__all__ = ["evaluate", "export", "load_task", "plan", "preview", "search", "stability"]
+__all__ = ["evaluate", "explain", "export", "load_task", "plan", "preview", "search", "stability"]
 
 ARGUMENTS = {
     **CHECKS,
@@ -58,6 +61,7 @@ ARGUMENTS = {
     "pick": Check("a model's name, or how many layers are removed", either(an(str), whole)),
     "to": PATH,
     "count": count_of("questions"),
+    "pairs": SWITCH,
 }
 
 
@@ -330,6 +334,102 @@ def evaluate(
         page=page,
         watcher=watcher,
     )
+
+
+@checked(ARGUMENTS)
+def explain(
+    model: str,
+    task: Task | str | None = None,
+    *,
+    out: str | Path,
+    remove: Iterable[int] = (),
+    pick: str | int | None = None,
+    limit: int | None = None,
+    pairs: bool = False,
+    seed: int = 0,
+    truncate: str = "no",
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    watcher: Watcher | None = None,
+) -> Explanation:
+    """Why layers may go: what each tells of the answers, and what is lost without it.
+
+    For every layer of a model, and of a shallower one: how many bits of information its state has
+    on the right answer and how the layer changes that, what the model's own head reads there,
+    scores of the layer's importance, and the accuracy without it. Writes ``explain.json`` and
+    ``report.html``. Needs scikit-learn: ``pip install 'telltale-llm[explain]'``.
+
+    Args:
+        model: as in `search`; or a finished study's folder, and then no task: its search set and
+            the layers that it removed are explained.
+        task: as in `search`; choices are compared by log-likelihood.
+        out: the explanation's folder; one that holds the same is gone on with.
+        remove: the layers that the shallower model leaves out, 0-based.
+        pick: which of a study's models, as in `export`; by default the one it shows first.
+        limit: how many examples are looked at, those that a search with this limit and seed has as
+            its search set; by default 200, of a study all that it searched by.
+        pairs: also measure the model without each two layers, which takes some ten times as long.
+        seed: chooses the examples, and how they are dealt to train and to judge a probe.
+        truncate: as in `search`.
+        device: as in `search`.
+        dtype: as in `evaluate`.
+        revision: a hub branch, tag or commit.
+        trust_remote_code: run Python files that the model brings.
+        watcher: is told how it goes on.
+
+    Raises:
+        TelltaleError: as in `search`.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"`limit` must be at least 1, got {limit}")
+    cuts = cuts_by(truncate)
+
+    from telltale.evidence.explanation import FILE
+    from telltale.information.estimating import check_installed
+    from telltale.report import write_explanation
+    from telltale.study.explaining import explain_task, searched_by
+    from telltale.support.files import write_json
+    from telltale.tasks.shots import without_shown
+    from telltale.tasks.split import check_answers_differ, first_drawn
+
+    check_installed()
+    if task is None:
+        if removed := tuple(remove):
+            raise InputError(
+                f"`remove` {list(removed)} goes with a model and a task; of a study give `pick`"
+            )
+        source, chosen, removed = searched_by(Path(model), pick)
+        examples = chosen.examples if limit is None else chosen.examples[:limit]
+    else:
+        if pick is not None:
+            raise InputError("`pick` is of a study's models; with a task give `remove`")
+        chosen = without_shown(load_task(task) if isinstance(task, str) else task)
+        check_answers_differ(chosen.examples)
+
+        from telltale.models.load import choose_device, choose_dtype
+        from telltale.models.source import resolve_model
+
+        choose_dtype(dtype, choose_device(device))
+        source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
+        examples, removed = first_drawn(chosen, limit or EXPLAINED, seed), tuple(remove)
+    found = explain_task(
+        source,
+        chosen,
+        examples,
+        Path(out),
+        removed=removed,
+        pairs=pairs,
+        device=device,
+        dtype=dtype,
+        cuts=cuts,
+        seed=seed,
+        watcher=watcher,
+    )
+    write_json(Path(out) / FILE, found.document)
+    write_explanation(found, Path(out) / REPORT)
+    return found
 
 
 @checked(ARGUMENTS)

@@ -21,7 +21,6 @@ from telltale.checkpoints import reload_check
 from telltale.checkpoints import verify as verify_module
 from telltale.checkpoints import write as checkpoint_module
 from telltale.checkpoints.config import DEPTHS, shallower_config
-from telltale.checkpoints.export import picked_from
 from telltale.checkpoints.verify import verify_checkpoint
 from telltale.checkpoints.write import write_checkpoint
 from telltale.cli.commands import main
@@ -29,6 +28,7 @@ from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.study import read_study
+from telltale.study.picking import picked_from
 from tests import tiny
 
 CPU = torch.device("cpu")

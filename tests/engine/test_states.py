@@ -267,11 +267,11 @@ def test_a_workbench_gives_states_and_goes_on(
 ) -> None:
     bench = bench_of(tmp_path, ROW + ROW.replace("What", "Who"), **asked)
     batches = bench.batches(range(2))
-    states = bench.states(LayerPath.whole(6), batches, tmp_path / "states")
+    states = bench.states(LayerPath.whole(6), bench.encoded, batches, tmp_path / "states")
     assert states.values.shape == (7, 2, 32)
     assert states.values == pytest.approx(librarys_own(bench.model.model, bench.encoded), abs=2e-5)
     read.clear()
-    again = bench.states(LayerPath.whole(6), batches, tmp_path / "states")
+    again = bench.states(LayerPath.whole(6), bench.encoded, batches, tmp_path / "states")
     assert np.array_equal(again.values, states.values)
     assert read == []
 
@@ -279,7 +279,7 @@ def test_a_workbench_gives_states_and_goes_on(
 def test_choices_that_stand_in_the_text_have_no_position_to_read_at(tmp_path: Path) -> None:
     bench = bench_of(tmp_path, ROW, prompt="{question} I say {choice} and so it is")
     with pytest.raises(InputError, match=r"example 0 has no single position .* with a `prompt`"):
-        bench.states(LayerPath.whole(6), bench.batches([0]), tmp_path / "states")
+        bench.states(LayerPath.whole(6), bench.encoded, bench.batches([0]), tmp_path / "states")
     assert not (tmp_path / "states").exists()
 
 
@@ -300,7 +300,7 @@ def test_a_runner_that_collects_no_states_is_refused_when_asked(tmp_path: Path) 
     batches = bench.batches([0])
     assert len(list(bench.measure([WHOLE], batches))) == 1
     with pytest.raises(InputError, match="the runner WithoutStates has no collect_states"):
-        bench.states(WHOLE, batches, tmp_path / "states")
+        bench.states(WHOLE, bench.encoded, batches, tmp_path / "states")
 
 
 # Memory

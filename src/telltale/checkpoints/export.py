@@ -16,11 +16,8 @@ from telltale.checkpoints.config import family_of
 from telltale.checkpoints.verify import Verification, verify_checkpoint
 from telltale.checkpoints.write import DTYPES, read_config, write_checkpoint
 from telltale.errors import InputError, TelltaleError
-from telltale.evidence.parts import NAMED
 from telltale.models.load import choose_device
-from telltale.models.source import resolve_model
-from telltale.study.reading import result_of
-from telltale.study.records import is_at_work, open_records
+from telltale.study.picking import finished, picked_from, searched_source
 from telltale.support.files import write_json
 
 if TYPE_CHECKING:
@@ -46,24 +43,10 @@ def export_study(
     study: Path, *, pick: str, to: Path, dtype: str | None = None, device: str = "auto"
 ) -> Exported:
     """See `telltale.export`."""
-    with open_records(study, write=False) as records:
-        result, asked = result_of(records), records.fact("asked")
-    if result is None:
-        remedy = "wait for the run" if is_at_work(study) else "give its command again first"
-        raise InputError(f"the search in {study} is not finished; {remedy}")
+    result, asked = finished(study)
     picked = picked_from(result, pick)
     _check_target(to)
-    model = asked["model"]
-    source = resolve_model(
-        model["given"],
-        revision=model["revision"],
-        trust_remote_code=model["trust_remote_code"],
-    )
-    if source.sha256 != model["sha256"]:
-        raise InputError(
-            f"{source.name} has changed since the search: its bytes are other ones; get back the "
-            "model that was searched, or search again"
-        )
+    source = searched_source(asked)
     family_of(read_config(source))
     path = picked.path
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -78,43 +61,6 @@ def export_study(
             to.rmdir()  # empty, as was checked
         fresh.rename(to)
     return Exported(to, picked.removed, path.depth, verification)
-
-
-def picked_from(result: Result, pick: str) -> PathModel:
-    """The model of that name, or the one that lacks so many layers.
-
-    Raises:
-        InputError: the study has none such, or it is the whole model.
-    """
-    by_count = {str(len(model.removed)): model for model in result.models if model.removed}
-    if not by_count:
-        raise InputError(
-            "the search removed nothing: no shallower model stayed within the tolerance; search "
-            "again with a larger `tolerance`"
-        )
-    most = len(result.models[-1].removed)
-    counts = f"1-{most}" if len(by_count) == most > 1 else ", ".join(by_count)
-    if pick in NAMED:
-        named = result.by_name(pick)
-        if named is None:
-            raise InputError(
-                f"{pick} is no model of this study: its held-out examples show none; see "
-                f"telltale show, or pick best, bsba or a number of removed layers, {counts}"
-            )
-        if not named.removed:
-            raise InputError(
-                f"{pick} is the whole model, with nothing removed; pick the number of "
-                f"layers to remove instead, {counts}, with `pick`"
-            )
-        return named
-    # As a number, so that 02 is 2.
-    found = by_count.get(str(int(pick))) if pick.isdecimal() else None
-    if found is None:
-        raise InputError(
-            f"`pick` {pick} names no model of this study; give {', '.join(NAMED)} or a number of "
-            f"removed layers, {counts}"
-        )
-    return found
 
 
 def _check_target(to: Path) -> None:

@@ -25,6 +25,7 @@ from telltale.cli.options import (
     DeviceOption,
     LoadTask,
     ModelArgument,
+    ModelLoading,
     ModelSettings,
     ResumeOption,
     RevisionOption,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from telltale.study.ahead import SearchPlan
 
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports of a command that a signal has ended
-GOES_ON = ("search", "stability")  # commands that keep what they have measured
+GOES_ON = ("search", "stability", "explain")  # commands that keep what they have measured
 KEPT = "what a search has measured is kept, and the same command goes on"
 # typer may bring its own copy of click, so its error classes are taken from typer's public ones.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -264,6 +265,82 @@ def evaluate(
     evaluation(document, console())
     if out is not None:
         write_json(out, document)
+
+
+@app.command(cls=InSections, short_help="Say why layers may go: information, gradients, lens.")
+@takes_groups
+def explain(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|STUDY",
+            help="A model, as of a search; or a finished search's --out folder, and then no TASK.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="The explanation's folder. The same command goes on where it was stopped.",
+        ),
+    ],
+    remove: Annotated[
+        str, typer.Option("--remove", metavar="3,17", help="Layers to leave out, counted from 0.")
+    ] = "",
+    pick: Annotated[
+        str | None,
+        typer.Option(
+            "--pick",
+            metavar="best|bsba|confirmed_best|fastest_safe|N",
+            help="Which of a study's models.  [default: the one that it shows first]",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            help="How many examples are looked at.  [default: 200; of a study, its search set]",
+            show_default=False,
+        ),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Also leave out each two layers, ten times the work.")
+    ] = False,
+    *,
+    task: LoadTask,
+    settings: ModelLoading,
+) -> None:
+    """Say why layers may go: what each tells of the answers, and what is lost without it.
+
+    For every layer of the model, and of the model without some: the information that its state has
+    on the right answer, what the model's own head reads there, importance by gradients and by
+    similarity, and the accuracy without it; and which of these predicts the last. Writes
+    DIR/explain.json and DIR/report.html.
+    """
+    from telltale.cli.explained import explanation
+    from telltale.cli.screen import ScreenWatcher, console
+
+    given = task.keywords
+    is_study = given["task"] is None and given["data"] is None
+    with ScreenWatcher() as watcher:
+        found = api.explain(
+            model,
+            None if is_study else task(),
+            out=out,
+            remove=numbers_of(remove, "--remove"),
+            pick=pick,
+            limit=limit,
+            pairs=pairs,
+            seed=given["seed"],
+            watcher=watcher,
+            **settings(),
+        )
+    screen = console()
+    explanation(found, screen)
+    screen.print(f"Written to {out / 'explain.json'}, and to look at: {out / api.REPORT}")
 
 
 @app.command(short_help="Write a shallower checkpoint, and verify it by reloading it.")

@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 SECTIONS = {
     "Most used": (
         "--out --data --shots --limit --held-out --objective --tolerance --max-removed "
-        "--remove --show --device --dtype"
+        "--remove --pick --pairs --show --device --dtype"
     ),
     "Examples": (
         "--data-dir --split --seed --question-field --choices-field --answer-field "

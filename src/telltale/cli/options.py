@@ -293,6 +293,23 @@ def task_options(
     )
 
 
+def loading_options(
+    truncate: TruncateOption = "no",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
+) -> dict[str, Any]:
+    """How the model is loaded, as `telltale.explain` takes it."""
+    return {
+        "truncate": truncate,
+        "device": device,
+        "dtype": dtype,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
+
+
 def model_options(
     truncate: TruncateOption = "no",
     text: TextOption = None,
@@ -303,14 +320,11 @@ def model_options(
 ) -> dict[str, Any]:
     """How the model is loaded and looked at, as `telltale.search` takes it."""
     return {
-        "truncate": truncate,
         "text": text,
-        "device": device,
-        "dtype": dtype,
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
+        **loading_options(truncate, device, dtype, revision, trust_remote_code),
     }
 
 
 LoadTask = Annotated[functools.partial[Task], task_options]
+ModelLoading = Annotated[functools.partial[dict[str, Any]], loading_options]
 ModelSettings = Annotated[functools.partial[dict[str, Any]], model_options]

@@ -287,11 +287,23 @@ class Workbench:
         examples = self.encoded if self.task.generation is None else self._encoded_references
         return self.runner.layer_scores(Job(examples, Scoring.LOGLIK), batches, scores)
 
-    def states(self, path: LayerPath, batches: Sequence[Batch], folder: Path) -> States:
-        """Hidden states of some examples on a path, at the position where answers are predicted.
+    def states(
+        self,
+        path: LayerPath,
+        examples: tuple[EncodedExample, ...],
+        batches: Sequence[Batch],
+        folder: Path,
+    ) -> States:
+        """Hidden states of some texts on a path, at the end of their contexts.
 
         What the folder holds of them, as a collection that was stopped leaves it, is not read
         again. See `telltale.engine.states`.
+
+        Args:
+            path: whose layers are run.
+            examples: what is read: the bench's own, or others.
+            batches: of ``examples``, by their position.
+            folder: where the states are kept.
 
         Raises:
             InputError: an example has no such position, the folder holds other states, or the
@@ -305,7 +317,7 @@ class Workbench:
                 "telltale.engine.runner.CollectsStates has it, so hidden states cannot be read; "
                 "add it, or leave out the runner"
             )
-        self.runner.collect_states(Job(self.encoded, Scoring.LOGLIK), batches, path, folder)
+        self.runner.collect_states(Job(examples, Scoring.LOGLIK), batches, path, folder)
         return read_states(folder)
 
     @cached_property

@@ -217,8 +217,8 @@ class Question:
             "model_sha256": self.source.sha256,
             "tokenizer_sha256": self.source.tokenizer_sha256,
             "trust_remote_code": self.source.trust_remote_code,
-            "search_sha256": _digest(self.sets[SEARCH]),
-            "held_out_sha256": _digest(self.sets[HELD_OUT]),
+            "search_sha256": digest_of(self.sets[SEARCH]),
+            "held_out_sha256": digest_of(self.sets[HELD_OUT]),
             "asking": self.task.settings(),
             "prompts_sha256": sha256_of(*bench.rendered_prompts()),
             "truncate": "left" if self.cuts else "no",
@@ -229,7 +229,7 @@ class Question:
         }
         for role in self._own_roles():
             if role not in (SEARCH, HELD_OUT):
-                identity[f"{FIELD[role.part]}_sha256"] = _digest(self.sets[role])
+                identity[f"{FIELD[role.part]}_sha256"] = digest_of(self.sets[role])
         if self.guards:
             identity["guards"] = [self._guard_identity(guard, bench) for guard in self.guards]
         return identity
@@ -240,7 +240,7 @@ class Question:
             "task": guard.task.name,
             "asking": guard.task.settings(),
             "prompts_sha256": sha256_of(*own.rendered_prompts()),
-            "examples_sha256": _digest(own.examples),
+            "examples_sha256": digest_of(own.examples),
             "batches": own.batch_settings,
         }
 
@@ -323,5 +323,6 @@ def _chosen(task: Task, indices: Iterable[int]) -> tuple[Example, ...]:
     return tuple(task.examples[index] for index in indices)
 
 
-def _digest(examples: Sequence[Example]) -> str:
+def digest_of(examples: Sequence[Example]) -> str:
+    """A hash of what the model is asked."""
     return sha256_of(*(example.digest for example in examples))

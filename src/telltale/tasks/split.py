@@ -201,6 +201,14 @@ def first_examples(task: Task, limit: int | None) -> tuple[Example, ...]:
     return tuple(chosen)
 
 
+def first_drawn(task: Task, limit: int, seed: int) -> tuple[Example, ...]:
+    """At most so many examples, those that a search with this limit and seed would search by."""
+    examples, shares = task.examples, dict(task.shares) or {"": 1.0}
+    most = min(limit, most_of(examples, shares))
+    drawn, _ = _fill(_groups(examples, seed), examples, counts_of(most, shares))
+    return tuple(examples[index] for index in drawn)
+
+
 def _groups(examples: Sequence[Example], seed: int) -> list[list[int]]:
     """Examples that must stay together, in an order that the seed shuffles.
 
