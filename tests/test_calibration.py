@@ -85,8 +85,8 @@ def published(merits: Sequence[Sequence[float]]) -> Any:
 def test_offsets_are_the_logs_of_mean_probabilities(scoring: Scoring) -> None:
     found, _ = outcomes(90, bias=0.4)
     merits = [scoring.merits(one.choices) for one in found.values()]
-    assert fitted(merits, most_steps=1) == pytest.approx(published(merits))
-    assert offsets_of(found.values(), scoring) == pytest.approx(published(merits))
+    assert fitted(merits, most_steps=1) == pytest.approx(published(merits), abs=1e-4)
+    assert offsets_of(found.values(), scoring) == pytest.approx(published(merits), abs=1e-4)
 
 
 def test_steps_are_repeated_until_choices_are_nearly_even() -> None:
@@ -99,7 +99,7 @@ def test_steps_are_repeated_until_choices_are_nearly_even() -> None:
         likely = np.exp(less)
         uneven = np.abs((likely / likely.sum(1, keepdims=True)).mean(0) - 1 / 4).sum() / 2
     assert len(taken) > 2
-    assert fitted(merits) == pytest.approx(sum(taken))
+    assert fitted(merits) == pytest.approx(sum(taken), abs=1e-4)
 
 
 def test_of_unequally_many_choices_each_is_beside_its_even_share() -> None:
@@ -111,7 +111,9 @@ def test_of_unequally_many_choices_each_is_beside_its_even_share() -> None:
         prior[: len(one)] += likely / likely.sum()
         even[: len(one)] += 1 / len(one)
     expected = np.log(prior / even)
-    assert fitted(merits, most_steps=1) == pytest.approx(expected - even @ expected / even.sum())
+    assert fitted(merits, most_steps=1) == pytest.approx(
+        expected - even @ expected / even.sum(), abs=1e-4
+    )
     # No choice is preferred here, though the later ones are likely seldom, as they are offered.
     assert max(map(abs, fitted(merits))) < 0.4
 
@@ -164,7 +166,7 @@ def test_a_constant_of_all_choices_changes_no_offset() -> None:
     found, _ = outcomes(50)
     merits = [Scoring.LOGLIK.merits(one.choices) for one in found.values()]
     moved = [[one + place for one in own] for place, own in enumerate(merits)]
-    assert fitted(moved) == pytest.approx(fitted(merits))
+    assert fitted(moved) == pytest.approx(fitted(merits), abs=2e-4)
 
 
 @pytest.mark.parametrize("scoring", Scoring)
@@ -429,7 +431,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same(
 ) -> None:
     asked: dict[str, Any] = {**ASKED, "scoring": "calibrated", "out": tmp_path}
     with pytest.raises(KeyboardInterrupt):
-        telltale.search(str(model), days, watcher=Stops(5), **asked)
+        telltale.search(str(model), days, watcher=Stops(14), **asked)
     part = read_study(tmp_path)
     assert part.result is None
     assert part.found is not None

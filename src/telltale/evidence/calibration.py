@@ -49,6 +49,7 @@ USES_OFFSETS = (
     "offsets, in result.json under calibration; an exported checkpoint does not hold them, and "
     "its recipe.json does if the model has a name; take them from its choices' log-likelihoods"
 )
+PLACES = 4  # of offsets: what is written judges, and a batch's rounding does not show
 MUCH = 0.5  # of a gain, from which on a bias is said to be what may be mended
 FAINTEST = 1e-300  # of a prior, so that a choice that is never likely has a finite offset
 
@@ -99,7 +100,7 @@ def offsets_of(outcomes: Iterable[Outcome], scoring: Scoring) -> tuple[float, ..
     Returns:
         Nats for each position of a choice, as the task compares them: in total, per token or per
         character. Their mean is 0, each weighed by its even share; one above 0 belongs to a choice
-        that is preferred.
+        that is preferred. Rounded to `PLACES`.
     """
     in_order = sorted(outcomes, key=lambda one: one.example)
     return fitted([scoring.merits(one.choices) for one in in_order])
@@ -139,7 +140,7 @@ def fitted(merits: Sequence[Sequence[float]], *, most_steps: int = MOST_STEPS) -
             break
         offsets[known] += np.log(np.maximum(found, FAINTEST) / even)
     offsets[known] -= even @ offsets[known] / even.sum()
-    return tuple(map(float, offsets))
+    return tuple(round(float(one), PLACES) + 0.0 for one in offsets)
 
 
 def judged(
