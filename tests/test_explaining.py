@@ -10,7 +10,7 @@ import pytest
 
 import telltale
 from telltale.cli.commands import main
-from telltale.errors import InputError
+from telltale.errors import InputError, MeasurementError
 from telltale.evidence.explanation import MEASURES, read_explanation
 from telltale.study.information import A_CHOICE, items_of
 from telltale.watcher import Watcher
@@ -132,40 +132,36 @@ def test_the_document_has_every_measure_and_is_read_back(
         assert set(one["change"]) == {"bits", "interval", "null"}
     assert read_explanation(folder) == found
     assert "<svg" in (folder / "report.html").read_text()
-    assert not list(folder.glob("states-*"))
-
-
-class StopError(Exception):
-    """The test has seen enough."""
+    assert not list(folder.glob("measured/states-*"))
 
 
 class Stopping(Watcher):
-    """Stops after so many measurements."""
+    """Fails after so many measurements."""
 
     def __init__(self, after: int) -> None:
         self.left = after
-        self.fresh = 0
+        self.seen = self.fresh = 0
 
     def measured(self, _: Any, *, remembered: bool) -> None:
+        self.seen += 1
         self.fresh += not remembered
         self.left -= 1
         if not self.left:
-            raise StopError
+            raise MeasurementError("the machine is needed")
 
 
 def test_what_was_measured_is_not_measured_again(
     explained: tuple[Explanation, Path], harmed: Path, words: Task, tmp_path: Path
 ) -> None:
     asked: Any = {"out": tmp_path / "e", "remove": [planted.HARMFUL], "limit": EXAMPLES}
-    first = Stopping(after=4)
-    with pytest.raises(StopError):
-        telltale.explain(str(harmed), words, watcher=first, **asked)
+    with pytest.raises(MeasurementError):
+        telltale.explain(str(harmed), words, watcher=Stopping(after=4), **asked)
     second = Stopping(after=10**9)
     found = telltale.explain(str(harmed), words, watcher=second, **asked)
     assert found.layers == explained[0].layers
     third = Stopping(after=10**9)
     telltale.explain(str(harmed), words, watcher=third, **asked)
-    assert third.fresh == 0 < second.fresh
+    assert third.fresh == 0 < second.fresh == third.seen - 4
 
 
 def test_a_folder_of_something_else_is_refused(
@@ -173,7 +169,9 @@ def test_a_folder_of_something_else_is_refused(
 ) -> None:
     with pytest.raises(InputError, match="holds a search; give another `out`"):
         telltale.explain(str(harmed), words, out=study)
-    with pytest.raises(InputError, match="holds an explanation with another examples_sha256"):
+    with pytest.raises(
+        InputError, match="explains something else: the examples, the prompts as the model reads"
+    ):
         telltale.explain(str(harmed), words, out=explained[1], limit=30)
 
 

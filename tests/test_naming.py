@@ -26,6 +26,7 @@ COMMANDS = {
     "search": ["search"],
     "stability": ["stability"],
     "evaluate": ["eval"],
+    "explain": ["explain"],
     "export": ["export"],
     "plan": ["search"],
     "preview": ["tasks"],

@@ -390,12 +390,18 @@ def explain(
     from telltale.information.estimating import check_installed
     from telltale.report import write_explanation
     from telltale.study.explaining import explain_task, searched_by
+    from telltale.study.records import has_begun
     from telltale.support.files import write_json
     from telltale.tasks.shots import without_shown
     from telltale.tasks.split import check_answers_differ, first_drawn
 
     check_installed()
     if task is None:
+        if not has_begun(Path(model)):
+            raise InputError(
+                f"{model} is no search's folder, and there is no task; give a model and a task or "
+                "`data`, or a finished search's `out` alone"
+            )
         if removed := tuple(remove):
             raise InputError(
                 f"`remove` {list(removed)} goes with a model and a task; of a study give `pick`"

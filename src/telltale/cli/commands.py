@@ -32,6 +32,7 @@ from telltale.cli.options import (
     ScoringOption,
     TrustOption,
     scoring_of,
+    task_options,
 )
 from telltale.cli.search_options import SIZES, SearchSettings, numbers_of
 from telltale.errors import InputError, TelltaleError
@@ -41,7 +42,7 @@ from telltale.support.plain import printable
 from telltale.support.waiting import shown_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from rich.console import Console
@@ -273,7 +274,7 @@ def explain(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL|STUDY",
+            metavar="MODEL",
             help="A model, as of a search; or a finished search's --out folder, and then no TASK.",
         ),
     ],
@@ -324,7 +325,10 @@ def explain(
     from telltale.cli.screen import ScreenWatcher, console
 
     given = task.keywords
+    _check_uncalibrated(given["scoring"], "is no part of why")
     is_study = given["task"] is None and given["data"] is None
+    if is_study:
+        _check_defaults(given)
     with ScreenWatcher() as watcher:
         found = api.explain(
             model,
@@ -404,11 +408,7 @@ def tasks(
     from telltale.tasks.named import NAMED, named_task
 
     given = task.keywords
-    if scoring_of(given["scoring"])[1] == CALIBRATED:
-        raise InputError(
-            "--scoring calibrated is of a model's answers, and changes no question; give it to "
-            "search, stability or eval"
-        )
+    _check_uncalibrated(given["scoring"], "changes no question")
     if show is None and given["task"] is None and given["data"] is None:
         task_table(list(NAMED.values()), console())
     elif show is None and given["task"] is not None and not {":", ","} & set(given["task"]):
@@ -467,6 +467,28 @@ def report(
             screen.print(f"{len(written)} figures and tables written to {folder}")
     write_report(studies, to)
     screen.print(f"Written to {to}")
+
+
+def _check_uncalibrated(scoring: str | None, why: str) -> None:
+    """Refuse to calibrate where no answer is judged."""
+    if scoring_of(scoring)[1] == CALIBRATED:
+        raise InputError(
+            f"--scoring calibrated is of a model's answers, and {why}; give it to search, "
+            "stability or eval"
+        )
+
+
+def _check_defaults(given: Mapping[str, Any]) -> None:
+    """Refuse options of a task where there is none: a study has its own."""
+    defaults = {
+        name: one.default for name, one in inspect.signature(task_options).parameters.items()
+    }
+    for name in given.keys() - {"seed"}:
+        if given[name] != defaults[name]:
+            raise InputError(
+                f"`{name}` goes with a task, and a study has its own; give the model and the task, "
+                "or leave it out"
+            )
 
 
 def _check_can_write(file: Path, option: str) -> None:

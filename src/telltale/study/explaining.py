@@ -40,7 +40,7 @@ from telltale.study.measuring import Remembering, with_halves
 from telltale.study.opening import library_versions
 from telltale.study.picking import finished, picked_from, searched_source
 from telltale.study.question import digest_of
-from telltale.study.records import ALONE, key_of, open_records
+from telltale.study.records import ALONE, has_begun, key_of, open_records
 from telltale.support.files import sha256_of
 from telltale.tasks import Example, Scoring, Task
 from telltale.tasks.sets import SEARCH
@@ -65,7 +65,18 @@ SCORES = {
     "angular_distance": "angular-distance",
     "magnitude": "magnitude",
 }
-KINDS = ("likelihood", "accuracy")  # what is lost where two layers are left out
+MEASURED = "measured"  # in an explanation's folder, what it has measured
+# How a difference is told to a person; what is not here is told by its own name.
+DIFFERS = {
+    "model_sha256": "the model's bytes",
+    "tokenizer_sha256": "the tokenizer's bytes",
+    "examples_sha256": "the examples",
+    "asking": "how they are asked and scored",
+    "prompts_sha256": "the prompts as the model reads them",
+    "truncate": "`truncate`",
+    "dtype": "`dtype`",
+    "device": "the kind of device",
+}
 
 
 def explain_task(
@@ -94,10 +105,12 @@ def explain_task(
         )
     watcher = watcher or Watcher()
     bench = Workbench(source, task, examples, device, dtype, seed=seed, cuts=cuts)
-    with open_records(folder, write=True) as records:
+    check_explanation_folder(folder)
+    with open_records(folder / MEASURED, write=True) as records:
         _check_same(records, folder, identity := _identity(bench))
         watcher.phase("self-test")
         path = LayerPath.from_removed(removed, bench.depth)
+        records.start_run(library_versions(task))
         bench = _begun(bench, records, identity)
         for line in told(bench.absences):
             watcher.advised(line)
@@ -155,7 +168,6 @@ def task_of(study: Path) -> Task:
 def _identity(bench: Workbench) -> dict[str, Any]:
     """All that changes a number of an explanation but the layers left out, as JSON values."""
     identity = {
-        "explains": True,
         "model_sha256": bench.source.sha256,
         "tokenizer_sha256": bench.source.tokenizer_sha256,
         "trust_remote_code": bench.source.trust_remote_code,
@@ -171,28 +183,42 @@ def _identity(bench: Workbench) -> dict[str, Any]:
     return found
 
 
-def _check_same(records: Records, folder: Path, identity: dict[str, Any]) -> None:
-    """Refuse a folder that holds something else.
+def check_explanation_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than an explanation.
 
     Raises:
-        InputError: it does.
+        InputError: it is a file, or holds other files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for the explanation")
+    if has_begun(folder):
+        raise InputError(f"{folder} holds a search; give another `out`")
+    if folder.is_dir() and not (folder / MEASURED).is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and no explanation; give another `out`")
+
+
+def _check_same(records: Records, folder: Path, identity: dict[str, Any]) -> None:
+    """Refuse a folder that holds another explanation.
+
+    Raises:
+        InputError: it does, and in what that differs.
     """
     known = records.fact("identity")
     if known is not None and known != identity:
-        held = "an explanation" if "explains" in known else "a search"
-        names = [name for name in {**known, **identity} if known.get(name) != identity.get(name)]
-        of = f" with another {', '.join(names)}" if "explains" in known else ""
-        raise InputError(f"{folder} holds {held}{of}; give another `out`")
+        names = [name for name in identity if known.get(name) != identity[name]]
+        what = ", ".join(DIFFERS.get(name, name) for name in names)
+        raise InputError(f"{folder} explains something else: {what} differ; give another `out`")
 
 
 def _begun(bench: Workbench, records: Records, identity: dict[str, Any]) -> Workbench:
     """The bench with what is frozen when an explanation begins, which it does once."""
-    if records.fact("identity") is None:
+    plan = records.fact("plan")
+    if plan is None:
         batches = [one.examples for one in bench.batches(range(len(bench.examples)))]
-        begun = {"capabilities": list(bench.capabilities), "batches": batches, ALONE: 0}
-        records.set_facts({"identity": identity, **begun})
-    records.start_run(library_versions(bench.task))
-    return bench
+        plan = {"capabilities": list(bench.capabilities), "batches": batches}
+        records.set_facts({"identity": identity, "plan": plan, ALONE: 0})
+        return bench
+    return replace(bench, known_capabilities=plan["capabilities"])
 
 
 def _with_right_choice(one: EncodedExample) -> EncodedExample:
@@ -275,7 +301,7 @@ class _Explaining:
 
     @property
     def _batches(self) -> list[Batch]:
-        known = (Batch(tuple(one)) for one in self.records.fact("batches"))
+        known = (Batch(tuple(one)) for one in self.records.fact("plan")["batches"])
         return [half for batch in known for half in self.records.halves(batch)]
 
     def _scores(self) -> dict[str, Sequence[float]]:
@@ -306,7 +332,7 @@ class _Explaining:
         """What is found is kept, and the states, which are large, only until then."""
         key = key_of(path)
         found = {one: self.records.fact(f"information {one} {key}") for one in ESTIMATORS}
-        folder = self.folder / f"states-{key or 'whole'}"
+        folder = self.folder / MEASURED / f"states-{key or 'whole'}"
         if None in found.values():
             self.watcher.phase("states")
             items = self.items
