@@ -65,6 +65,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "confidence": SHARES,
         "speed": NAMES,
         "scoring": NAMES,
+        "shortlist": NAMES,
         "paper": SWITCHES,
         "truncate": (True, 3),
         "device": (0,),

@@ -106,6 +106,8 @@ def search(
             an offset for each choice, which is learnt anew for every path on the search set,
             without right answers, and then judges all sets. Nothing else is measured than raw, but
             every candidate in full (`speed` is ``full``). Guards are judged raw.
+        shortlist: which layers are tried in a round: ``joint:8`` are the eight of the lowest joint
+            score of information and gradient; a score as in ``search``. By default all.
         paper: the published method to the letter: candidates are ranked by accuracy, and nothing
             is guarded or calibrated.
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -360,3 +361,25 @@ def test_layers_are_scored_on_examples_with_answers() -> None:
     for encoded, batches in (([example((1, 2, 3))], [Batch((0,))]), (ENCODED, [])):
         with pytest.raises(InputError, match="examples with a right answer"):
             layer_scores(tiny.layered("llama"), encoded, batches, [INFLUENCE])
+
+
+def test_the_joint_score_is_that_of_states_and_gradients_taken_apart(tiny_folder: Path) -> None:
+    """Of questions with the same choices: the state after the context."""
+    from telltale.information import changes, estimate, joint_score
+
+    task = telltale.load_task("boolean_expressions")
+    bench = Workbench(resolve_model(str(tiny_folder)), task, task.examples[:60], "cpu", "float32")
+    batches = bench.batches(range(60))
+    found = bench.layer_scores([LAYER_SCORES["joint"], GRADIENT], batches)
+    model = bench.model.model
+    states = [[one[-1] for one in states_of(model, e.context)] for e in bench.encoded]
+    order = [i for batch in batches for i in batch.examples]
+    names = sorted(bench.encoded[0].choices)
+    answers = np.array([names.index(one.choices[one.answer]) for one in bench.encoded])[order]
+    estimates = [
+        estimate(np.array([states[i][k].numpy() for i in order]), answers, np.arange(60))
+        for k in range(bench.depth + 1)
+    ]
+    changed = [one.bits for one in changes(estimates, np.arange(60))]
+    assert found["joint"] == pytest.approx(joint_score(changed, found["gradient"]), abs=1e-6)
+    assert len(set(found["joint"])) > 1

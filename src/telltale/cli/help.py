@@ -21,7 +21,10 @@ SECTIONS = {
         "--protocol --prompt --scoring --extract --scorer --metric --stop --max-new-tokens "
         "--truncate"
     ),
-    "Search": "--search --speed --guard --protect --paper --resume-anyway --track --dry-run --plan",
+    "Search": (
+        "--search --speed --shortlist --guard --protect --paper --resume-anyway --track --dry-run "
+        "--plan"
+    ),
     "Evidence": "--final --max-loss --confidence --text --sizes --resamples",
     "Model and machine": "--model --memory --revision --trust-remote-code --help",
 }

@@ -123,6 +123,16 @@ SpeedOption = Annotated[
         "until it is likely, with what is guaranteed said in the result.",
     ),
 ]
+ShortlistOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shortlist",
+        metavar="SCORE:N",
+        help="Try only N layers a round, those of the lowest score, such as joint:8: information "
+        "and gradient together.  [default: all]",
+        show_default=False,
+    ),
+]
 PaperOption = Annotated[
     bool,
     typer.Option("--paper", help="The published method to the letter: by accuracy, unguarded."),
@@ -155,6 +165,7 @@ def search_options(
     confidence: ConfidenceOption = DEFAULTS["confidence"],
     speed: SpeedOption = DEFAULTS["speed"],
     scoring: ScoringOption = None,
+    shortlist: ShortlistOption = None,
     paper: PaperOption = False,
     memory: MemoryOption = None,
     seed: SeedOption = 0,
@@ -175,6 +186,7 @@ def search_options(
         "confidence": confidence,
         "speed": speed,
         "scoring": scoring_of(scoring)[1],
+        "shortlist": shortlist,
         "paper": paper,
         "memory": memory,
         "seed": seed,

@@ -27,6 +27,7 @@ from telltale.engine.importance import (
     WeightScore,
     mean_of,
 )
+from telltale.engine.joint import Joint
 from telltale.engine.layout import lay_out
 from telltale.errors import InputError, MeasurementError
 from telltale.measure import BatchTooLargeError
@@ -101,6 +102,7 @@ LAYER_SCORES: Mapping[str, LayerScore] = {
         SquaredGradient(),
         AngularDistance(),
         WeightMagnitude(),
+        Joint(),
     )
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from telltale.errors import InputError
 from telltale.measure import outcomes_by_path
@@ -45,6 +45,31 @@ def ignore(_: Round) -> None:
     """Nobody is told of a round."""
 
 
+class Shortlist(NamedTuple):
+    """Of the layers of a path only so many are tried, those of the lowest ``score``."""
+
+    score: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.score}:{self.size}"
+
+
+def shortlist_from(text: str) -> Shortlist:
+    """The shortlist of ``joint:8``.
+
+    Raises:
+        InputError: it is something else; whether there is such a score is not known here.
+    """
+    score, _, count = text.rpartition(":")
+    if not score or not count.isdecimal() or not 1 <= len(count) < 9 or int(count) < 1:
+        raise InputError(
+            f"`shortlist` must be a score of layers and how many are tried, such as joint:8, got "
+            f"{text!r}"
+        )
+    return Shortlist(score, int(count))
+
+
 @dataclass(frozen=True)
 class Search(ABC):
     """A way to choose paths, with what every search is given.
@@ -65,6 +90,7 @@ class Search(ABC):
         speed: how candidates are measured: ``full``, each on all examples; ``exact``, until it is
             certain that they are not kept; ``fast``, until it is likely (`racing`), for which
             examples must come in random blocks.
+        shortlist: which of the children of a path are tried; None for all.
     """
 
     tolerance: float = 0.08
@@ -75,6 +101,7 @@ class Search(ABC):
     admits: Callable[[LayerPath], bool] = admit_all
     layer_scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     speed: str = "exact"
+    shortlist: Shortlist | None = None
 
     method: ClassVar[str]
     # Whether it needs blocks of examples that are drawn at random (`Batch.block`), to judge by few
@@ -109,6 +136,11 @@ class Search(ABC):
         Each is a name of `telltale.engine.layer_scores.LAYER_SCORES`, or a `LayerScore` itself.
         """
         return ()
+
+    @property
+    def scores_needed(self) -> tuple[Any, ...]:
+        """What `needs` says, and the score by which it is chosen who is tried."""
+        return self.needs if self.shortlist is None else (*self.needs, self.shortlist.score)
 
     @property
     def own_settings(self) -> dict[str, Any]:
@@ -180,10 +212,17 @@ class Search(ABC):
         for path in paths:
             removed = start.depth - path.depth
             is_last = self.max_removed is not None and removed >= self.max_removed
-            for layer in () if is_last or path.depth == 1 else path.kept:
-                if layer not in self.protected:
-                    found.setdefault(path.without(layer), path)
+            free = [layer for layer in path.kept if layer not in self.protected]
+            for layer in () if is_last or path.depth == 1 else self._likeliest(free):
+                found.setdefault(path.without(layer), path)
         return found
+
+    def _likeliest(self, layers: Sequence[int]) -> Sequence[int]:
+        """Of some layers those of the lowest scores, as many as are tried; in order."""
+        if self.shortlist is None:
+            return layers
+        scores = self.layer_scores[self.shortlist.score]
+        return sorted(sorted(layers, key=lambda layer: scores[layer])[: self.shortlist.size])
 
     def is_above_floor(self, candidate: Candidate, origin: Candidate) -> bool:
         """Whether a candidate stands on as many examples as the start, and near enough to it."""

@@ -74,7 +74,7 @@ def search_ahead(
     distances = [abs(layer - place * (whole.depth - 1)) for layer in whole.kept]
     search = replace(settings, tolerance=1.0, speed="full").bound(
         lambda outcome: outcome.score,
-        layer_scores={one.name: distances for one in needed_scores(settings.search).values()},
+        layer_scores={one.name: distances for one in needed_scores(settings).values()},
     )
     measure = _Imagined(room, in_a_row, place)
     try:

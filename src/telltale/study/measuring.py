@@ -354,7 +354,7 @@ class Measuring:
 
     def layer_scores(self, settings: Settings, plan: Plan) -> dict[str, Sequence[float]]:
         """The scores of layers that the search goes by; made on the search set once, and kept."""
-        wanted = needed_scores(settings.search)
+        wanted = needed_scores(settings)
         known = self._records.fact("layer_scores") or {}
         missing = [score for key, score in wanted.items() if key not in known]
         if missing:
@@ -376,7 +376,7 @@ class Measuring:
         return tuple(batch.shifted(start) for batch in bench.batches(own))
 
 
-def needed_scores(search: Search) -> dict[str, LayerScore]:
+def needed_scores(settings: Settings) -> dict[str, LayerScore]:
     """The scores of layers that a search goes by, by what a study keeps them under.
 
     That is the name of a known one; of one's own, its settings too, so that another is made anew.
@@ -385,7 +385,8 @@ def needed_scores(search: Search) -> dict[str, LayerScore]:
         InputError: there is no such score, it is none, or it bears the name of another.
     """
     found: dict[str, LayerScore] = {}
-    for one in search.needs:
+    search = settings.bound(lambda outcome: outcome.score)
+    for one in search.scores_needed:
         if isinstance(one, str) and one in LAYER_SCORES:
             found[one] = LAYER_SCORES[one]
             continue

@@ -169,7 +169,7 @@ def _searched_so_far(records: Records) -> Found | None:
         origin = search.origin(measure, batches, plan.whole)
     except _NotMeasuredError:
         return None
-    if not all(name in scores for name in search.needs):  # it has not begun to choose
+    if not all(name in scores for name in search.scores_needed):  # it has not begun to choose
         return Found(origin, ())
     with suppress(_NotMeasuredError):
         search(measure, batches, plan.whole, rounds.append)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from telltale.errors import InputError
 from telltale.evidence.calibration import CALIBRATED, RAW, check_calibrates
 from telltale.searches import SEARCHES, Search, check_search, search_named
+from telltale.searches.search import shortlist_from
 from telltale.study.records import check_study_folder, check_writable, only_writer
 from telltale.study.settings import MAX_LOSS, Settings
 from telltale.support.arguments import (
@@ -90,6 +91,7 @@ CHECKS = {
     "confidence": Check("a number, such as 0.95", real),
     "speed": text_or("full, exact or fast"),
     "scoring": text_or("raw or calibrated"),
+    "shortlist": text_or("a score and a number, such as joint:8"),
     "paper": SWITCH,
     "truncate": text_or("left or no"),
     "device": text_or("auto, cpu, cuda, cuda:N or mps"),
@@ -129,6 +131,7 @@ class SearchRequest:
     confidence: float = 0.95
     speed: str = "exact"
     scoring: str = RAW
+    shortlist: str | None = None
     paper: bool = False
     truncate: str = "no"
     device: str = "auto"
@@ -165,6 +168,7 @@ class Asked(TypedDict, total=False):
     confidence: float
     speed: str
     scoring: str
+    shortlist: str | None
     paper: bool
     truncate: str
     device: str
@@ -251,7 +255,7 @@ def opened(
     from telltale.study.measuring import needed_scores
     from telltale.study.question import Question, guard_by
 
-    needed_scores(settings.search)  # refused where there is no such score
+    needed_scores(settings)  # refused where there is no such score
 
     page = None if request.text is None else page_from(Path(request.text))
     if request.runner is None:  # another machine may have other devices
@@ -296,12 +300,12 @@ def _settings(request: SearchRequest, task: Task) -> Settings:
     objective = request.objective
     is_greedy = request.search in (DEFAULTS["search"], SEARCHES[DEFAULTS["search"]])
     is_other = objective not in (None, "accuracy") or not is_greedy
-    is_other |= request.scoring == CALIBRATED
+    is_other |= request.scoring == CALIBRATED or request.shortlist is not None
     if request.paper and (request.guards or is_other):
         raise InputError(
             "`paper` is the published method: it searches greedily, ranks by accuracy, guards "
-            "nothing and calibrates nothing; leave out `search`, `objective`, `guards` and "
-            "`scoring`"
+            "nothing, calibrates nothing and tries all; leave out `search`, `objective`, "
+            "`guards`, `scoring` and `shortlist`"
         )
     objective = "accuracy" if request.paper else objective
     if objective is None:
@@ -324,6 +328,7 @@ def _settings(request: SearchRequest, task: Task) -> Settings:
         search_named(search) if isinstance(search, str) else search,
         request.speed,
         request.scoring,
+        None if request.shortlist is None else shortlist_from(request.shortlist),
     )
 
 

@@ -11,7 +11,7 @@ from telltale.evidence.stats import CONFIDENCE
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.objectives import OBJECTIVES, Objective, highest_of
 from telltale.searches import SEARCHES, Search, search_of
-from telltale.searches.search import ROUNDING, admit_all
+from telltale.searches.search import ROUNDING, Shortlist, admit_all, shortlist_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ class Settings:
     ``max_loss`` is what the model that is called safe may lose, a share of the examples.
     ``confidence`` is that of intervals and of what is certified. ``scoring`` is how choices are
     judged (`telltale.evidence.calibration`): ``calibrated``, each candidate is measured in full,
-    since its offsets are not known before.
+    since its offsets are not known before. ``shortlist`` says which layers are tried.
     """
 
     objective: Objective = OBJECTIVES["accuracy"]
@@ -44,6 +44,7 @@ class Settings:
     search: Search = SEARCHES["greedy"]
     speed: str = "exact"
     scoring: str = RAW
+    shortlist: Shortlist | None = None
 
     def __post_init__(self) -> None:
         check_scoring(self.scoring)
@@ -84,6 +85,7 @@ class Settings:
             admits=admits,
             layer_scores=layer_scores or {},
             speed=self.speed,
+            shortlist=self.shortlist,
         )
 
     def document(self) -> dict[str, Any]:
@@ -99,6 +101,7 @@ class Settings:
             "confidence": self.confidence,
             "speed": self.speed,
             "scoring": self.scoring,
+            **({} if self.shortlist is None else {"shortlist": str(self.shortlist)}),
         }
 
 
@@ -121,6 +124,7 @@ def settings_from(document: Mapping[str, Any]) -> Settings | None:
         search,
         document.get("speed", "full"),  # before it could be chosen, all was measured in full
         document.get("scoring", RAW),
+        shortlist_from(document["shortlist"]) if "shortlist" in document else None,
     )
 
 

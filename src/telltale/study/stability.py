@@ -143,10 +143,11 @@ def measure_stability(
     watcher: Watcher,
 ) -> dict[str, Any]:
     """Search every part, and say what they have in common; see `telltale.stability`."""
-    if study.settings.search.needs:
+    if study.settings.search.needs or study.settings.shortlist:
         raise InputError(
-            "`search` goes by a score of layers, which is made of the whole search set, so it has "
-            "seen what judges it; give one that goes by measurements alone, such as greedy"
+            "`search` or `shortlist` goes by a score of layers, which is made of the whole search "
+            "set, so it has seen what judges it; give a search that goes by measurements alone, "
+            "such as greedy, and no shortlist"
         )
     question, plan, measuring = study.question, study.plan, study.measuring
     positions = question.positions[SEARCH]
