@@ -209,7 +209,8 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         "search",
         {"paper": True, "objective": "margin"},
         "`paper` is the published method: it searches greedily, ranks by accuracy, guards "
-        "nothing and calibrates nothing; leave out `search`, `objective`, `guards` and `scoring`",
+        "nothing, calibrates nothing and tries all; leave out `search`, `objective`, `guards`, "
+        "`scoring` and `shortlist`",
     ),
     "a guard": (
         "search",

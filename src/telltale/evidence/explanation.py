@@ -54,7 +54,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class LayerExplained:
-    """What is known of one layer of a path; of one that is left out, no more than its index.
+    """What is known of one layer: on a path, unless that leaves it out, and in the whole model.
 
     Attributes:
         layer: its index in the whole model.
@@ -65,7 +65,7 @@ class LayerExplained:
         lens_accuracy: that of the model's own final norm and head on the state after the layer.
         lens_bits: what they tell of the answer there, in bits; below 0 where they mislead.
         measures: by the names of `MEASURES`; the higher, the more the layer is needed.
-        single_removal: the path's accuracy without the layer; None where it was not measured.
+        single_removal: the whole model's accuracy without it; None where it was not measured.
         single_likelihood: the mean log-likelihood of right answers without it, in nats.
     """
 

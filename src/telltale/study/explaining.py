@@ -65,6 +65,7 @@ SCORES = {
     "angular_distance": "angular-distance",
     "magnitude": "magnitude",
 }
+LEFT_OUT_ON = 100  # examples, about, on which the model is measured without each layer
 MEASURED = "measured"  # in an explanation's folder, what it has measured
 # How a difference is told to a person; what is not here is told by its own name.
 DIFFERS = {
@@ -253,21 +254,25 @@ class _Explaining:
         whole, path = self.whole, self.path
         both = tuple(dict.fromkeys([whole, path]))
         lenses = [one for of in both for one in lens_paths(of)]
-        outcomes = self._outcomes([*lenses, *single_removals(whole)], "layers")
-        outcomes |= self._outcomes(pair_removals(whole) if self.pairs else (), "pairs of layers")
+        outcomes = self._outcomes(lenses, "lens", self._batches)
+        without = [*single_removals(whole), *(pair_removals(whole) if self.pairs else ())]
+        left_out = self._outcomes(without, "layers left out", self._few_batches)
+        some = {place for batch in self._few_batches for place in batch.examples}
+        left_out[whole] = {place: outcomes[whole][place] for place in some}
         scores = self._scores()
         states, why_not = self._states(both)
-        losses = self._ablation(outcomes, "likelihood")
+        losses = self._ablation(left_out, "likelihood")
         measures = self._measures(scores, states.get(whole))
         layers = {
-            one: self._layers(one, states.get(one), outcomes, measures, losses) for one in both
+            one: self._layers(one, states.get(one), outcomes, left_out, measures, losses)
+            for one in both
         }
         entropy_bits = entropy(self._answers) if states else None
         predicted = self._predictions(layers[whole], losses)
         cost = self.records.cost()
         return Explanation(
             model=self._model(),
-            task=self._task(),
+            task={**self._task(), "examples_without_layers": len(some)},
             removed=path.removed,
             classes=self.items.classes if states else (),
             entropy=entropy_bits,
@@ -277,7 +282,7 @@ class _Explaining:
             whole=layers[whole],
             whole_accuracy=accuracy(outcomes[whole].values()),
             predictions=predicted,
-            pairs=self._pair_map(outcomes, losses),
+            pairs=self._pair_map(left_out, losses),
             conclusions=concluded(
                 layers[path], path.removed, layers[whole], predicted, entropy_bits
             ),
@@ -288,12 +293,12 @@ class _Explaining:
     # Measuring
 
     def _outcomes(
-        self, paths: Sequence[LayerPath], phase: str
+        self, paths: Sequence[LayerPath], phase: str, batches: Sequence[Batch]
     ) -> dict[LayerPath, dict[int, Outcome]]:
         """The outcomes of some paths."""
         if not paths:
             return {}
-        wanted, batches = [*dict.fromkeys(paths)], self._batches
+        wanted = [*dict.fromkeys(paths)]
         self.watcher.phase(phase)
         self.watcher.expect(len(batches) * len(wanted))
         measure = Remembering(self.records, self.bench.measure, self.watcher, lambda _: 0)
@@ -303,6 +308,15 @@ class _Explaining:
     def _batches(self) -> list[Batch]:
         known = (Batch(tuple(one)) for one in self.records.fact("plan")["batches"])
         return [half for batch in known for half in self.records.halves(batch)]
+
+    @property
+    def _few_batches(self) -> list[Batch]:
+        """As many as have enough examples to leave each layer out on, which takes the most work."""
+        found: list[Batch] = []
+        for batch in self._batches:
+            if sum(len(one.examples) for one in found) < LEFT_OUT_ON:
+                found.append(batch)
+        return found
 
     def _scores(self) -> dict[str, Sequence[float]]:
         """The whole model's scores of layers, by their names in a document."""
@@ -369,6 +383,7 @@ class _Explaining:
         path: LayerPath,
         states: Sequence[Told] | None,
         outcomes: Mapping[LayerPath, Mapping[int, Outcome]],
+        left_out: Mapping[LayerPath, Mapping[int, Outcome]],
         measures: Mapping[str, Sequence[float]],
         losses: Ablation,
     ) -> tuple[LayerExplained, ...]:
@@ -379,11 +394,11 @@ class _Explaining:
                 outcomes[part], self.right, self.bench.task.scoring, self.clusters
             )
         after = dict(zip(path.kept, states[1:], strict=True)) if states else {}
-        known = self._mean(outcomes[self.whole])
+        known = self._mean(left_out[self.whole])
         found = []
         for layer in self.whole.kept:
             seen, read = lenses.get(layer), after.get(layer)
-            without = outcomes.get(self.whole.without(layer)) if self.whole.depth > 1 else None
+            without = left_out.get(self.whole.without(layer)) if self.whole.depth > 1 else None
             loss = losses.singles.get(layer)
             found.append(
                 LayerExplained(
