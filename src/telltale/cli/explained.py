@@ -63,7 +63,7 @@ def _columns(layers: Sequence[LayerExplained]) -> list[Column]:
 
 
 def _bits(found: Bits | None, sign: str = "") -> str:
-    return NOTHING if found is None else f"{found.bits:{sign}.2f}"
+    return NOTHING if found is None else f"{found.bits:{sign}z.2f}"
 
 
 def _percent(share: float | None) -> str:

@@ -19,8 +19,8 @@ SIGNIFICANT = 0.05
 WORDS = {
     "information": "the change of information",
     "taylor": "the first-order loss (Taylor)",
-    "taylor_absolute": "its absolute value",
-    "taylor_squared": "its square",
+    "taylor_absolute": "the absolute first-order loss",
+    "taylor_squared": "the squared first-order loss",
     "block_influence": "block influence",
     "angular_distance": "angular distance",
     "magnitude": "the magnitude of weights",
