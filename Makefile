@@ -9,7 +9,7 @@ LOCK := locked.txt
 # What depends on the releases of transformers and of what comes with it, and of scipy.
 CONTRACT := tests/engine tests/models tests/checkpoints tests/test_families.py \
   tests/test_library_warnings.py tests/test_exact.py tests/test_bounded.py
-CONTRACT_TOOLS := hypothesis pytest pytest-xdist
+CONTRACT_TOOLS := hypothesis pytest pytest-xdist scikit-learn
 
 .PHONY: demo test test-slow test-lowest test-newest check docs format lock clean
 

@@ -360,7 +360,7 @@ class Unbounded(GreedyRemoval):
         (
             Wrong(does="unknown score"),
             {},
-            "gradient-absolute, gradient-squared, angular-distance, magnitude or a",
+            "gradient-absolute, gradient-squared, angular-distance, magnitude, joint or a",
         ),
         (Wrong(does="no score"), {}, "needs 3, which is no score of layers"),
         (Wrong(does="gives nothing"), {}, "gave None; it must give a Found"),

@@ -85,8 +85,8 @@ def search(
         held_out: the size of the held-out set at most; by default what is left, up to 1,000.
         final: the size of a third set, looked at once, for the model recommended.
         search: which search is run: ``greedy``, the published method; ``block-influence``,
-            ``angular-distance``, ``gradient``, ``gradient-absolute``, ``gradient-squared`` or
-            ``magnitude``, which remove layers in the order of such a score; or a
+            ``angular-distance``, ``gradient``, ``gradient-absolute``, ``gradient-squared``,
+            ``magnitude`` or ``joint``, which remove layers in the order of such a score; or a
             `telltale.searches.Search`.
         objective: what candidates are ranked by: ``accuracy``, ``likelihood``, ``margin``, or a
             `telltale.objectives.Objective`; by default `telltale.objectives.default_objective`.

@@ -191,10 +191,10 @@ def test_a_model_in_another_process_gives_the_same_byte_for_byte(
     assert [pack_outcomes(m.outcomes) for m in theirs] == [pack_outcomes(m.outcomes) for m in ours]
     page = Page("page", PAGE.read_text(encoding="utf-8"))
     assert perplexities(there, page, PATHS) == perplexities(here, page, PATHS)
-    scores = list(LAYER_SCORES.values())
+    scores = [one for one in LAYER_SCORES.values() if one.name != "joint"]  # of too few examples
     assert there.layer_scores(scores, batches) == here.layer_scores(scores, batches)
     states = [
-        bench.states(PATHS[3], batches, tmp_path / name).values
+        bench.states(PATHS[3], bench.encoded, batches, tmp_path / name).values
         for bench, name in ((here, "here"), (there, "there"))
     ]
     assert states[0].shape == (6, 20, 32)

@@ -268,7 +268,7 @@ def evaluate(
         write_json(out, document)
 
 
-@app.command(cls=InSections, short_help="Say why layers may go: information, gradients, lens.")
+@app.command(cls=InSections, short_help="Say why layers may go.")
 @takes_groups
 def explain(
     model: Annotated[

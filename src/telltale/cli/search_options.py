@@ -19,6 +19,7 @@ from telltale.errors import InputError
 from telltale.searches import SEARCHES
 from telltale.searches.search import SPEEDS
 from telltale.study.request import DEFAULTS
+from telltale.support.words import one_of
 from telltale.tasks.loading import load_task
 
 if TYPE_CHECKING:
@@ -54,13 +55,14 @@ FinalOption = Annotated[
         help="Seal M more examples, looked at once, for the model recommended.",
     ),
 ]
+GREEDY = DEFAULTS["search"]
 SearchOption = Annotated[
     str,
     typer.Option(
         "--search",
-        metavar="|".join(SEARCHES),
-        help="Which search is run: greedy is the published method; the others remove layers in the "
-        "order of that score of layers, and are quick.",
+        metavar="NAME",
+        help="Which search is run: greedy, the published method; or, which is quick, a score in "
+        f"whose order layers are removed: {one_of(name for name in SEARCHES if name != GREEDY)}.",
     ),
 ]
 ObjectiveOption = Annotated[

@@ -41,6 +41,7 @@ SEARCHES: Mapping[str, Search] = {
     "gradient-squared": RankedRemoval(score="gradient-squared"),
     "angular-distance": RankedRemoval(score="angular-distance"),
     "magnitude": RankedRemoval(score="magnitude"),
+    "joint": RankedRemoval(score="joint"),
 }
 
 
