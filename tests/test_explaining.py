@@ -12,9 +12,10 @@ import telltale
 from telltale.cli.commands import main
 from telltale.errors import InputError, MeasurementError
 from telltale.evidence.explanation import MEASURES, read_explanation
+from telltale.study import explaining
 from telltale.study.information import A_CHOICE, items_of
 from telltale.watcher import Watcher
-from tests import planted
+from tests import planted, tiny
 from tests.studies import PAGE
 
 if TYPE_CHECKING:
@@ -251,3 +252,26 @@ def test_items_are_questions_where_choices_are_alike_and_choices_where_not(
     assert apart.clusters[0] == apart.clusters[1] != apart.clusters[2]
     assert sum(apart.answers) == len(other)
     assert apart.encoded[1].context == encoded[0].context + encoded[0].choices[1]
+
+
+def test_an_explanation_that_is_asked_for_again_says_the_same(tmp_path: Path) -> None:
+    """What the model cannot share is found once, and told of every time."""
+    model = tiny.save(tmp_path / "m", "falcon-alibi")
+    first, again = (
+        telltale.explain(str(model), "boolean_expressions", out=tmp_path / "e", limit=30)
+        for _ in range(2)
+    )
+    assert any("cannot read several examples in one row" in one for one in first.cautions)
+    assert again.cautions == first.cautions
+    assert again.layers == first.layers
+
+
+def test_other_releases_of_libraries_are_another_explanation(
+    explained: tuple[Explanation, Path],
+    harmed: Path,
+    words: Task,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(explaining, "library_versions", lambda _: {"torch": "1.0"})
+    with pytest.raises(InputError, match="the libraries' releases differ; give another `out`"):
+        telltale.explain(str(harmed), words, out=explained[1], limit=EXAMPLES)

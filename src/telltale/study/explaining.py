@@ -16,7 +16,7 @@ import numpy as np
 
 from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.runner import Job
-from telltale.engine.selftest import told, unable
+from telltale.engine.selftest import Absence, told, unable
 from telltale.engine.workbench import Workbench
 from telltale.errors import InputError
 from telltale.evidence.ablation import Ablation, ablation, pair_removals, single_removals
@@ -39,7 +39,7 @@ from telltale.study.information import ESTIMATORS, Told, estimated, items_of, to
 from telltale.study.measuring import Remembering, with_halves
 from telltale.study.opening import library_versions
 from telltale.study.picking import finished, picked_from, searched_source
-from telltale.study.question import digest_of
+from telltale.study.question import SPOKEN, digest_of
 from telltale.study.records import ALONE, has_begun, key_of, open_records
 from telltale.support.files import sha256_of
 from telltale.tasks import Example, Scoring, Task
@@ -67,17 +67,6 @@ SCORES = {
 }
 LEFT_OUT_ON = 100  # examples, about, on which the model is measured without each layer
 MEASURED = "measured"  # in an explanation's folder, what it has measured
-# How a difference is told to a person; what is not here is told by its own name.
-DIFFERS = {
-    "model_sha256": "the model's bytes",
-    "tokenizer_sha256": "the tokenizer's bytes",
-    "examples_sha256": "the examples",
-    "asking": "how they are asked and scored",
-    "prompts_sha256": "the prompts as the model reads them",
-    "truncate": "`truncate`",
-    "dtype": "`dtype`",
-    "device": "the kind of device",
-}
 
 
 def explain_task(
@@ -113,7 +102,7 @@ def explain_task(
         path = LayerPath.from_removed(removed, bench.depth)
         records.start_run(library_versions(task))
         bench = _begun(bench, records, identity)
-        for line in told(bench.absences):
+        for line in told(_absences(records)):
             watcher.advised(line)
         return _Explaining(bench, records, folder, path, watcher, pairs=pairs).explanation()
 
@@ -179,6 +168,7 @@ def _identity(bench: Workbench) -> dict[str, Any]:
         "dtype": str(bench.dtype).removeprefix("torch."),
         "device": bench.device.type,
         "batches": bench.batch_settings,
+        "versions": library_versions(bench.task),
     }
     found: dict[str, Any] = json.loads(json.dumps(identity))
     return found
@@ -207,7 +197,7 @@ def _check_same(records: Records, folder: Path, identity: dict[str, Any]) -> Non
     known = records.fact("identity")
     if known is not None and known != identity:
         names = [name for name in identity if known.get(name) != identity[name]]
-        what = ", ".join(DIFFERS.get(name, name) for name in names)
+        what = ", ".join(SPOKEN.get(name, name) for name in names)
         raise InputError(f"{folder} explains something else: {what} differ; give another `out`")
 
 
@@ -216,10 +206,19 @@ def _begun(bench: Workbench, records: Records, identity: dict[str, Any]) -> Work
     plan = records.fact("plan")
     if plan is None:
         batches = [one.examples for one in bench.batches(range(len(bench.examples)))]
-        plan = {"capabilities": list(bench.capabilities), "batches": batches}
+        plan = {
+            "capabilities": list(bench.capabilities),
+            "absences": [list(one) for one in bench.absences],
+            "batches": batches,
+        }
         records.set_facts({"identity": identity, "plan": plan, ALONE: 0})
         return bench
     return replace(bench, known_capabilities=plan["capabilities"])
+
+
+def _absences(records: Records) -> list[Absence]:
+    """The capabilities that measuring goes without, as they were found when it began."""
+    return [Absence(*one) for one in records.fact("plan")["absences"]]
 
 
 def _with_right_choice(one: EncodedExample) -> EncodedExample:
@@ -496,5 +495,5 @@ class _Explaining:
                 truncated=sum(one.is_cut for one in bench.encoded),
                 remedies=remedies_for(bench.task),
             ),
-            *unable(bench.absences),
+            *unable(_absences(self.records)),
         ]

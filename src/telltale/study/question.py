@@ -38,6 +38,8 @@ SPOKEN = {
     "prompts_sha256": "the prompts as the model reads them (has the chat template named the date, "
     "or has `shots` changed?)",
     "truncate": "`truncate`",
+    "examples_sha256": "the examples",
+    "versions": "the libraries' releases",
 }
 # A set by its part of the identity: what it is called, its size in what is asked, its option.
 SETS = {
