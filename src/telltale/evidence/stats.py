@@ -118,6 +118,38 @@ def clustering(values: Sequence[float], clusters: Sequence[int] | None) -> Clust
     return Clustering(max(1.0, clustered / apart), alike - 1)
 
 
+class Mean(NamedTuple):
+    """A mean, its standard error, and the degrees of freedom of that; of none it has no error."""
+
+    value: float
+    error: float
+    freedom: float
+
+
+def mean_of(
+    values: Sequence[float], clusters: Sequence[int] | None = None, inflation: float = 1.0
+) -> Mean:
+    """The mean of numbers without bounds, with its error.
+
+    Two more examples are imagined, one a unit above the mean and one below, so that few examples
+    which are all alike do not give an error of nothing: another may be unlike them.
+
+    Args:
+        values: one an example.
+        clusters: a number for each example, equal for those that share a passage.
+        inflation: by what the variance over examples is multiplied.
+    """
+    total = len(values)
+    shared = clustering(values, clusters)
+    mean = math.fsum(values) / total
+    freedom = min(shared.freedom, total - 1)
+    if not freedom:
+        return Mean(mean, math.inf, 0)
+    apart = math.fsum((value - mean) ** 2 for value in values) + 2
+    error = math.sqrt(inflation * apart * shared.effect / (total * (total - 1)))
+    return Mean(mean, error, freedom)
+
+
 def mean_interval(
     values: Sequence[float],
     clusters: Sequence[int] | None = None,
@@ -125,25 +157,16 @@ def mean_interval(
 ) -> Interval:
     """The two-sided interval for a mean of numbers without bounds, by Student's t.
 
-    Two more examples are imagined, one a unit above the mean and one below, so that few examples
-    which are all alike do not give an interval without width.
-
     Args:
         values: one an example.
         clusters: a number for each example, equal for those that share a passage.
         confidence: the share of such intervals that hold the true mean.
     """
-    total = len(values)
-    shared = clustering(values, clusters)
-    freedom = min(shared.freedom, total - 1)
-    if not freedom:
+    found = mean_of(values, clusters)
+    if not found.freedom:
         return Interval(-math.inf, math.inf)
-    mean = math.fsum(values) / total
-    apart = math.fsum((value - mean) ** 2 for value in values) + 2
-    reach = two_sided(confidence, freedom) * math.sqrt(
-        apart * shared.effect / (total * (total - 1))
-    )
-    return Interval(mean - reach, mean + reach)
+    reach = two_sided(confidence, found.freedom) * found.error
+    return Interval(found.value - reach, found.value + reach)
 
 
 def wilson(
