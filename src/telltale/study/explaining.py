@@ -39,7 +39,7 @@ from telltale.study.information import ESTIMATORS, Told, estimated, items_of, to
 from telltale.study.measuring import Remembering, with_halves
 from telltale.study.opening import library_versions
 from telltale.study.picking import finished, picked_from, searched_source
-from telltale.study.question import SPOKEN, digest_of
+from telltale.study.question import SPOKEN, digest_of, identity_of
 from telltale.study.records import ALONE, has_begun, key_of, open_records
 from telltale.support.files import sha256_of
 from telltale.tasks import Example, Scoring, Task
@@ -158,16 +158,8 @@ def task_of(study: Path) -> Task:
 def _identity(bench: Workbench) -> dict[str, Any]:
     """All that changes a number of an explanation but the layers left out, as JSON values."""
     identity = {
-        "model_sha256": bench.source.sha256,
-        "tokenizer_sha256": bench.source.tokenizer_sha256,
-        "trust_remote_code": bench.source.trust_remote_code,
         "examples_sha256": digest_of(bench.examples),
-        "asking": bench.task.settings(),
-        "prompts_sha256": sha256_of(*bench.rendered_prompts()),
-        "truncate": "left" if bench.cuts else "no",
-        "dtype": str(bench.dtype).removeprefix("torch."),
-        "device": bench.device.type,
-        "batches": bench.batch_settings,
+        **identity_of(bench),
         "versions": library_versions(bench.task),
     }
     found: dict[str, Any] = json.loads(json.dumps(identity))

@@ -216,17 +216,10 @@ class Question:
         """All that changes an outcome, as JSON values."""
         bench = self.workbench()
         identity = {
-            "model_sha256": self.source.sha256,
-            "tokenizer_sha256": self.source.tokenizer_sha256,
-            "trust_remote_code": self.source.trust_remote_code,
+            # First what a difference of others may come from, and is told first.
             "search_sha256": digest_of(self.sets[SEARCH]),
             "held_out_sha256": digest_of(self.sets[HELD_OUT]),
-            "asking": self.task.settings(),
-            "prompts_sha256": sha256_of(*bench.rendered_prompts()),
-            "truncate": "left" if self.cuts else "no",
-            "dtype": str(bench.dtype).removeprefix("torch."),
-            "device": bench.device.type,
-            "batches": bench.batch_settings,
+            **identity_of(bench),
             "references": self.reads_references,
         }
         for role in self._own_roles():
@@ -245,6 +238,21 @@ class Question:
             "examples_sha256": digest_of(own.examples),
             "batches": own.batch_settings,
         }
+
+
+def identity_of(bench: Workbench) -> dict[str, Any]:
+    """All of a bench that changes an outcome but for which examples are asked, as JSON values."""
+    return {
+        "model_sha256": bench.source.sha256,
+        "tokenizer_sha256": bench.source.tokenizer_sha256,
+        "trust_remote_code": bench.source.trust_remote_code,
+        "asking": bench.task.settings(),
+        "prompts_sha256": sha256_of(*bench.rendered_prompts()),
+        "truncate": "left" if bench.cuts else "no",
+        "dtype": str(bench.dtype).removeprefix("torch."),
+        "device": bench.device.type,
+        "batches": bench.batch_settings,
+    }
 
 
 GUARD_SIZE = 200  # of each of a guard's two sets at most
