@@ -94,7 +94,7 @@ def recorded(figures: Path, pair: str) -> list[int]:
     if pair not in pairs:
         return []
     by_likelihood = pairs[pair]["objectives"]["likelihood"]
-    return list(by_likelihood["removed"][: best_depth(by_likelihood["search_accuracy"])])
+    return list(by_likelihood["removed"][: best_depth(by_likelihood)])
 
 
 def table(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
