@@ -275,3 +275,9 @@ def test_other_releases_of_libraries_are_another_explanation(
     monkeypatch.setattr(explaining, "library_versions", lambda _: {"torch": "1.0"})
     with pytest.raises(InputError, match="the libraries' releases differ; give another `out`"):
         telltale.explain(str(harmed), words, out=explained[1], limit=EXAMPLES)
+
+
+def test_a_folder_of_something_else_is_refused_before_a_model_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="not empty and no explanation; give another `out`"):
+        telltale.explain("org/absent", "boolean_expressions", out=tmp_path)

@@ -392,13 +392,14 @@ def explain(
     from telltale.evidence.explanation import FILE
     from telltale.information.estimating import check_installed
     from telltale.report import write_explanation
-    from telltale.study.explaining import explain_task, searched_by
+    from telltale.study.explaining import check_explanation_folder, explain_task, searched_by
     from telltale.study.records import has_begun
     from telltale.support.files import write_json
     from telltale.tasks.shots import without_shown
     from telltale.tasks.split import check_answers_differ, first_drawn
 
     check_installed()
+    check_explanation_folder(Path(out))
     if task is None:
         if not has_begun(Path(model)):
             raise InputError(
