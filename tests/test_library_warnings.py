@@ -50,7 +50,10 @@ def assert_quiet(done: subprocess.CompletedProcess[str]) -> None:
     assert "deprecated" not in (done.stderr + done.stdout).lower()
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize(
+    "family",
+    ["llama", *(pytest.param(family, marks=pytest.mark.slow) for family in ("gemma3", "gpt2"))],
+)
 def test_commands_show_no_warnings_of_libraries(family: str, tmp_path: Path) -> None:
     model, study = tiny.save(tmp_path / "model", family), tmp_path / "study"
     rows = [{"question": f"{a} and {a}?", "answer": str(2 * a)} for a in range(30)]

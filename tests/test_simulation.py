@@ -60,6 +60,7 @@ def test_where_any_shallower_model_loses_too_much_it_is_rarely_called_safe(
     assert found["safe_depth"] < 0.8
 
 
+@pytest.mark.slow
 def test_intervals_hold_with_few_passages_and_with_marks(simulation: ModuleType) -> None:
     world = "any shallower model loses 3.05 points"
     passages = simulated(simulation, world, "likelihood", 60, clusters=(30,) * 5)
@@ -70,6 +71,7 @@ def test_intervals_hold_with_few_passages_and_with_marks(simulation: ModuleType)
         assert found["safe_wrongly"] < 0.15
 
 
+@pytest.mark.slow
 def test_ten_searches_of_one_held_out_set_claim_less_wrongly_than_if_none_minded_the_others(
     simulation: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +81,7 @@ def test_ten_searches_of_one_held_out_set_claim_less_wrongly_than_if_none_minded
     assert not_minded["confirmed_wrongly"] > 0.06 > minded["confirmed_wrongly"]
 
 
+@pytest.mark.slow
 def test_where_layers_harm_the_default_gains_as_much_as_the_published_way(
     simulation: ModuleType,
 ) -> None:

@@ -109,7 +109,14 @@ def test_no_differing_example_still_leaves_doubt_that_shrinks_with_the_examples(
     assert 0 < many.high < 0.01
 
 
-@pytest.mark.parametrize(("mended", "broken"), [(0.08, 0.05), (0.02, 0.01), (0.2, 0.05)])
+@pytest.mark.parametrize(
+    ("mended", "broken"),
+    [
+        (0.02, 0.01),
+        pytest.param(0.08, 0.05, marks=pytest.mark.slow),
+        pytest.param(0.2, 0.05, marks=pytest.mark.slow),
+    ],
+)
 def test_the_paired_interval_covers_the_truth_as_often_as_it_says(
     mended: float, broken: float
 ) -> None:
@@ -209,7 +216,16 @@ def coverage(clusters: list[int], studies: int, *, minds: bool = True) -> float:
     return covered / studies
 
 
-@pytest.mark.parametrize("clusters", [[40] * 2, [16] * 5, [8] * 10, [5] * 40, [40, 20, 13, 10, 8]])
+@pytest.mark.parametrize(
+    "clusters",
+    [
+        [40] * 2,
+        *(
+            pytest.param(sizes, marks=pytest.mark.slow)
+            for sizes in ([16] * 5, [8] * 10, [5] * 40, [40, 20, 13, 10, 8])
+        ),
+    ],
+)
 def test_intervals_hold_the_truth_with_few_clusters_too(clusters: list[int]) -> None:
     assert coverage(clusters, 300) >= 0.93
 
@@ -228,13 +244,22 @@ def gains_together(count: int, studies: int, *, minds: bool) -> float:
     return covered / studies
 
 
-@pytest.mark.parametrize("count", [2, 5, 10])
+@pytest.mark.parametrize(
+    "count", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (5, 10))]
+)
 def test_passages_that_gain_or_lose_as_wholes_are_what_is_counted(count: int) -> None:
     assert gains_together(count, 300, minds=True) >= 0.94
     assert gains_together(count, 300, minds=False) < 0.8
 
 
-@pytest.mark.parametrize(("count", "size", "lost"), [(40, 10, 0.05), (10, 10, 0.15), (20, 20, 0.1)])
+@pytest.mark.parametrize(
+    ("count", "size", "lost"),
+    [
+        (10, 10, 0.15),
+        pytest.param(40, 10, 0.05, marks=pytest.mark.slow),
+        pytest.param(20, 20, 0.1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_bound_holds_where_few_passages_are_lost_as_wholes(
     count: int, size: int, lost: float
 ) -> None:

@@ -349,7 +349,9 @@ def rounded(document: Any) -> Any:
     return round(document, 4) if isinstance(document, float) else document
 
 
-@pytest.mark.parametrize("objective", ["likelihood", "accuracy", "margin"])
+@pytest.mark.parametrize(
+    "objective", ["likelihood", "accuracy", pytest.param("margin", marks=pytest.mark.slow)]
+)
 def test_exact_elimination_finds_what_full_measuring_finds_with_less_work(
     objective: str, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -405,6 +407,7 @@ def test_a_fast_search_says_how_good_each_round_is_at_least_and_costs_less(
     )
 
 
+@pytest.mark.slow
 def test_a_fast_search_that_was_stopped_anywhere_goes_on_to_the_same_result(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
