@@ -506,10 +506,10 @@ def _fitted(
                 raise
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        sizes = [_padded(part) for part in parts if len(part) > 1]
+        sizes = [padded(part) for part in parts if len(part) > 1]
         if not sizes:
             raise MeasurementError(
-                f"a single example of {max(map(_padded, parts)):,} tokens does not fit in the "
+                f"a single example of {max(map(padded, parts)):,} tokens does not fit in the "
                 f"memory of {device} while tuning; shorten the examples, lower `rank`, use `dtype` "
                 "bfloat16 or another `device`"
             )
@@ -549,7 +549,8 @@ def in_parts(
     return parts[::-1]
 
 
-def _padded(part: Sequence[Lesson]) -> int:
+def padded(part: Sequence[Lesson]) -> int:
+    """How many tokens a part has, padding counted."""
     return sum(one.rows for one in part) * max(one.length for one in part)
 
 
