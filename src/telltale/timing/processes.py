@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,11 +49,9 @@ class Process:
             MeasurementError: it could not be.
         """
         assert self._process.stdin is not None
-        try:
+        with suppress(OSError):  # where it has died, as its answer will say
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
-        except OSError:
-            pass  # it has died, as its answer will say
         return Run(**self._answer())
 
     def _answer(self) -> dict[str, Any]:
@@ -101,3 +99,5 @@ def held(name: str, given: Mapping[str, Any]) -> Iterator[Process]:
                 yield Process(name, process, log)
             finally:
                 process.kill()  # it holds nothing that would be lost
+                with suppress(OSError):  # what it was asked last may never have been read
+                    process.stdin.close()  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ from telltale.timing.work import Work, work_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from telltale.paths import LayerPath
+    from telltale.evidence.parts import PathModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Side:
         size: of its weights on the disk, in bytes.
         vocabulary: how many tokens it knows.
         work: what it has to do.
-        removed: the layers that it lacks of the other, where it was made of it.
+        removed: the layers that it lacks of the other, where it was made of it, in order of removal.
         sha256: of the bytes of its folder; None of one that was made of a study for this.
         letter: a token that is a letter, of a GGUF file.
         trust_remote_code: whether its Python files are run.
@@ -113,11 +113,11 @@ def sides_of(
         if engine == LLAMA:
             made = made.with_suffix(".gguf")
             write_gguf(gguf_of(source), picked.path, made)
-            yield [whole, _shallower(whole, picked.path, made, made.stat().st_size)]
+            yield [whole, _shallower(whole, picked, made, made.stat().st_size)]
         else:
             export_study(Path(model), pick=str(len(picked.removed)), to=made, device=device)
             size = _size_of(weight_files(made))
-            yield [whole, _shallower(whole, picked.path, made, size)]
+            yield [whole, _shallower(whole, picked, made, size)]
 
 
 def side_of(source: ModelSource, engine: str) -> Side:
@@ -160,14 +160,14 @@ def _other(against: str, trust_remote_code: bool) -> ModelSource:
     return resolve_model(against, trust_remote_code=trust_remote_code)
 
 
-def _shallower(whole: Side, path: LayerPath, files: Path, size: int) -> Side:
-    """The whole model with only a path's layers."""
+def _shallower(whole: Side, picked: PathModel, files: Path, size: int) -> Side:
+    """The whole model without the layers of one that was found, written into these files."""
     return replace(
         whole,
         files=files,
         size=size,
-        work=whole.work.on(path),
-        removed=tuple(path.removed),
+        work=whole.work.on(picked.path),
+        removed=picked.removed,
         sha256=None,
     )
 

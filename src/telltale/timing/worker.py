@@ -210,7 +210,7 @@ def with_llama(given: dict[str, Any]) -> tuple[Callable[..., Any], Any, dict[str
 
 
 def with_vllm(given: dict[str, Any]) -> tuple[Callable[..., Any], Any, dict[str, Any]]:
-    """The offline engine of vLLM; a request for one token is subtracted from one for all of them."""
+    """The offline engine of vLLM; a request for one token is subtracted from one for all."""
     from vllm import LLM, SamplingParams
 
     engine = LLM(
