@@ -35,7 +35,7 @@ class Side:
         size: of its weights on the disk, in bytes.
         vocabulary: how many tokens it knows.
         work: what it has to do.
-        removed: the layers that it lacks of the other, where it was made of it, in order of removal.
+        removed: in order, the layers that it lacks of the other, where it was made of it.
         sha256: of the bytes of its folder; None of one that was made of a study for this.
         letter: a token that is a letter, of a GGUF file.
         trust_remote_code: whether its Python files are run.
