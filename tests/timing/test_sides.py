@@ -13,10 +13,12 @@ from telltale.errors import InputError
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.study import read_study
-from telltale.timing.settings import TRANSFORMERS
+from telltale.timing import sides as sides_module
+from telltale.timing.settings import LLAMA, TRANSFORMERS
 from telltale.timing.sides import side_of, sides_of
 from telltale.timing.work import work_of
 from tests import tiny
+from tests.checkpoints.test_gguf_file import fields, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +72,22 @@ def test_a_study_is_its_whole_model_against_its_shallower_one(
             assert found.size == shallower.size < whole.size
         assert not shallower.files.exists()
     assert len(verified) == 2
+
+
+def test_llama_cpp_gets_a_gguf_file_with_fewer_layers(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verified: list[Any]
+) -> None:
+    """The study's model stands for one that came from the file."""
+    whole_file = written(tmp_path / "whole.gguf", layers=6)
+    monkeypatch.setattr(sides_module, "gguf_of", lambda _: whole_file)
+    with sides_of(str(study), None, "2", LLAMA) as (whole, shallower):
+        assert whole.files == whole_file
+        assert whole.size == whole_file.stat().st_size > shallower.size
+        assert fields(shallower.files)["llama.block_count"][1] == 4
+        assert len(shallower.work.layers) == 4
+        assert (whole.letter, shallower.letter) == (2, 2)
+    assert not shallower.files.exists()
+    assert verified == []
 
 
 def test_a_folder_that_is_there_saves_the_export(
