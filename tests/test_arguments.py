@@ -84,6 +84,17 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
     "explain": {"remove": LAYERS, "limit": COUNTS, "pairs": SWITCHES, "pick": (True, 1.5)},
     "stability": {"sizes": LAYERS, "resamples": COUNTS, "limit": COUNTS, "protect": LAYERS},
     "export": {"study": PATHS, "pick": (True, 1.5, ["best"]), "to": PATHS, "dtype": (3,)},
+    "bench": {
+        "model": NAMES,
+        "against": NAMES,
+        "pick": (True, 1.5),
+        "prompt_lengths": LAYERS,
+        "batch_sizes": LAYERS,
+        "new_tokens": COUNTS,
+        "repeats": COUNTS,
+        "engine": NAMES,
+        "threads": COUNTS,
+    },
     "plan": {"model": NAMES, "out": PATHS, "limit": COUNTS, "protect": LAYERS},
     "preview": {"count": COUNTS, "model": NAMES},
 }
@@ -94,6 +105,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "evaluate": {"model": "m", "task": "capitals"},
     "explain": {"model": "m", "task": "capitals", "out": "s"},
     "export": {"study": "s", "to": "t"},
+    "bench": {"model": "m"},
     "plan": {"model": "m", "task": "capitals", "out": "s"},
     "preview": {"task": "capitals"},
 }

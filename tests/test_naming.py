@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": ["eval"],
     "explain": ["explain"],
     "export": ["export"],
+    "bench": ["bench"],
     "plan": ["search"],
     "preview": ["tasks"],
 }

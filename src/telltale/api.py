@@ -30,6 +30,7 @@ from telltale.support.arguments import (
     layers,
     several,
     taken,
+    text_or,
     texts,
     whole,
 )
@@ -49,7 +50,17 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 EXPLAINED = 200  # examples, where it is not said how many
 
-__all__ = ["evaluate", "explain", "export", "load_task", "plan", "preview", "search", "stability"]
+__all__ = [
+    "bench",
+    "evaluate",
+    "explain",
+    "export",
+    "load_task",
+    "plan",
+    "preview",
+    "search",
+    "stability",
+]
 
 ARGUMENTS = {
     **CHECKS,
@@ -63,6 +74,13 @@ ARGUMENTS = {
     "carry": CHECKS["adapter"],
     "count": count_of("questions"),
     "pairs": SWITCH,
+    "against": text_or("a model's name or path"),
+    "prompt_lengths": Check("lengths in tokens, such as [32, 512]", several(whole)),
+    "batch_sizes": Check("numbers of prompts, such as [1, 8]", several(whole)),
+    "new_tokens": count_of("tokens"),
+    "repeats": count_of("repeats"),
+    "engine": text_or("an engine's name, such as transformers"),
+    "threads": count_of("threads"),
 }
 
 
@@ -497,6 +515,79 @@ def export(
         device=device,
         carry=None if carry is None else Path(carry),
     )
+
+
+@checked(ARGUMENTS)
+def bench(
+    model: str,
+    *,
+    against: str | None = None,
+    pick: str | int | None = None,
+    prompt_lengths: Sequence[int] = (32, 128, 512),
+    batch_sizes: Sequence[int] = (1, 4),
+    new_tokens: int = 32,
+    repeats: int = 9,
+    engine: str = "transformers",
+    threads: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Time a model as whoever uses it has it, alone or against a shallower one in alternation.
+
+    Each model is loaded from its files by a fresh process, in plain transformers or another
+    program, and continues made-up prompts greedily with a key-value cache. Both are timed in every
+    repeat, one right after the other. The ratios are those of pairs of repeats, and beside each is
+    the ideal: the ratio of the work, as `telltale.timing.work` counts it, in which all but the
+    embedding and the head scales with the layers.
+
+    Args:
+        model: as in `search`; or a finished study's folder, which stands for its whole model.
+        against: another model, as ``model``. Of a study, by default its own shallower one, which is
+            exported for the purpose and verified; an exported folder saves that.
+        pick: which of a study's models, as in `export`; by default the one it shows first.
+        prompt_lengths: in tokens.
+        batch_sizes: how many prompts are read and continued at once.
+        new_tokens: how many tokens each prompt is continued by.
+        repeats: how often each model is timed in each cell, at least 6.
+        engine: ``transformers``; ``llama.cpp`` (by the package xllamacpp), which times GGUF files;
+            or ``vllm``.
+        threads: of a CPU; by default as many as the engine takes by itself.
+        device: as in `search`. vLLM takes the device that it was made for.
+        dtype: as in `evaluate`, for both models; a GGUF file has its own.
+        revision: of the model, a hub branch, tag or commit.
+        trust_remote_code: run Python files that the models bring.
+
+    Returns:
+        What ``telltale bench`` writes: both models with their ``size_on_disk_bytes``, and for each
+        of the ``cells`` five figures with 95% intervals, ``ratio`` and ``ideal``.
+
+    Raises:
+        InputError: something given cannot be used, or the engine is not installed.
+        UnsupportedModelError: the shallower model cannot be written.
+        MeasurementError: a model could not be loaded or timed.
+    """
+    from telltale.timing.settings import BenchSettings, check_engine
+
+    settings = BenchSettings(
+        tuple(prompt_lengths), tuple(batch_sizes), new_tokens, repeats, engine, threads
+    )
+    check_engine(engine, device, dtype)
+
+    from telltale.timing.bench import bench_models
+    from telltale.timing.sides import sides_of
+
+    with sides_of(
+        model,
+        against,
+        None if pick is None else str(pick),
+        engine,
+        device=device,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    ) as sides:
+        return bench_models(sides, settings, device=device, dtype=dtype)
 
 
 @checked(ARGUMENTS)

@@ -34,7 +34,7 @@ from telltale.cli.options import (
     scoring_of,
     task_options,
 )
-from telltale.cli.search_options import SIZES, SearchSettings, numbers_of
+from telltale.cli.search_options import NUMBERS, SIZES, SearchSettings, numbers_of
 from telltale.errors import InputError, TelltaleError
 from telltale.evidence.calibration import CALIBRATED
 from telltale.support.files import is_full_disk
@@ -394,6 +394,110 @@ def export(
     if (carried := done.carried) is not None:
         screen.print(carried_summary(carried))
     screen.print(f"The checkpoint is in {done.folder}, with its recipe.json beside it.")
+
+
+@app.command(cls=InSections, short_help="Time a model, or a shallower one against it.")
+def bench(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model, as of a search; or a finished search's --out folder: its whole model "
+            "against its shallower one.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.json", help="Write every figure there.")
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="MODEL",
+            help="Time MODEL against this one; of a study, such as its exported folder.",
+        ),
+    ] = None,
+    pick: Annotated[
+        str | None,
+        typer.Option(
+            "--pick",
+            metavar="best|bsba|confirmed_best|fastest_safe|N",
+            help="Which of a study's models.  [default: the one that it shows first]",
+            show_default=False,
+        ),
+    ] = None,
+    prompt_lengths: Annotated[
+        str, typer.Option("--prompt-lengths", metavar="32,512", help="In tokens.")
+    ] = "32,128,512",
+    batch_sizes: Annotated[
+        str, typer.Option("--batch-sizes", metavar="1,8", help="How many prompts at once.")
+    ] = "1,4",
+    new_tokens: Annotated[
+        int, typer.Option("--new-tokens", metavar="N", help="How many tokens are written.")
+    ] = 32,
+    repeats: Annotated[
+        int, typer.Option("--repeats", metavar="R", help="How often each is timed, at least 6.")
+    ] = 9,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="transformers|llama.cpp|vllm",
+            help="The program that runs the models; llama.cpp is the package xllamacpp.",
+        ),
+    ] = "transformers",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            help="Threads of a CPU.  [default: as the engine takes]",
+            show_default=False,
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype",
+            metavar="float32|bfloat16|auto",
+            help="The precision of both; auto is float32 on a CPU and bfloat16 on a GPU.",
+        ),
+    ] = "auto",
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
+) -> None:
+    """Time a model as whoever uses it has it, alone or against a shallower one in alternation.
+
+    Time to the first token, tokens per second with a key-value cache and peak memory, for each
+    batch size and prompt length, each with a 95% interval, in fresh processes and plain
+    transformers. Beside each ratio is the ideal: that of the work, in which all but the embedding
+    and the head scales with the layers.
+    """
+    from telltale.cli.screen import console
+    from telltale.cli.timed import timed
+    from telltale.support.files import write_json
+
+    _check_can_write(out, "--out")
+    document = api.bench(
+        model,
+        against=against,
+        pick=pick,
+        prompt_lengths=numbers_of(prompt_lengths, "--prompt-lengths", NUMBERS),
+        batch_sizes=numbers_of(batch_sizes, "--batch-sizes", NUMBERS),
+        new_tokens=new_tokens,
+        repeats=repeats,
+        engine=engine,
+        threads=threads,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    write_json(out, document)
+    screen = console()
+    timed(document, screen)
+    screen.print(f"Written to {out}")
 
 
 @app.command(cls=InSections, short_help="List the tasks known by name, or show a task's questions.")

@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 SECTIONS = {
     "Most used": (
         "--out --data --shots --limit --held-out --objective --tolerance --max-removed "
-        "--remove --pick --pairs --show --device --dtype"
+        "--remove --against --pick --pairs --show --device --dtype"
     ),
     "Examples": (
         "--data-dir --split --seed --question-field --choices-field --answer-field "
@@ -26,7 +26,10 @@ SECTIONS = {
         "--plan"
     ),
     "Evidence": "--final --max-loss --confidence --text --sizes --resamples",
-    "Model and machine": "--model --adapter --memory --revision --trust-remote-code --help",
+    "Timing": "--prompt-lengths --batch-sizes --new-tokens --repeats",
+    "Model and machine": (
+        "--model --adapter --engine --threads --memory --revision --trust-remote-code --help"
+    ),
 }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # What numbers are, and what to give, for a message.
 LAYERS = "layers; give indices counted from 0, such as 3,17"
 SIZES = "sizes; give some such as 50,100"
+NUMBERS = "numbers; give some such as 1,8"
 
 LimitOption = Annotated[
     int | None,
