@@ -86,8 +86,10 @@ def search(
         final: the size of a third set, looked at once, for the model recommended.
         search: which search is run: ``greedy``, the published method; ``block-influence``,
             ``angular-distance``, ``gradient``, ``gradient-absolute``, ``gradient-squared``,
-            ``magnitude`` or ``joint``, which remove layers in the order of such a score; or a
-            `telltale.searches.Search`.
+            ``magnitude`` or ``joint``, which remove layers in the order of such a score;
+            ``last-layers``, ``random``, ``contiguous``, ``perplexity``, ``sleb`` or ``evopress``,
+            rivals in the literature; ``beam`` or ``swap``, which try more; some with a number, such
+            as ``beam:8`` or ``random:3``; or a `telltale.searches.Search`.
         objective: what candidates are ranked by: ``accuracy``, ``likelihood``, ``margin``, or a
             `telltale.objectives.Objective`; by default `telltale.objectives.default_objective`.
         guards: tasks at which a candidate's accuracy may be lower than the whole model's by no more

@@ -56,13 +56,14 @@ FinalOption = Annotated[
     ),
 ]
 GREEDY = DEFAULTS["search"]
+RIVALS = [name for name in SEARCHES if name not in (GREEDY, "beam", "swap")]
 SearchOption = Annotated[
     str,
     typer.Option(
         "--search",
         metavar="NAME",
-        help="Which search is run: greedy, the published method; or, which is quick, a score in "
-        f"whose order layers are removed: {one_of(name for name in SEARCHES if name != GREEDY)}.",
+        help="Which search is run: greedy, the published method; beam:WIDTH or swap, which try "
+        f"more; or a rival: {one_of(RIVALS)}.",
     ),
 ]
 ObjectiveOption = Annotated[
