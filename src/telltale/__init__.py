@@ -9,7 +9,17 @@
 Importing this package imports no torch; the first call does.
 """
 
-from telltale.api import evaluate, explain, export, load_task, plan, preview, search, stability
+from telltale.api import (
+    compare,
+    evaluate,
+    explain,
+    export,
+    load_task,
+    plan,
+    preview,
+    search,
+    stability,
+)
 from telltale.errors import (
     DataError,
     InputError,
@@ -27,6 +37,7 @@ __all__ = [
     "MeasurementError",
     "TelltaleError",
     "UnsupportedModelError",
+    "compare",
     "evaluate",
     "explain",
     "export",

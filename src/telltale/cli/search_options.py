@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # What numbers are, and what to give, for a message.
 LAYERS = "layers; give indices counted from 0, such as 3,17"
 SIZES = "sizes; give some such as 50,100"
+DEPTHS = "depths; give how many layers are removed, such as 2,4"
 
 LimitOption = Annotated[
     int | None,
@@ -196,7 +197,31 @@ def search_options(
     }
 
 
+def compared_options(
+    limit: LimitOption = None,
+    held_out: HeldOutOption = None,
+    objective: ObjectiveOption = None,
+    protect: ProtectOption = "",
+    confidence: ConfidenceOption = DEFAULTS["confidence"],
+    speed: SpeedOption = DEFAULTS["speed"],
+    memory: MemoryOption = None,
+    seed: SeedOption = 0,
+) -> dict[str, Any]:
+    """What methods are compared by, as `telltale.compare` takes it."""
+    return {
+        "limit": limit,
+        "held_out": held_out,
+        "objective": objective,
+        "protect": numbers_of(protect, "--protect"),
+        "confidence": confidence,
+        "speed": speed,
+        "memory": memory,
+        "seed": seed,
+    }
+
+
 SearchSettings = Annotated[functools.partial[dict[str, Any]], search_options]
+ComparedSettings = Annotated[functools.partial[dict[str, Any]], compared_options]
 
 
 def numbers_of(text: str, option: str, wanted: str = LAYERS) -> tuple[int, ...]:

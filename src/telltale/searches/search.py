@@ -51,7 +51,9 @@ def no_text(_: Sequence[LayerPath]) -> Mapping[LayerPath, float]:
     Raises:
         InputError: always.
     """
-    raise InputError("the search goes by the perplexity of a text; give it a function as perplexity")
+    raise InputError(
+        "the search goes by the perplexity of a text; give it a function as perplexity"
+    )
 
 
 class Shortlist(NamedTuple):
