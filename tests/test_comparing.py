@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from telltale.evidence.methods import Compared
 
-ASKED: Any = {"limit": 40, "held_out": 30, "text": PAGE}
-METHODS = ["greedy", "beam:2", "swap", "gradient", "contiguous", "random:1", "sleb", "evopress"]
+ASKED: Any = {"limit": 24, "held_out": 20, "text": PAGE, "dtype": "float32"}
+METHODS = ["greedy", "beam:2", "contiguous", "sleb", "evopress"]
 
 
 def compared(model: Path, out: Path, methods: Sequence[str], **more: Any) -> Compared:
@@ -45,7 +45,7 @@ class Stops(Watcher):
         self.left = after
 
     def advised(self, advice: str) -> None:
-        if " of 8: " in advice:
+        if " of 5: " in advice:
             self.left -= 1
         if not self.left:
             raise KeyboardInterrupt
@@ -58,10 +58,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison that was stopped in its fifth search, and gone on with."""
+    """A comparison that was stopped before its fourth search, and gone on with."""
     out = tmp_path_factory.mktemp("compared") / "c"
     with pytest.raises(KeyboardInterrupt):
-        compared(model, out, METHODS, watcher=Stops(5))
+        compared(model, out, METHODS, watcher=Stops(4))
     assert not (out / FILE).exists()
     compared(model, out, METHODS)
     return out
@@ -109,8 +109,9 @@ def test_what_is_found_of_a_method_is_what_its_own_study_finds(
         for name in studies:
             removed = document["methods"][name]["depths"][str(depth)]["removed"]
             path = LayerPath.from_removed(removed, 6)
-            outcomes.append(stored[name].outcomes[HELD_OUT, path])
-        beside = compare(*outcomes)
+            outcomes.append((path, stored[name].outcomes[HELD_OUT, path]))
+        (path, greedy), (other, own) = outcomes
+        beside = compare(greedy, greedy if path == other else own)
         over = document["methods"]["sleb"]["depths"][str(depth)]["over_greedy"]
         assert over == {"gain": beside.gain, "interval": list(beside.gain_interval)}
         assert document["methods"]["greedy"]["depths"][str(depth)]["over_greedy"] is None
@@ -122,26 +123,21 @@ def test_the_cost_of_a_method_is_what_its_own_study_takes(
     found = {one.name: one.cost for one in read_compared(folder).methods}
     for name, study in studies.items():
         taken = read_study(study).cost.layer_tokens
-        assert found[name].layer_tokens == pytest.approx(taken, rel=0.03)
-    assert found["random:1"].candidates == 3
+        assert found[name].layer_tokens == taken
+    assert found["contiguous"].candidates == 3
     assert found["evopress"].candidates == 2
     assert found["greedy"].candidates == 6 + 5 + 4
     assert found["beam:2"].layer_tokens > found["greedy"].layer_tokens
-    # A pass with gradients is worth three.
-    assert 2 < found["gradient"].dense_passes - found["random:1"].dense_passes < 4
 
 
-def test_neither_the_order_of_methods_nor_a_stop_changes_what_is_found(
+def test_neither_the_order_of_methods_nor_other_depths_change_what_is_found(
     model: Path, folder: Path, tmp_path: Path
 ) -> None:
-    other = compared(model, tmp_path / "c", ["sleb", "swap", "greedy"]).document
-    stopped = read_compared(folder).document
-    for document in (other, stopped):
-        for one in document["methods"].values():
-            del one["cost"]["seconds"]
-    assert other["baseline"] == stopped["baseline"]
-    for name in ("sleb", "swap", "greedy"):
-        assert other["methods"][name] == stopped["methods"][name]
+    other = compared(model, tmp_path / "c", ["sleb", "greedy"], depths=[2]).document
+    before = read_compared(folder).document
+    assert other["baseline"] == before["baseline"]
+    for name, one in other["methods"].items():
+        assert one["depths"] == {"2": before["methods"][name]["depths"]["2"]}
 
 
 def test_a_depth_of_each_method_is_reached_and_the_highest_are_named(folder: Path) -> None:
@@ -186,7 +182,16 @@ def test_the_command_says_the_same(
     model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["compare", str(model), "capitals", "--out", str(folder), "--depths", "3"]
-    arguments += ["--methods", "greedy, sleb", "--limit", "40", "--held-out", "30"]
+    arguments += [
+        "--methods",
+        "greedy, sleb",
+        "--limit",
+        "24",
+        "--held-out",
+        "20",
+        "--dtype",
+        "float32",
+    ]
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--text", str(PAGE)])
     assert ended.value.code == 0
@@ -253,7 +258,7 @@ def scored(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Mea
 
 def test_work_is_counted_by_layers_run_and_a_text_once_a_path() -> None:
     whole, batches = LayerPath.whole(4), [Batch((0, 1)), Batch((2,))]
-    work = Work(lambda batch: 10 * len(batch.examples), 7)
+    work = Work(lambda batch: 10 * len(batch.examples), text_tokens=7)
     search, measure = work.counting(GreedyRemoval(tolerance=1, max_removed=1, speed="full"), scored)
     search(measure, batches, whole)
     # The whole model, then all without one layer: of each the layers after the one left out, since
@@ -262,7 +267,7 @@ def test_work_is_counted_by_layers_run_and_a_text_once_a_path() -> None:
     assert len(work.paths) == 5
     search(measure, batches, whole)
     assert work.layer_tokens == 30 * 10  # remembered
-    by_text = Work(lambda _: 0, 7)
+    by_text = Work(lambda _: 0, text_tokens=7)
     sleb = SlebRemoval(tolerance=1, max_removed=1, perplexity=lambda paths: dict.fromkeys(paths, 1))
     search, measure = by_text.counting(sleb, scored)
     search(measure, batches, whole)

@@ -349,7 +349,14 @@ def perplexity_by_hand(removed: Sequence[int]) -> float:
     return math.exp(-total / count)
 
 
-ASKED: Any = {"limit": 40, "held_out": 30, "tolerance": 1.0, "max_removed": 3, "text": PAGE}
+ASKED: Any = {
+    "limit": 24,
+    "held_out": 20,
+    "tolerance": 1.0,
+    "max_removed": 3,
+    "text": PAGE,
+    "dtype": "float32",
+}
 
 
 def search(model: Path, out: Path, name: str | Search, **more: Any) -> Any:

@@ -24,7 +24,7 @@ from telltale.study.opening import open_study, search_name
 from telltale.study.records import has_begun
 from telltale.study.run import Run
 from telltale.study.work import Work
-from telltale.tasks.sets import HELD_OUT
+from telltale.tasks.sets import HELD_OUT, SEARCH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,7 +185,8 @@ class _Comparing:
         # The order of examples is found by the whole model before; each method's cost has it.
         self.plan = study.measuring.dealt(study.plan, self.first, watcher)
         self.text_tokens = (
-            sum(one.tokens for one in windows_of(study.measuring.bench, page))
+            # The last of a window is predicted and not read.
+            sum(one.tokens - 1 for one in windows_of(study.measuring.bench, page))
             if any(one.search.reads_text for one in methods.values())
             else 0
         )
@@ -208,7 +209,8 @@ class _Comparing:
         found, works = {}, {}
         for number, (name, run) in enumerate(runs.items(), start=1):
             watcher.advised(f"{name}, {number} of {len(runs)}: {source_of(name)}")
-            works[name] = Work(study.measuring.bench.tokens_in, self.text_tokens)
+            bench = study.measuring.bench
+            works[name] = Work(bench.tokens_in, len(bench.token_prefix), self.text_tokens)
             found[name] = run.searched(works[name])
         for run in runs.values():
             run.note_look(HELD_OUT)
@@ -292,7 +294,10 @@ class _Comparing:
             ),
             default=0,
         )
-        layer_tokens = work.layer_tokens + (passes + bool(self.plan.dealt)) * dense_pass
+        layer_tokens = work.layer_tokens + passes * dense_pass
+        if self.plan.dealt:  # the whole model has said in which order examples come
+            tokens_in = self.study.measuring.bench.tokens_in
+            layer_tokens += self.plan.layers * sum(map(tokens_in, self.plan.batches[SEARCH]))
         return MethodCost(
             layer_tokens=layer_tokens,
             dense_passes=layer_tokens / dense_pass,
