@@ -82,6 +82,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "evaluate": {"remove": LAYERS, "limit": COUNTS, "scoring": NAMES},
     "explain": {"remove": LAYERS, "limit": COUNTS, "pairs": SWITCHES, "pick": (True, 1.5)},
+    "compare": {"methods": (3, [3], {"greedy": 1}), "depths": LAYERS, "limit": COUNTS},
     "stability": {"sizes": LAYERS, "resamples": COUNTS, "limit": COUNTS, "protect": LAYERS},
     "export": {"study": PATHS, "pick": (True, 1.5, ["best"]), "to": PATHS, "dtype": (3,)},
     "bench": {
@@ -101,6 +102,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
 GOOD: dict[str, dict[str, Any]] = {
     "load_task": {"task": "capitals"},
     "search": {"model": "m", "task": "capitals", "out": "s"},
+    "compare": {"model": "m", "task": "capitals", "methods": ["greedy"], "depths": [2], "out": "s"},
     "stability": {"model": "m", "task": "capitals", "out": "s"},
     "evaluate": {"model": "m", "task": "capitals"},
     "explain": {"model": "m", "task": "capitals", "out": "s"},

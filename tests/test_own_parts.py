@@ -43,7 +43,7 @@ class Beam(Search):
 
     width: int = 2
 
-    method = "beam search"
+    method = "beam search of my own"
 
     def __call__(
         self,
@@ -83,7 +83,7 @@ def test_a_beam_search_is_shown_exported_and_gone_on_with(
     study = tmp_path / "study"
     result = search(tiny_folder, study, search=Beam(width=3))
     assert (
-        result_of(study)["search"] | {"method": "beam search", "width": 3}
+        result_of(study)["search"] | {"method": "beam search of my own", "width": 3}
         == result_of(study)["search"]
     )
     assert any(len(one["kept"]) == 3 for one in result.document["rounds"])
@@ -290,7 +290,7 @@ def test_searches_by_a_score_of_layers_have_names(
     order = sorted(range(len(scores)), key=lambda layer: scores[layer])
     assert result.document["path"][-1]["removed"] == order[:3]
     assert all(len(done["candidates"]) == 1 for done in result.document["rounds"])
-    assert SEARCHES.keys() == {"greedy", *LAYER_SCORES}
+    assert LAYER_SCORES.keys() < SEARCHES.keys()
 
 
 @dataclass(frozen=True)

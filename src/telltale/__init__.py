@@ -11,6 +11,7 @@ Importing this package imports no torch; the first call does.
 
 from telltale.api import (
     bench,
+    compare,
     evaluate,
     explain,
     export,
@@ -38,6 +39,7 @@ __all__ = [
     "TelltaleError",
     "UnsupportedModelError",
     "bench",
+    "compare",
     "evaluate",
     "explain",
     "export",

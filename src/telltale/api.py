@@ -6,6 +6,7 @@ Heavy imports happen inside, so that ``import telltale`` and ``telltale --help``
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from telltale.checkpoints.export import Exported
     from telltale.engine.previews import Preview
     from telltale.evidence.explanation import Explanation
+    from telltale.evidence.methods import Compared
     from telltale.evidence.result import Result
     from telltale.study.ahead import SearchPlan
     from telltale.tasks.task import Task
@@ -52,6 +54,7 @@ EXPLAINED = 200  # examples, where it is not said how many
 
 __all__ = [
     "bench",
+    "compare",
     "evaluate",
     "explain",
     "export",
@@ -81,7 +84,21 @@ ARGUMENTS = {
     "repeats": count_of("repeats"),
     "engine": text_or("an engine's name, such as transformers"),
     "threads": count_of("threads"),
+    "methods": Check('searches by name, such as ["greedy", "beam:8"]', texts),
+    "depths": Check("numbers of layers removed, such as [2, 4]", several(whole)),
 }
+# What a search is asked and a comparison is not: it searches by every method to given depths.
+NOT_COMPARED = (
+    "final",
+    "search",
+    "guards",
+    "tolerance",
+    "max_removed",
+    "max_loss",
+    "scoring",
+    "shortlist",
+    "paper",
+)
 
 
 @takes_request
@@ -105,8 +122,10 @@ def search(
         final: the size of a third set, looked at once, for the model recommended.
         search: which search is run: ``greedy``, the published method; ``block-influence``,
             ``angular-distance``, ``gradient``, ``gradient-absolute``, ``gradient-squared``,
-            ``magnitude`` or ``joint``, which remove layers in the order of such a score; or a
-            `telltale.searches.Search`.
+            ``magnitude`` or ``joint``, which remove layers in the order of such a score;
+            ``last-layers``, ``random``, ``contiguous``, ``perplexity``, ``sleb`` or ``evopress``,
+            rivals in the literature; ``beam`` or ``swap``, which try more; some with a number, such
+            as ``beam:8`` or ``random:3``; or a `telltale.searches.Search`.
         objective: what candidates are ranked by: ``accuracy``, ``likelihood``, ``margin``, or a
             `telltale.objectives.Objective`; by default `telltale.objectives.default_objective`.
         guards: tasks at which a candidate's accuracy may be lower than the whole model's by no more
@@ -215,6 +234,81 @@ def plan(model: str, task: Task | str, *, out: str | Path, **asked: Unpack[Asked
             page or built_in_page(),
             resume_anyway=request.resume_anyway,
         )
+
+
+@partial(takes_request, without=NOT_COMPARED)
+def compare(
+    model: str,
+    task: Task | str,
+    *,
+    methods: Iterable[str],
+    depths: Iterable[int],
+    out: str | Path,
+    **asked: Unpack[Asked],
+) -> Compared:
+    """How methods compare at equal depth: held-out accuracy on the same examples, and cost.
+
+    Each method searches on the same search set, whatever accuracy is lost, until so many layers are
+    removed. Its models are measured on the same held-out set, beside the whole model, and beside
+    greedy removal's of the same depth. Writes ``compare.json`` and ``report.html``.
+
+    Args:
+        model: as in `search`.
+        task: as in `search`.
+        methods: searches, each by what `search` calls it.
+        depths: how many layers are removed, for example ``[2, 4]``.
+        out: the comparison's folder; one that holds the same is gone on with. What one method has
+            measured is not measured again for the next.
+        **asked: what else `search` takes, but for what says how far and by what it searches:
+            ``search``, ``tolerance``, ``max_removed``, ``guards``, ``shortlist``, ``scoring`` and
+            ``paper``; and ``final`` and ``max_loss``, since nothing is claimed.
+
+    Raises:
+        TelltaleError: as in `search`.
+    """
+    for name in NOT_COMPARED:
+        if name in asked:
+            raise TypeError(f"compare() got an unexpected keyword argument {name!r}")
+    names = taken("methods", ARGUMENTS["methods"], methods)
+    removed = taken("depths", ARGUMENTS["depths"], depths)
+    out = taken("out", ARGUMENTS["out"], out)
+
+    from telltale.evidence.methods import FILE
+    from telltale.report import write_comparison
+    from telltale.study.comparing import (
+        SEARCHED,
+        check_comparison_folder,
+        check_depths,
+        check_methods,
+        compare_methods,
+        settings_of,
+    )
+    from telltale.support.files import write_json
+
+    folder, searches, wanted = Path(out), check_methods(names), check_depths(removed)
+    check_comparison_folder(folder)
+    request = request_for(
+        compare,
+        model=model,
+        task=task,
+        out=folder / SEARCHED,
+        tolerance=1.0,
+        max_removed=wanted[-1],
+        **asked,
+    )
+    with opened(request) as (question, settings, page):
+        found = compare_methods(
+            question,
+            settings_of(searches, wanted, settings),
+            wanted,
+            folder / SEARCHED,
+            page,
+            request.watcher or Watcher(),
+            resume_anyway=request.resume_anyway,
+        )
+    write_json(folder / FILE, found.document)
+    write_comparison(found, folder / REPORT)
+    return found
 
 
 @takes_request

@@ -34,12 +34,21 @@ from telltale.cli.options import (
     scoring_of,
     task_options,
 )
-from telltale.cli.search_options import NUMBERS, SIZES, SearchSettings, numbers_of
+from telltale.cli.search_options import (
+    DEPTHS,
+    NUMBERS,
+    SIZES,
+    ComparedSettings,
+    SearchSettings,
+    numbers_of,
+)
 from telltale.errors import InputError, TelltaleError
 from telltale.evidence.calibration import CALIBRATED
+from telltale.searches import SEARCHES
 from telltale.support.files import is_full_disk
 from telltale.support.plain import printable
 from telltale.support.waiting import shown_by
+from telltale.support.words import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +60,12 @@ if TYPE_CHECKING:
     from telltale.study.ahead import SearchPlan
 
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports of a command that a signal has ended
-GOES_ON = ("search", "stability", "explain")  # commands that keep what they have measured
+GOES_ON = (
+    "search",
+    "stability",
+    "explain",
+    "compare",
+)  # commands that keep what they have measured
 KEPT = "what a search has measured is kept, and the same command goes on"
 # typer may bring its own copy of click, so its error classes are taken from typer's public ones.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -177,6 +191,66 @@ def _show_planned(plan: SearchPlan, file: Path | None, screen: Console, *, in_fu
     if file is not None:
         write_json(file, plan.document)
         screen.print(f"The plan is written to {file}")
+
+
+@app.command(cls=InSections, short_help="Compare methods at equal depth.")
+@takes_groups
+def compare(
+    model: ModelArgument,
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            metavar="greedy,beam:8,sleb",
+            help=f"Which searches, each by its name: {one_of(SEARCHES)}; random, evopress and beam "
+            "also with a number, such as random:3.",
+        ),
+    ],
+    depths: Annotated[
+        str, typer.Option("--depths", metavar="2,4", help="How many layers are removed.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="The comparison's folder. The same command goes on where it was stopped.",
+        ),
+    ],
+    resume_anyway: ResumeOption = False,
+    *,
+    task: LoadTask,
+    asked: ComparedSettings,
+    settings: ModelSettings,
+) -> None:
+    """Compare methods of choosing layers, on the same examples and at equal depth.
+
+    Each method searches until so many layers are removed, whatever is lost. Its models are measured
+    on held-out examples, beside the whole model and beside greedy removal's of the same depth, with
+    paired intervals. What one method has measured, the next remembers; the cost of each is what it
+    takes by itself. Writes DIR/compare.json and DIR/report.html.
+    """
+    from telltale.cli.compared import comparison
+    from telltale.cli.screen import ScreenWatcher, console
+
+    _check_uncalibrated(task.keywords["scoring"], "methods are compared uncalibrated")
+    chosen = task()
+    removed = numbers_of(depths, "--depths", DEPTHS)
+    with ScreenWatcher(max(removed, default=None)) as watcher:
+        found = api.compare(
+            model,
+            chosen,
+            methods=[name for one in methods.split(",") if (name := one.strip())],
+            depths=removed,
+            out=out,
+            resume_anyway=resume_anyway,
+            watcher=watcher,
+            **asked(),
+            **settings(),
+        )
+    screen = console()
+    comparison(found, screen)
+    screen.print(f"Written to {out / 'compare.json'}, and to look at: {out / api.REPORT}")
 
 
 @app.command(cls=InSections)
@@ -560,7 +634,10 @@ def show(
 def report(
     studies: Annotated[
         list[Path],
-        typer.Argument(metavar="STUDY", help="Searches' --out folders, or one with explain.json."),
+        typer.Argument(
+            metavar="STUDY",
+            help="Searches' --out folders, or one with explain.json or compare.json.",
+        ),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page to write.")],
     figures: Annotated[
@@ -572,7 +649,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write one page on studies, finished or not, or on an explanation of layers."""
+    """Write one page on studies, finished or not, on an explanation or on a comparison."""
     from telltale.cli.screen import console
     from telltale.report import figure_folders, write_figures, write_report
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LAYERS = "layers; give indices counted from 0, such as 3,17"
 SIZES = "sizes; give some such as 50,100"
 NUMBERS = "numbers; give some such as 1,8"
+DEPTHS = "depths; give how many layers are removed, such as 2,4"
 
 LimitOption = Annotated[
     int | None,
@@ -57,13 +58,14 @@ FinalOption = Annotated[
     ),
 ]
 GREEDY = DEFAULTS["search"]
+RIVALS = [name for name in SEARCHES if name not in (GREEDY, "beam", "swap")]
 SearchOption = Annotated[
     str,
     typer.Option(
         "--search",
         metavar="NAME",
-        help="Which search is run: greedy, the published method; or, which is quick, a score in "
-        f"whose order layers are removed: {one_of(name for name in SEARCHES if name != GREEDY)}.",
+        help="Which search is run: greedy, the published method; beam:WIDTH or swap, which try "
+        f"more; or a rival: {one_of(RIVALS)}.",
     ),
 ]
 ObjectiveOption = Annotated[
@@ -196,7 +198,31 @@ def search_options(
     }
 
 
+def compared_options(
+    limit: LimitOption = None,
+    held_out: HeldOutOption = None,
+    objective: ObjectiveOption = None,
+    protect: ProtectOption = "",
+    confidence: ConfidenceOption = DEFAULTS["confidence"],
+    speed: SpeedOption = DEFAULTS["speed"],
+    memory: MemoryOption = None,
+    seed: SeedOption = 0,
+) -> dict[str, Any]:
+    """What methods are compared by, as `telltale.compare` takes it."""
+    return {
+        "limit": limit,
+        "held_out": held_out,
+        "objective": objective,
+        "protect": numbers_of(protect, "--protect"),
+        "confidence": confidence,
+        "speed": speed,
+        "memory": memory,
+        "seed": seed,
+    }
+
+
 SearchSettings = Annotated[functools.partial[dict[str, Any]], search_options]
+ComparedSettings = Annotated[functools.partial[dict[str, Any]], compared_options]
 
 
 def numbers_of(text: str, option: str, wanted: str = LAYERS) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 
@@ -95,12 +95,16 @@ class AngularDistance(MeanScore):
     """The angle between a layer's input and output where the answer's first token is predicted.
 
     arccos(cosine) / pi, so from 0 to 1, as a mean over examples. Gromov et al. (arXiv 2403.17887),
-    equation 7, for one layer: there the last token of a text is looked at, here the last one that
-    is read before the right answer.
+    equation 7: there the last token of a text is looked at, here the last one that is read before
+    the right answer. Of a ``size`` above 1 it is the angle between a layer's input and the output
+    of the last of so many layers from it on; 1, the most there is, where the model ends before.
     """
 
     name: str = "angular-distance"
     needs_gradients: bool = False
+    size: int = 1
+
+    of_one: ClassVar[str] = "angular-distance"
 
     def terms(self, one: Observation) -> Terms:
         """See `MeanScore`."""
@@ -113,8 +117,9 @@ class AngularDistance(MeanScore):
         read = [state.flatten(0, 1)[where].cpu().double() for state in one.states]
         angles = [
             _total(torch.cosine_similarity(before, after, dim=-1).clamp(-1, 1).arccos() / math.pi)
-            for before, after in pairwise(read)
+            for before, after in zip(read, read[self.size :], strict=False)
         ]
+        angles += [float(len(firsts))] * (len(read) - 1 - len(angles))
         return Terms(angles, len(firsts))
 
 

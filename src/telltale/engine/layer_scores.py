@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 # Of all layers a state, and perhaps a gradient, is held for each token: 2 GiB, each, of 31 of width
 # 4,096.
 MOST_TOKENS = 4096
+MOST_LAYERS = 1000  # in a block; no model has as many
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,17 @@ LAYER_SCORES: Mapping[str, LayerScore] = {
         Joint(),
     )
 }
+
+
+def score_named(name: str) -> LayerScore | None:
+    """The score of that name, if there is one.
+
+    ``angular-distance:3`` is the angular distance over three layers, from each on.
+    """
+    kind, _, size = name.partition(":")
+    if kind == AngularDistance.of_one and size.isdecimal() and 1 < int(size) < MOST_LAYERS:
+        return AngularDistance(name, size=int(size))
+    return LAYER_SCORES.get(name)
 
 
 def layer_scores(

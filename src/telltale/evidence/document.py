@@ -286,9 +286,8 @@ def parts_from(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _comparison_from(
-    document: Mapping[str, Any], loses_at_most: float, examples: int
-) -> Comparison:
+def comparison_from(document: Mapping[str, Any], loses_at_most: float, examples: int) -> Comparison:
+    """The comparison that `comparison_document` was given, with what stands beside that."""
     return Comparison(
         accuracy=document["accuracy"],
         interval=Interval(*document["interval"]),
@@ -319,12 +318,12 @@ def _models_from(document: Mapping[str, Any]) -> Iterator[PathModel]:
         yield PathModel(
             kept,
             one["parameters"],
-            _comparison_from(one["held_out"], one["loses_at_most"], task["held_out_examples"]),
+            comparison_from(one["held_out"], one["loses_at_most"], task["held_out_examples"]),
             {name: searched[name] for name in COUNTS if name in searched},
             one["text_perplexity"],
             speed,
             {
-                name: _comparison_from(found, found["loses_at_most"], found["examples"])
+                name: comparison_from(found, found["loses_at_most"], found["examples"])
                 for name, found in one.get("guards", {}).items()
             },
             tuple(
@@ -355,7 +354,7 @@ def _final_from(final: Mapping[str, Any], task: Mapping[str, Any]) -> FinalLook:
         final["name"],
         tuple(final["removed"]),
         final["baseline_accuracy"],
-        _comparison_from(final, final["loses_at_most"], task["final_examples"]),
+        comparison_from(final, final["loses_at_most"], task["final_examples"]),
     )
 
 

@@ -2,7 +2,8 @@
 
 Made of their files alone; loads no model, runs nothing, asks nothing of the network. Of a study
 `charts` and `heat` draw, `tables` and `examples` list, and `page` puts all together; of an
-explanation `layer_charts`, `pair_map`, `layer_tables` and `explained` do.
+explanation `layer_charts`, `pair_map`, `layer_tables` and `explained` do; of methods compared
+`compared`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.evidence import explanation
+from telltale.evidence import explanation, methods
 from telltale.study import records
 from telltale.study.reading import read_study
 
@@ -19,20 +20,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.evidence.explanation import Explanation
+    from telltale.evidence.methods import Compared
 
-__all__ = ["figure_folders", "write_explanation", "write_figures", "write_report"]
+__all__ = [
+    "figure_folders",
+    "write_comparison",
+    "write_explanation",
+    "write_figures",
+    "write_report",
+]
 
 
 def write_report(studies: Sequence[Path], to: Path) -> None:
-    """Write a page on some studies, finished or not, each in a section; or on an explanation.
+    """Write a page on some studies, finished or not, each in a section; or on another finding.
 
     Args:
-        studies: their folders; or the folder of one explanation.
+        studies: their folders; or the folder of one explanation, or of one comparison of methods.
         to: the HTML file; what was there is replaced in one step.
 
     Raises:
-        InputError: no study is given, a folder is none, an explanation is not alone, or the file
-            cannot be there.
+        InputError: no study is given, a folder is none, an explanation or a comparison is not
+            alone, or the file cannot be there.
         TelltaleError: a study's file is damaged.
         OSError: the file cannot be written.
     """
@@ -41,15 +49,18 @@ def write_report(studies: Sequence[Path], to: Path) -> None:
 
     if not studies:
         raise InputError("no study to report on; give a search's `out`")
-    explained = [folder for folder in studies if _is_explained(folder)]
-    if explained and len(studies) > 1:
+    alone = [one for one in studies if _is_explained(one) or _is_compared(one)]
+    if alone and len(studies) > 1:
+        kind = "an explanation" if _is_explained(alone[0]) else "a comparison"
         raise InputError(
-            f"{explained[0]} holds an explanation, which has a page of its own; give its folder "
+            f"{alone[0]} holds {kind}, which has a page of its own; give its folder "
             "alone, and the other folders in another call"
         )
     _check_place(to)
-    if explained:
-        write_explanation(explanation.read_explanation(explained[0]), to)
+    if alone and _is_explained(alone[0]):
+        write_explanation(explanation.read_explanation(alone[0]), to)
+    elif alone:
+        write_comparison(methods.read_compared(alone[0]), to)
     else:
         write_text(to, page([read_study(study) for study in studies]))
 
@@ -72,6 +83,29 @@ def write_explanation(explained: Explanation, to: Path) -> None:
     write_text(to, explanation_page(explained))
 
 
+def write_comparison(compared: Compared, to: Path) -> None:
+    """Write the page of methods that were compared.
+
+    Args:
+        compared: what was found.
+        to: the HTML file; what was there is replaced in one step.
+
+    Raises:
+        InputError: the file cannot be there.
+        OSError: the file cannot be written.
+    """
+    from telltale.report.compared import comparison_page
+    from telltale.support.files import write_text
+
+    _check_place(to)
+    write_text(to, comparison_page(compared))
+
+
+def _is_compared(folder: Path) -> bool:
+    """Whether a folder holds a comparison of methods and no study."""
+    return (folder / methods.FILE).is_file() and not (folder / records.FILE).exists()
+
+
 def _is_explained(folder: Path) -> bool:
     """Whether a folder holds an explanation and no study."""
     return (folder / explanation.FILE).is_file() and not (folder / records.FILE).exists()
@@ -85,7 +119,7 @@ def _check_place(to: Path) -> None:
 
 
 def write_figures(study: Path, folder: Path) -> list[Path]:
-    """Write the figures of a study, or of an explanation, as SVG and PNG, and tables as CSV.
+    """Write the figures of a study, or of what else a folder holds, as SVG, PNG and CSV.
 
     Args:
         study: its folder.
@@ -98,8 +132,14 @@ def write_figures(study: Path, folder: Path) -> list[Path]:
         InputError: the folder is no study, or what makes PNG files is not installed.
         TelltaleError: the study's file is damaged.
     """
-    from telltale.report.figures import write_explanation_figures, write_study_figures
+    from telltale.report.figures import (
+        write_comparison_figures,
+        write_explanation_figures,
+        write_study_figures,
+    )
 
+    if _is_compared(study):
+        return write_comparison_figures(methods.read_compared(study), folder)
     if _is_explained(study):
         return write_explanation_figures(explanation.read_explanation(study), folder)
     return write_study_figures(read_study(study), folder)

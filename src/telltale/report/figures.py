@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from telltale.errors import InputError
 from telltale.evidence.result import Result
 from telltale.report.charts import accuracy_chart, arms_chart, size_chart, speed_chart
+from telltale.report.compared import method_values, methods_chart
 from telltale.report.examples import as_rows, differences
 from telltale.report.heat import heat_map
 from telltale.report.layer_charts import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.evidence.explanation import Explanation
+    from telltale.evidence.methods import Compared
     from telltale.evidence.result import Searched
     from telltale.report.svg import Drawing, Palette
     from telltale.study.reading import StoredStudy
@@ -118,6 +120,12 @@ def write_study_figures(study: StoredStudy, folder: Path) -> list[Path]:
 def write_explanation_figures(explained: Explanation, folder: Path) -> list[Path]:
     """The same of an explanation."""
     return _write(folder, layer_drawings(explained, LIGHT), layer_tables(explained))
+
+
+def write_comparison_figures(compared: Compared, folder: Path) -> list[Path]:
+    """The same of methods that were compared."""
+    drawn = {"methods": methods_chart(compared, LIGHT)}
+    return _write(folder, drawn, {"methods": csv_text(method_values(compared))})
 
 
 def _write(folder: Path, drawn: Mapping[str, Drawing], listed: Mapping[str, str]) -> list[Path]:

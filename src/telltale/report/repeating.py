@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.calibration import CALIBRATED
 from telltale.objectives import OBJECTIVES
-from telltale.searches import SEARCHES, search_of
+from telltale.searches import SEARCHES, name_of, search_of
 from telltale.support.plain import printable
 from telltale.tasks.loading import HARNESS, HUB
 from telltale.tasks.named import NAMED
@@ -109,8 +109,8 @@ def command(searched: Searched) -> str | None:
 def _search(settings: Mapping[str, Any]) -> str | None:
     """The search's name, where it has one and is not what is run if nothing is said."""
     search = search_of(settings)
-    names = [name for name, one in SEARCHES.items() if one == search]
-    return None if not names or names[0] == next(iter(SEARCHES)) else names[0]
+    name = None if search is None else name_of(search)
+    return None if name == next(iter(SEARCHES)) else name
 
 
 def _task(searched: Searched) -> list[str]:

@@ -7,11 +7,21 @@ from dataclasses import MISSING, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
+from telltale.searches.beam import BeamSearch
+from telltale.searches.evolution import Evolution
 from telltale.searches.found import Candidate, Certainty, Found, Kept, Round
 from telltale.searches.found import removal as Removal  # noqa: N812 - its name until 0.2
 from telltale.searches.greedy import GreedyRemoval
-from telltale.searches.ranking import RankedRemoval
+from telltale.searches.ranking import (
+    BlockRemoval,
+    LastLayers,
+    PerplexityRemoval,
+    RandomRemoval,
+    RankedRemoval,
+    SlebRemoval,
+)
 from telltale.searches.search import Search
+from telltale.searches.swap import SwapRemoval
 from telltale.support.words import one_of
 
 if TYPE_CHECKING:
@@ -19,18 +29,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SEARCHES",
+    "BeamSearch",
+    "BlockRemoval",
     "Candidate",
     "Certainty",
+    "Evolution",
     "Found",
     "GreedyRemoval",
     "Kept",
+    "LastLayers",
+    "PerplexityRemoval",
+    "RandomRemoval",
     "RankedRemoval",
     "Removal",
     "Round",
     "Search",
+    "SlebRemoval",
+    "SwapRemoval",
     "check_search",
+    "name_of",
     "search_named",
     "search_of",
+    "source_of",
 ]
 
 SEARCHES: Mapping[str, Search] = {
@@ -42,18 +62,77 @@ SEARCHES: Mapping[str, Search] = {
     "angular-distance": RankedRemoval(score="angular-distance"),
     "magnitude": RankedRemoval(score="magnitude"),
     "joint": RankedRemoval(score="joint"),
+    "last-layers": LastLayers(),
+    "random": RandomRemoval(),
+    "contiguous": BlockRemoval(),
+    "perplexity": PerplexityRemoval(),
+    "sleb": SlebRemoval(),
+    "evopress": Evolution(),
+    "beam": BeamSearch(),
+    "swap": SwapRemoval(),
+}
+# What a number after a search's name sets, such as beam:8.
+NUMBERED: Mapping[str, str] = {"random": "seed", "evopress": "seed", "beam": "width"}
+# Where each is from.
+SOURCES: Mapping[str, str] = {
+    "greedy": "TALE (arXiv 2510.22767)",
+    "block-influence": "ShortGPT (arXiv 2403.03853)",
+    "gradient": "Taylor, signed (arXiv 1611.06440)",
+    "gradient-absolute": "Taylor, absolute (arXiv 1611.06440)",
+    "gradient-squared": "Taylor, squared (arXiv 1906.10771)",
+    "angular-distance": "angular distance of single layers (arXiv 2403.17887)",
+    "magnitude": "magnitude (arXiv 2402.02834)",
+    "joint": "telltale: information and gradient",
+    "last-layers": "the last layers but one (arXiv 2403.17887, section 4.4)",
+    "random": "no choice: a random order",
+    "contiguous": "angular distance of blocks (arXiv 2403.17887)",
+    "perplexity": "Shortened LLaMA, by perplexity (arXiv 2402.02834)",
+    "sleb": "SLEB (arXiv 2402.09025)",
+    "evopress": "EvoPress (arXiv 2410.14649)",
+    "beam": "beam search over TALE's candidates",
+    "swap": "floating search (Pudil et al. 1994) over TALE's candidates",
 }
 
 
-def search_named(name: str) -> Search:
-    """The search of that name.
+def search_named(name: str, parameter: str = "search") -> Search:
+    """The search of that name, or of one with a number, such as ``beam:8`` or ``random:3``.
+
+    Args:
+        name: what was given.
+        parameter: of which parameter, for a message.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it cannot have that number.
     """
-    if name not in SEARCHES:
-        raise InputError(f"`search` must be {one_of(SEARCHES)}, got {name!r}")
-    return SEARCHES[name]
+    own, colon, number = name.partition(":")
+    if own not in SEARCHES or (colon and own not in NUMBERED):
+        raise InputError(f"`{parameter}` must be {one_of(SEARCHES)}, got {name!r}")
+    if not colon:
+        return SEARCHES[own]
+    if not (number.isascii() and number.isdecimal() and len(number) < 9):
+        raise InputError(
+            f"`{parameter}` {own} takes a number, its {NUMBERED[own]}, such as {own}:3; got "
+            f"{name!r}"
+        )
+    given: dict[str, Any] = {NUMBERED[own]: int(number)}
+    return replace(SEARCHES[own], **given)
+
+
+def name_of(search: Search) -> str | None:
+    """By what name, with a number perhaps, a search is had; None where there is none such."""
+    for name, one in SEARCHES.items():
+        if one == search:
+            return name
+        if type(one) is type(search) and (field := NUMBERED.get(name)):
+            number = getattr(search, field)
+            if replace(one, **{field: number}) == search:
+                return f"{name}:{number}"
+    return None
+
+
+def source_of(name: str) -> str:
+    """Where the search of that name is from; of one with a number too."""
+    return SOURCES[name.partition(":")[0]]
 
 
 def search_of(settings: Mapping[str, Any]) -> Search | None:
@@ -72,6 +151,7 @@ GIVEN_AS = {
     "value": "objective",
     "highest": "objective",
     "admits": "guards",
+    "perplexity": "text",
 }
 # What a study writes beside a search's own settings.
 RESERVED = {"method", "objective", "max_loss", "confidence", "protected", "guards", "scoring"}

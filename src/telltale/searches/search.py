@@ -45,6 +45,17 @@ def ignore(_: Round) -> None:
     """Nobody is told of a round."""
 
 
+def no_text(_: Sequence[LayerPath]) -> Mapping[LayerPath, float]:
+    """There is no text.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        "the search goes by the perplexity of a text; give it a function as perplexity"
+    )
+
+
 class Shortlist(NamedTuple):
     """Of the layers of a path only so many are tried, those of the lowest ``score``."""
 
@@ -91,6 +102,8 @@ class Search(ABC):
             certain that they are not kept; ``fast``, until it is likely (`racing`), for which
             examples must come in random blocks.
         shortlist: which of the children of a path are tried; None for all.
+        perplexity: where `reads_text`, each path's perplexity on a text; it may cost a measurement,
+            so many paths had better be asked for at once.
     """
 
     tolerance: float = 0.08
@@ -102,11 +115,14 @@ class Search(ABC):
     layer_scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     speed: str = "exact"
     shortlist: Shortlist | None = None
+    perplexity: Callable[[Sequence[LayerPath]], Mapping[LayerPath, float]] = no_text
 
     method: ClassVar[str]
     # Whether it needs blocks of examples that are drawn at random (`Batch.block`), to judge by few
     # of them; else the hardest examples come first.
     goes_by_blocks: ClassVar[bool] = False
+    # Whether it goes by a text's perplexity.
+    reads_text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance <= 1:
@@ -146,7 +162,8 @@ class Search(ABC):
     def own_settings(self) -> dict[str, Any]:
         """Its own fields, which a study keeps as JSON values."""
         shared = {one.name for one in fields(Search)}
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in shared}
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in shared}
+        return {name: list(one) if isinstance(one, tuple) else one for name, one in own.items()}
 
     def origin(self, measure: Measure, batches: Sequence[Batch], start: LayerPath) -> Candidate:
         """The start, measured: what a loss is counted from."""

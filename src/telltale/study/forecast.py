@@ -33,11 +33,13 @@ class RoundAhead:
         candidates: how many paths are measured, the whole model not counted.
         layers: through how many layers each token of the search set goes for all of them.
         deepest: the layers of its deepest candidate.
+        text_layers: through how many layers each token of the text goes, if the search reads it.
     """
 
     candidates: int
     layers: int
     deepest: int
+    text_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def search_ahead(
         layer_scores={one.name: distances for one in needed_scores(settings).values()},
     )
     measure = _Imagined(room, in_a_row, place)
+    search = replace(search, perplexity=measure.perplexity)
     try:
         found: Found = search(measure, [Batch((0,))], whole, measure.begin_round)
         kept = [model.path for model in found.kept]
@@ -90,8 +93,9 @@ def search_ahead(
             candidates=len(runs),
             layers=sum(runs.values()),
             deepest=max(path.depth for path in runs),
+            text_layers=of_text,
         )
-        for of_round in measure.runs
+        for of_round, of_text in zip(measure.runs, measure.text_runs, strict=True)
         if (runs := {path: count for path, count in of_round.items() if path != whole})
     ]
     together = layer_runs(kept)
@@ -110,6 +114,8 @@ class _Imagined:
     place: float
     stored: frozenset[LayerPrefix] = frozenset()
     runs: list[dict[LayerPath, int]] = field(default_factory=lambda: [{}])  # by round
+    read: set[LayerPath] = field(default_factory=set)  # of the text
+    text_runs: list[int] = field(default_factory=lambda: [0])  # by round
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
@@ -125,5 +131,14 @@ class _Imagined:
                 outcomes = tuple(Outcome(one, (), 0, score) for one in batch.examples)
                 yield Measurement(batch, path, outcomes)
 
+    def perplexity(self, paths: Sequence[LayerPath]) -> dict[LayerPath, float]:
+        """Of each path some perplexity, the lowest at ``place`` of those asked for together."""
+        unread = [path for path in paths if path not in self.read]
+        self.text_runs[-1] += sum(layer_runs(unread).values())
+        self.read.update(unread)
+        best = self.place * (len(paths) - 1)
+        return {path: 1.0 + abs(number - best) for number, path in enumerate(paths)}
+
     def begin_round(self, _: Round) -> None:
         self.runs.append({})
+        self.text_runs.append(0)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from telltale.engine.batches import RACE_BLOCK
-from telltale.engine.layer_scores import LAYER_SCORES
+from telltale.engine.layer_scores import LAYER_SCORES, score_named
+from telltale.engine.perplexity import built_in_page, windows_of
+from telltale.engine.runner import Job
 from telltale.engine.selftest import Absence
 from telltale.errors import InputError
 from telltale.evidence.calibration import CALIBRATED, Calibrated
@@ -24,9 +26,12 @@ from telltale.measure import (
     outcomes_by_path,
 )
 from telltale.objectives import default_objective, values_by
+from telltale.searches.search import no_text
 from telltale.study.plan import Plan, blocks_from
 from telltale.study.records import ALONE, StoredExample
 from telltale.study.settings import admits_by
+from telltale.study.text import TEXT, TextPerplexity, text_batches, variant_of
+from telltale.tasks import Scoring
 from telltale.tasks.sets import SEARCH, Part, Role
 from telltale.watcher import Watcher
 
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from telltale.engine.layer_scores import LayerScore
+    from telltale.engine.perplexity import Page
     from telltale.engine.workbench import Workbench
     from telltale.measure import Measure, Outcome
     from telltale.paths import LayerPath
@@ -128,8 +134,11 @@ def with_halves(measuring: Callable[[], Found], halve: Callable[[Batch], None]) 
 class Measuring:
     """Measures a question's sets, and remembers; by the plan of a study that has begun."""
 
-    def __init__(self, question: Question, plan: Plan | None, records: Records) -> None:
+    def __init__(
+        self, question: Question, plan: Plan | None, records: Records, page: Page | None = None
+    ) -> None:
         self.question = question
+        self._page = page or built_in_page()
         self._records = records
         self._plan = plan
         self.bench = question.workbench(None if plan is None else list(plan.capabilities))
@@ -325,7 +334,32 @@ class Measuring:
             values_by(settings.objective, self.question.task.scoring, self.question.right),
             lambda path: all(admits(path) for admits in each),
             self.layer_scores(settings, plan),
+            self.perplexity_by(settings),
         )
+
+    def perplexity_by(
+        self, settings: Settings
+    ) -> Callable[[Sequence[LayerPath]], Mapping[LayerPath, float]]:
+        """The perplexity of the study's text, if the search goes by it; it counts as its cost."""
+        if not settings.search.reads_text:
+            return no_text
+        bench, sha256 = self.bench, self._page.sha256
+        windows = tuple(windows_of(bench, self._page))
+        start = sum(map(len, self.question.positions.values()))
+        self._records.set_facts({TEXT: {"sha256": sha256, "windows": len(windows)}})
+        engines: list[Measure] = []  # which is made, and a model loaded, when something is unknown
+
+        def measured(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
+            if not engines:
+                job = Job(windows, Scoring.LOGLIK, memory_bytes=bench.memory)
+                engines.append(bench.runner.engine(job))
+            return Shifted(engines[0], start)(paths, batches)
+
+        def alone(one: Measurement) -> int:
+            return one.path.depth * sum(windows[i - start].tokens for i in one.batch.examples)
+
+        measure = Remembering(self._records, measured, Watcher(), alone, variant_of(sha256))
+        return TextPerplexity(measure, text_batches(start, len(windows)))
 
     def judged_by(
         self,
@@ -387,8 +421,9 @@ def needed_scores(settings: Settings) -> dict[str, LayerScore]:
     found: dict[str, LayerScore] = {}
     search = settings.bound(lambda outcome: outcome.score)
     for one in search.scores_needed:
-        if isinstance(one, str) and one in LAYER_SCORES:
-            found[one] = LAYER_SCORES[one]
+        known = score_named(one) if isinstance(one, str) else None
+        if known is not None:
+            found[known.name] = known
             continue
         name = getattr(one, "name", None)
         if not (callable(one) and isinstance(name, str) and hasattr(one, "needs_gradients")):

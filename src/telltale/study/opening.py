@@ -81,10 +81,10 @@ def open_study(
     with open_records(folder, write=True, is_taken=is_taken) as records:
         question, gain = _with_precision(question, records.fact("identity"), watcher)
         identity = question.identity()
-        name = search_name(identity, question, settings)
+        name = search_name(identity, question, settings, page)
         plan = _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
         records.start_run(library_versions(question.task))
-        measuring = Measuring(question, plan, records)
+        measuring = Measuring(question, plan, records, page)
         layers = measuring.bench.depth if plan is None else plan.layers
         check_layers(sorted(settings.protected), layers)
         if plan is None:
@@ -98,7 +98,7 @@ def open_study(
 
 
 def check_before(
-    question: Question, settings: Settings, folder: Path, *, resume_anyway: bool
+    question: Question, settings: Settings, folder: Path, page: Page, *, resume_anyway: bool
 ) -> tuple[Question, Plan | None]:
     """Refuse what opening a study refuses before it asks for the model, and write nothing.
 
@@ -114,7 +114,7 @@ def check_before(
         known = None if records is None else records.fact("identity")
         question, _ = _with_precision(question, known, Watcher())
         identity = question.identity()
-        name = search_name(identity, question, settings)
+        name = search_name(identity, question, settings, page)
         plan = _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
         return question, plan
 
@@ -174,11 +174,15 @@ def chosen_by(question: Question, settings: Settings) -> dict[str, Any]:
     return {**settings.document(), **({"guards": guards} if guards else {})}
 
 
-def search_name(identity: Mapping[str, Any], question: Question, settings: Settings) -> str:
+def search_name(
+    identity: Mapping[str, Any], question: Question, settings: Settings, page: Page
+) -> str:
     """By what the ledger knows a search: equal where it is run again, in whatever folder."""
     chosen = chosen_by(question, settings)
     if settings.speed in EXACT:  # at either speed the same is found
         del chosen["speed"]
+    if settings.search.reads_text:
+        chosen["text_sha256"] = page.sha256
     if settings.scoring == RAW:  # as it was before it could be chosen
         del chosen["scoring"]
     return sha256_of_json([identity, chosen])

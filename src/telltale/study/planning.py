@@ -73,7 +73,7 @@ def plan_search(
     Raises:
         InputError, UnsupportedModelError: the search would be refused.
     """
-    question, frozen = check_before(question, settings, folder, resume_anyway=resume_anyway)
+    question, frozen = check_before(question, settings, folder, page, resume_anyway=resume_anyway)
     is_local = question.make_runner is LocalRunner
     # Neither is asked of the model: whoever would run it is not asked for more.
     runner = UnloadedRunner(question.source, question.runner.device, question.runner.dtype)
@@ -109,7 +109,8 @@ class _Planning:
         self.bench = question.workbench(None if frozen is None else list(frozen.capabilities))
         self.depth = self.bench.depth
         check_layers(sorted(settings.protected), self.depth)
-        windows_of(self.bench, page)  # refused where it says nothing
+        # Refused where it says nothing.
+        self.text_tokens = sum(one.tokens for one in windows_of(self.bench, page))
         self._guards: dict[str, Workbench] = {}
         self._read: dict[Role, int] = {}  # the tokens that a path reads of a set
         self.generation = question.task.generation
@@ -178,9 +179,16 @@ class _Planning:
             self._work(Role(Part.SEARCH, guard.task.name), ahead[0].deepest, 1)
             for guard in self.question.guards
         ]
+        guarded.append(_either([self._text_work(one.text_layers) for one in ahead]))
         left = LEFT if highest_of(self.settings.objective) <= 1 else LEFT_BY_FLOOR
         work = {speed: reduce(Work.plus, guarded, searched.times(*left[speed])) for speed in SPEEDS}
         return PlannedRound(max(one.candidates for one in ahead), work)
+
+    def _text_work(self, layers: int) -> Work:
+        """The work of reading the text through so many layers."""
+        read = float(layers * self.text_tokens)
+        seconds = None if self.seconds is None else Range(self.seconds * read, self.seconds * read)
+        return Work(Range(read, read), seconds)
 
     def _after(self, searches: Sequence[SearchAhead]) -> dict[Role, Work]:
         """The other sets: the models kept are measured on them, on the final set two of them."""

@@ -14,19 +14,22 @@ from telltale.measure import Measurement, outcomes_by_path
 from telltale.moved import GONE_IN
 from telltale.objectives import values_by
 from telltale.searches import Found, Round
+from telltale.searches.search import no_text
 from telltale.study.plan import plan_of
 from telltale.study.records import Records, is_at_work, open_records
 from telltale.study.settings import admits_by, settings_from
+from telltale.study.text import TEXT, TextPerplexity, text_batches, variant_of
 from telltale.tasks import Scoring
 from telltale.tasks.sets import SEARCH, Part, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from telltale.measure import Batch, Measure, Outcome
     from telltale.paths import LayerPath
     from telltale.study.records import Cost, StoredExample
+    from telltale.study.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,12 @@ def result_of(records: Records) -> Result | None:
 
 
 def _measured(
-    records: Records, paths: Sequence[LayerPath], batches: Sequence[Batch]
+    records: Records, paths: Sequence[LayerPath], batches: Sequence[Batch], variant: str = ""
 ) -> Iterator[Measurement]:
     """What the records hold, as a measure gives it."""
     for batch in (half for whole in batches for half in records.halves(whole)):
         for path in paths:
-            outcomes = records.measured(batch, path)
+            outcomes = records.measured(batch, path, variant)
             if outcomes is None:
                 raise _NotMeasuredError
             yield Measurement(batch, path, outcomes)
@@ -161,6 +164,7 @@ def _searched_so_far(records: Records) -> Found | None:
         values_by(settings.objective, scoring, right),
         lambda path: all(admits(path) for admits in guards),
         scores,
+        _perplexity_by(records, settings),
     )
     batches, rounds = plan.batches_of(SEARCH), list[Round]()
     if settings.scoring == CALIBRATED:
@@ -169,11 +173,24 @@ def _searched_so_far(records: Records) -> Found | None:
         origin = search.origin(measure, batches, plan.whole)
     except _NotMeasuredError:
         return None
-    if not all(name in scores for name in search.scores_needed):  # it has not begun to choose
+    lacks_text = search.reads_text and records.fact(TEXT) is None
+    # It has not begun to choose.
+    if lacks_text or not all(name in scores for name in search.scores_needed):
         return Found(origin, ())
     with suppress(_NotMeasuredError):
         search(measure, batches, plan.whole, rounds.append)
     return Found(origin, tuple(rounds))
+
+
+def _perplexity_by(
+    records: Records, settings: Settings
+) -> Callable[[Sequence[LayerPath]], Mapping[LayerPath, float]]:
+    """The perplexity of the text that the search goes by, as far as it was measured."""
+    text = records.fact(TEXT)
+    if not settings.search.reads_text or text is None:
+        return no_text
+    measure: Measure = partial(_measured, records, variant=variant_of(text["sha256"]))
+    return TextPerplexity(measure, text_batches(len(records.examples()), text["windows"]))
 
 
 def _scoring(asked: Mapping[str, Any]) -> Scoring:

@@ -42,7 +42,7 @@ from telltale.tasks.task import Task
 from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from telltale.engine.perplexity import Page
     from telltale.engine.runner import ModelRunner
@@ -191,8 +191,13 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def takes_request(function: Function) -> Function:
-    """For a function whose ``**asked`` are the fields: its signature names each of them."""
+def takes_request(function: Function, without: Collection[str] = ()) -> Function:
+    """For a function whose ``**asked`` are the fields: its signature names each of them.
+
+    Args:
+        function: it.
+        without: fields that it does not take.
+    """
     own = inspect.signature(function)
     explicit = {
         name: one for name, one in own.parameters.items() if one.kind is not one.VAR_KEYWORD
@@ -202,7 +207,7 @@ def takes_request(function: Function) -> Function:
             one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
         )
         for one in fields(SearchRequest)
-        if one.name not in explicit
+        if one.name not in explicit and one.name not in without
     ]
     signature = own.replace(parameters=[*explicit.values(), *more])
     function.__signature__ = signature  # type: ignore[attr-defined]

@@ -49,10 +49,11 @@ if TYPE_CHECKING:
 
     from telltale.engine.prefixes import LayerPrefix
     from telltale.evidence.comparison import Comparison
-    from telltale.measure import Outcome
+    from telltale.measure import Measure, Outcome
     from telltale.searches import Round
     from telltale.study.question import Question
     from telltale.study.settings import Settings
+    from telltale.study.work import Work
 
 RESULT_FILE = "result.json"
 
@@ -88,13 +89,13 @@ def run_study(
         question, settings, folder, page, watcher, resume_anyway=resume_anyway, is_taken=is_taken
     )
     with begun as study:
-        result = _Run(study, watcher, page).result()
+        result = Run(study, watcher, page).result()
     write_json(folder / RESULT_FILE, result.document)
     watcher.finished(result)
     return result
 
 
-class _Run:
+class Run:
     """One run of a study, with what its parts share."""
 
     def __init__(self, study: OpenStudy, watcher: Watcher, page: Page) -> None:
@@ -105,22 +106,23 @@ class _Run:
         self.page = page
 
     def result(self) -> Result:
-        self.watcher.begun(self._asked())
+        """The study from start to end."""
+        self.watcher.begun(self.asked())
         self.watcher.advised(
             advice(
                 len(self.question.sets[HELD_OUT]), self.settings.max_loss, self.settings.confidence
             )
         )
-        found = self._searched()
+        found = self.searched()
         fingerprint = self.study.fingerprint
-        noted = self._note_look(HELD_OUT)
+        noted = self.note_look(HELD_OUT)
         looks = None if noted is None else noted.before
         paths = [model.path for model in found.kept]
         as_measured = self._outcomes(SEARCH, paths), self._watched(HELD_OUT, paths)
         searched, held_out = (self._judged(one, as_measured[0]) for one in as_measured)
         compared = self._compared(held_out, found.start)
         models = self._models(found, searched, compared)
-        asked, settings = self._asked(), self.settings
+        asked, settings = self.asked(), self.settings
         claimed = claims(
             found,
             self._compared(searched, found.start),
@@ -161,7 +163,7 @@ class _Run:
         self.records.set_facts({"result": result.document, "held_out_looks": looks})
         return result
 
-    def _asked(self) -> dict[str, Any]:
+    def asked(self) -> dict[str, Any]:
         """What is asked, the settings too, and what is known of the model."""
         asked = self.records.fact("asked")
         model = {
@@ -172,15 +174,17 @@ class _Run:
         }
         return {**asked, "model": model, "search": self.settings.document()}
 
-    def _searched(self) -> Found:
+    def searched(self, work: Work | None = None) -> Found:
+        """The search from start to end, on what the records hold; ``work`` counts what it takes."""
         self.watcher.phase("search")
         # Until it is finished, what was found with other settings is no longer this study's result.
         self.records.set_facts({"search": chosen_by(self.question, self.settings), "result": None})
         self.plan = self.measuring.dealt(self.plan, self.settings, self.watcher)
         search = self.measuring.search_by(self.settings, self.plan)
-        measure = self.measuring.judged_by(
-            self.settings, self.plan, self.measuring.of(SEARCH, self.watcher, counted=True)
-        )
+        measured: Measure = self.measuring.of(SEARCH, self.watcher, counted=True)
+        if work is not None:
+            search, measured = work.counting(search, measured)
+        measure = self.measuring.judged_by(self.settings, self.plan, measured)
         batches = self.plan.batches_of(SEARCH)
         whole = self.plan.whole
 
@@ -317,7 +321,7 @@ class _Run:
             seen = final_seen_before(self.question, self.study.name)
             unsealed = 0 if seen is None else seen.examples
             self.records.set_facts({"final": sealed, "final_unsealed": unsealed})
-        self._note_look(FINAL)
+        self.note_look(FINAL)
         start = self.plan.whole
         path = LayerPath.from_removed(sealed["removed"], start.total)
         paths = [start, path]
@@ -372,7 +376,7 @@ class _Run:
             )
         return said
 
-    def _note_look(self, role: Role) -> Looks | None:
+    def note_look(self, role: Role) -> Looks | None:
         """Note a look, and keep with the study how many had looked before it."""
         known = self.records.fact("looks") or {}
         before = known.get(role, {}).get(self.study.name)

@@ -11,7 +11,7 @@ from telltale.evidence.stats import CONFIDENCE
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.objectives import OBJECTIVES, Objective, highest_of
 from telltale.searches import SEARCHES, Search, search_of
-from telltale.searches.search import ROUNDING, Shortlist, admit_all, shortlist_from
+from telltale.searches.search import ROUNDING, Shortlist, admit_all, no_text, shortlist_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +73,7 @@ class Settings:
         value: Callable[[Outcome], float],
         admits: Callable[[LayerPath], bool] = admit_all,
         layer_scores: Mapping[str, Sequence[float]] | None = None,
+        perplexity: Callable[[Sequence[LayerPath]], Mapping[LayerPath, float]] = no_text,
     ) -> Search:
         """The search with all that it is given; see `Search` for the arguments."""
         return replace(
@@ -86,6 +87,7 @@ class Settings:
             layer_scores=layer_scores or {},
             speed=self.speed,
             shortlist=self.shortlist,
+            perplexity=perplexity,
         )
 
     def document(self) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from telltale.checkpoints.export import export_study
 from telltale.checkpoints.gguf_file import letter_in, write_gguf
 from telltale.errors import InputError
+from telltale.models.folder import weight_files
 from telltale.models.load import hollow_model
 from telltale.models.pypi import gguf_from_pypi
-from telltale.models.source import ModelSource, resolve_model, weight_files
+from telltale.models.source import ModelSource, resolve_model
 from telltale.study.picking import finished, picked_from, searched_source
 from telltale.study.records import has_begun
 from telltale.support.scratch import scratch_folder
