@@ -67,6 +67,22 @@ class Watcher:
     def finished(self, result: Result) -> None:
         """The study is finished and written; told once, with what `telltale.search` returns."""
 
+    def stepped(
+        self,
+        step: int,
+        steps: int,
+        *,
+        seconds: float,
+        tokens: int,
+        loss: float,
+        development_loss: float | None,
+    ) -> None:
+        """A training has made an optimiser step, the ``step``-th, from 1, of ``steps`` at most.
+
+        ``seconds`` and ``tokens`` are what all its steps so far have taken. ``loss`` is this step's
+        on its examples, before it; ``development_loss`` is None where it was not taken after it.
+        """
+
     def __enter__(self) -> Self:
         return self
 
@@ -129,6 +145,27 @@ class Watchers(Watcher):
         """Tell each."""
         for watcher in self._watchers:
             watcher.finished(result)
+
+    def stepped(
+        self,
+        step: int,
+        steps: int,
+        *,
+        seconds: float,
+        tokens: int,
+        loss: float,
+        development_loss: float | None,
+    ) -> None:
+        """Tell each."""
+        for watcher in self._watchers:
+            watcher.stepped(
+                step,
+                steps,
+                seconds=seconds,
+                tokens=tokens,
+                loss=loss,
+                development_loss=development_loss,
+            )
 
     def __enter__(self) -> Self:
         with ExitStack() as entering:

@@ -233,7 +233,7 @@ class LayeredModel:
             attention_mask: (rows, 1, tokens, cached and tokens), added to the attention scores,
                 where attention is not simply causal.
             cache: the tokens before these; layers that are run add to it.
-            differentiable: whether `gradient_before` will be asked for, which costs memory.
+            differentiable: whether a gradient will be asked for, which costs memory.
         """
         seen: list[tuple[Tensor, LayerCall]] = []
 
@@ -313,6 +313,23 @@ class LayeredModel:
             entering = hidden.clone().requires_grad_()
             (found,) = torch.autograd.grad(value(self._logits(entering)), entering)
         return found
+
+    def trainable_logits(self, prepared: Prepared, positions: Tensor) -> Tensor:
+        """The whole model's logits, (positions, vocabulary), as a part of a graph.
+
+        Whatever of the layers has weights to be trained gets its gradient from what is made of
+        them. The model's end is run at these positions alone.
+
+        Args:
+            prepared: made to be differentiable.
+            positions: (positions,), each a row times the rows' length and a column; none twice.
+        """
+        with torch.enable_grad():
+            hidden = prepared.hidden
+            for layer in range(self.depth):
+                hidden = self._run_layer(layer, hidden, prepared)
+            # Not by indexing, whose gradient several threads of a CPU add up in any order.
+            return self._logits(hidden.flatten(0, 1).index_select(0, positions))
 
     @torch.inference_mode()
     def next_logits(

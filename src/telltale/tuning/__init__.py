@@ -1,0 +1,1 @@
+"""Fine-tuning a model, whole or shallower, on a task's own examples."""

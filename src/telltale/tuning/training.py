@@ -1,0 +1,697 @@
+"""Tuning a model: a short loop of our own, that can be stopped at any moment and gone on with.
+
+transformers' and trl's trainers keep their place in the data, their generators and their optimiser
+in several files, pickles among them, so that a kill between two of them cannot be undone. Here
+everything that decides the next step is a function of the settings and the step's number (order,
+dropout, learning rate), or is in one file that is replaced as a whole: `STATE_FILE`. So a training
+that goes on gives the same weights bit for bit, where the machine adds up in the same order.
+
+The model is driven layer by layer as the engine drives it, in its layout, so that what is learnt is
+what is measured, and the head is run only where answers are predicted. Only LoRA's own dropout is
+used while training; the model's parts are as they are when it is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from telltale.checkpoints.write import save_tensors
+from telltale.engine.batches import tokens_at_once
+from telltale.engine.store import free_bytes
+from telltale.errors import InputError, MeasurementError
+from telltale.models.layered import is_out_of_memory
+from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
+from telltale.support.files import read_text, sha256_of, sha256_of_json, write_json
+from telltale.tuning.answers import encode_lessons, lay, lost
+from telltale.tuning.lora import (
+    attach,
+    check_tools,
+    drop,
+    load_four_bit,
+    trained_weights,
+    write_adapter,
+)
+from telltale.tuning.settings import Loss
+from telltale.watcher import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from telltale.models.layered import LayeredModel
+    from telltale.models.source import ModelSource
+    from telltale.tasks import Example, Task
+    from telltale.tuning.answers import Lesson
+    from telltale.tuning.settings import TuningSettings
+
+LOG = logging.getLogger(__name__)
+FORMAT = 1  # of the two files
+STATE_FILE = "training.safetensors"  # while it goes on
+DONE_FILE = "training.json"
+ADAPTER = "adapter"
+SAVE_SECONDS = 30.0  # what a kill loses at most, beside a step
+CHECKS_PER_EPOCH = 4
+# Tokens that go through the model at once, padding counted. A CPU's caches are small. On a GPU an
+# estimate; where memory does not hold it, fewer.
+TOKENS_AT_ONCE = {"cpu": 512}
+GPU_TOKENS_AT_ONCE = 16384
+# What reading the weights once more costs, in tokens of padding that it must save. Estimates.
+PART_TOKENS = {"cpu": 16}
+GPU_PART_TOKENS = 512
+# A loss that is so much above that of the untuned model, in nats a unit, or twice as high, where
+# that is more, is not coming back. That of single steps is noisy: the mean of some counts.
+DIVERGED_NATS = 2.0
+RECENT = 8
+
+Found = TypeVar("Found")
+
+
+class Point(NamedTuple):
+    """A check on the development set after so many steps.
+
+    ``tokens`` and ``seconds`` are what these steps took, the checks not counted. ``train_loss`` is
+    the mean of the steps' since the check before, ``development_loss`` that of the development set,
+    both as the settings' loss has it, in nats.
+    """
+
+    step: int
+    tokens: int
+    seconds: float
+    train_loss: float
+    development_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A finished training.
+
+    ``adapter`` is a folder in peft's format with the weights after ``best_step`` steps, when the
+    development loss was least: ``development_loss``, where it was ``before`` without training. If
+    it was never smaller, ``best_step`` is 0, and the adapter changes nothing. ``ended`` says why
+    the training did: ``epochs``, ``max_steps``, ``patience`` or ``diverged``.
+
+    ``seconds`` and ``cpu_seconds`` (of all threads) are those of its ``steps`` alone, without
+    loading and checks. ``tokens`` is how many were read in them, padding and checks not counted.
+    """
+
+    adapter: Path
+    steps: int
+    train_examples: int
+    seconds: float
+    cpu_seconds: float
+    tokens: int
+    development_loss: float
+    before: float
+    history: tuple[Point, ...]
+    ended: str
+    best_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is.
+
+    ``losses`` are those of the steps since the last check; ``at_once`` is how many tokens go
+    through the model at once.
+    """
+
+    at_once: int
+    before: float
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    best_step: int = 0
+    history: tuple[Point, ...] = ()
+    losses: tuple[float, ...] = ()
+    ended: str = ""
+
+    @property
+    def least(self) -> float:
+        """The least development loss so far."""
+        return min([self.before, *(one.development_loss for one in self.history)])
+
+    @property
+    def too_much(self) -> float:
+        """The loss from which on a training has diverged."""
+        return self.before + max(DIVERGED_NATS, self.before)
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether recent steps say so."""
+        recent = self.losses[-RECENT:]
+        return len(recent) == RECENT and math.fsum(recent) / RECENT > self.too_much
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is the same in every step: models, examples and how they are learnt.
+
+    ``weights`` are those that are trained, by name; ``best`` holds a copy of them when the
+    development loss was least.
+    """
+
+    settings: TuningSettings
+    model: LayeredModel
+    teacher: LayeredModel | None
+    train: tuple[Lesson, ...]
+    development: tuple[Lesson, ...]
+    weights: Mapping[str, nn.Parameter]
+    best: Mapping[str, Tensor]
+    optimizer: torch.optim.AdamW
+
+    @property
+    def epoch_steps(self) -> int:
+        """How many steps an epoch has."""
+        return math.ceil(len(self.train) / self.settings.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the training has at most."""
+        most = self.settings.epochs * self.epoch_steps
+        return most if self.settings.max_steps is None else min(most, self.settings.max_steps)
+
+    @property
+    def check_every(self) -> int:
+        """After how many steps the development loss is taken."""
+        chosen = math.ceil(min(self.epoch_steps, self.steps) / CHECKS_PER_EPOCH)
+        return self.settings.check_every or chosen
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, from 0: a linear rise, then half a cosine."""
+        rise = math.ceil(self.settings.warmup * self.steps)
+        if step < rise:
+            return self.settings.learning_rate * (step + 1) / rise
+        share = (step - rise) / max(1, self.steps - rise)
+        return self.settings.learning_rate * (1 + math.cos(math.pi * share)) / 2
+
+    def lessons_of(self, step: int) -> list[Lesson]:
+        """The examples of a step, from 0."""
+        epoch, number = divmod(step, self.epoch_steps)
+        order = epoch_order(len(self.train), self.settings.seed, epoch)
+        size = self.settings.batch_size
+        return [self.train[i] for i in order[number * size : (number + 1) * size]]
+
+
+def tune_model(
+    source: ModelSource,
+    task: Task,
+    train: Sequence[Example],
+    development: Sequence[Example],
+    settings: TuningSettings,
+    folder: Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    teacher: ModelSource | None = None,
+    cuts: bool = False,
+    watcher: Watcher | None = None,
+) -> Tuned:
+    """Tune a model on a task's examples.
+
+    What ``folder`` holds of the same training is gone on with; a finished one is read. One process
+    at a time may use it.
+
+    Args:
+        source: the model, whole or shallower; its files are not changed.
+        task: how the examples are asked.
+        train: the examples to learn; their order does not matter but for which come together.
+        development: says when to stop and which weights are kept; none of ``train``.
+        settings: how it is tuned.
+        folder: where the training is kept; made where it does not exist.
+        device: see `telltale.models.load.choose_device`.
+        dtype: see `telltale.models.load.choose_dtype`. LoRA's own weights are float32.
+        teacher: the model whose logits are learnt, where the loss is distillation.
+        cuts: whether prompts that are longer than the model takes lose their beginning.
+        watcher: is told of every step.
+
+    Raises:
+        InputError: there is nothing to learn, a setting does not fit, or the folder holds another
+            training.
+        DataError: an example has no answer or is too long.
+        MeasurementError: a single example does not fit in memory, or the untuned model gives no
+            number.
+        OSError: the disk is full; what was kept before is there.
+    """
+    if not train or not development:
+        lacking = "development" if train else "train"
+        raise InputError(f"`{lacking}` holds no examples; tuning needs at least one of each set")
+    if (teacher is None) == (settings.loss == Loss.DISTILLATION):
+        raise InputError("`teacher` is what `loss` distillation learns from; give both or neither")
+    where = choose_device(device)
+    precision = choose_dtype(dtype, where)
+    asked = _asked(source, task, train, development, settings, teacher)
+    asked["dtype"] = str(precision).removeprefix("torch.")
+    if (folder / DONE_FILE).is_file():
+        return _finished(folder, asked)
+    check_tools(settings, where)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = _kept(folder, asked)
+    model = (
+        load_four_bit(source, where) if settings.four_bit else load_model(source, where, precision)
+    )
+    tokenizer = load_tokenizer(source)
+    sets = [
+        encode_lessons(
+            task, examples, tokenizer, settings.loss, longest=model.longest_input, cuts=cuts
+        )
+        for examples in (train, development)
+    ]
+    taught = None if teacher is None else _teacher(teacher, source, model, precision)
+    attach(model, settings)
+    weights = trained_weights(model)
+    best = {name: one.detach().clone() for name, one in weights.items()}
+    optimizer = torch.optim.AdamW(
+        weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    course = Course(settings, model, taught, sets[0], sets[1], weights, best, optimizer)
+    progress = _begun(course) if kept is None else _restored(course, folder, kept)
+    progress = _run(course, progress, folder, asked, watcher or Watcher())
+    _fill(weights, best)
+    write_adapter(model, source, folder / ADAPTER)
+    document = {"format": FORMAT, "asked": asked, "progress": asdict(progress)}
+    write_json(folder / DONE_FILE, document)
+    (folder / STATE_FILE).unlink(missing_ok=True)
+    return _finished(folder, asked)
+
+
+def _asked(
+    source: ModelSource,
+    task: Task,
+    train: Sequence[Example],
+    development: Sequence[Example],
+    settings: TuningSettings,
+    teacher: ModelSource | None,
+) -> dict[str, Any]:
+    """All that decides what comes out, as JSON values."""
+
+    def of(examples: Sequence[Example]) -> dict[str, Any]:
+        texts = [
+            [task.turns(one) if task.generation else task.requests(one), one.answer, one.choices]
+            for one in examples
+        ]
+        return {"examples": len(examples), "sha256": sha256_of_json(texts)}
+
+    return {
+        "model": sha256_of(source.sha256, source.tokenizer_sha256),
+        "teacher": None if teacher is None else teacher.sha256,
+        "task": task.settings(),
+        "train": of(train),
+        "development": of(development),
+        **settings.document(),
+    }
+
+
+def _teacher(
+    teacher: ModelSource, source: ModelSource, model: LayeredModel, dtype: torch.dtype
+) -> LayeredModel:
+    """The model that is learnt from.
+
+    Raises:
+        InputError: it does not read the same tokens.
+    """
+    found = load_model(teacher, model.device, dtype)
+    if (found.vocabulary, teacher.tokenizer_sha256) != (model.vocabulary, source.tokenizer_sha256):
+        raise InputError(
+            f"`teacher` {teacher.name} has another tokenizer than {source.name}, so that their "
+            "logits are of different tokens; give the whole model that this one was made from"
+        )
+    return found
+
+
+# The loop
+
+
+def _begun(course: Course) -> Progress:
+    device = course.model.device
+    at_once = TOKENS_AT_ONCE.get(device.type, GPU_TOKENS_AT_ONCE)
+    if device.type == "cuda":
+        token_bytes = course.model.token_bytes * course.model.depth
+        at_once = min(at_once, tokens_at_once(free_bytes(device), token_bytes))
+    before, at_once = development_loss(course, at_once)
+    if not math.isfinite(before):
+        raise MeasurementError(
+            "the model gives NaN on the development examples before any training; try `dtype` "
+            "float32"
+        )
+    return Progress(at_once, before)
+
+
+def _run(
+    course: Course, progress: Progress, folder: Path, asked: Mapping[str, Any], watcher: Watcher
+) -> Progress:
+    """Train to the end; what is needed to go on is kept on the way."""
+    _keep(course, progress, folder, asked)
+    kept_at = time.monotonic()
+    while not progress.ended:
+        progress, loss = _stepped(course, progress)
+        is_check = not progress.ended and (
+            progress.step % course.check_every == 0 or progress.step == course.steps
+        )
+        if is_check:
+            progress = _checked(course, progress)
+        if progress.ended == "diverged":
+            LOG.warning(
+                "the training diverged after step %d: `learning_rate` %g is too high; what was "
+                "learnt by step %d is kept",
+                progress.step,
+                course.settings.learning_rate,
+                progress.best_step,
+            )
+        if is_check or progress.ended or time.monotonic() - kept_at > SAVE_SECONDS:
+            _keep(course, progress, folder, asked)
+            kept_at = time.monotonic()
+        if loss is not None:
+            checked = is_check and progress.history and progress.history[-1].step == progress.step
+            watcher.stepped(
+                progress.step,
+                course.steps,
+                seconds=progress.seconds,
+                tokens=progress.tokens,
+                loss=loss,
+                development_loss=progress.history[-1].development_loss if checked else None,
+            )
+    return progress
+
+
+def _stepped(course: Course, progress: Progress) -> tuple[Progress, float | None]:
+    """One step further, with its loss; or ended, with None, where that is no number."""
+    started, cpu_started = time.perf_counter(), time.process_time()
+    lessons = course.lessons_of(progress.step)
+    loss, at_once = gradients(course, lessons, progress.step, progress.at_once)
+    norm = torch.nn.utils.clip_grad_norm_(course.weights.values(), course.settings.max_gradient)
+    if not (math.isfinite(loss) and math.isfinite(float(norm))):
+        return replace(progress, ended="diverged"), None
+    for group in course.optimizer.param_groups:
+        group["lr"] = course.rate(progress.step)
+    course.optimizer.step()
+    progress = replace(
+        progress,
+        at_once=at_once,
+        step=progress.step + 1,
+        tokens=progress.tokens + sum(one.tokens for one in lessons),
+        seconds=progress.seconds + time.perf_counter() - started,
+        cpu_seconds=progress.cpu_seconds + time.process_time() - cpu_started,
+        losses=(*progress.losses, loss),
+    )
+    return (replace(progress, ended="diverged") if progress.has_diverged else progress), loss
+
+
+def _checked(course: Course, progress: Progress) -> Progress:
+    """With the development loss after this step, and perhaps ended by it."""
+    loss, at_once = development_loss(course, progress.at_once)
+    if not loss <= progress.too_much:  # NaN is not
+        return replace(progress, ended="diverged")
+    if loss < progress.least:
+        progress = replace(progress, best_step=progress.step)
+        _fill(course.best, course.weights)
+    train_loss = math.fsum(progress.losses) / len(progress.losses)
+    point = Point(progress.step, progress.tokens, progress.seconds, train_loss, loss)
+    progress = replace(progress, at_once=at_once, history=(*progress.history, point), losses=())
+    if progress.step == course.steps:
+        whole = course.steps == course.settings.epochs * course.epoch_steps
+        return replace(progress, ended="epochs" if whole else "max_steps")
+    since = sum(one.step > progress.best_step for one in progress.history)
+    is_over = course.settings.patience is not None and since >= course.settings.patience
+    return replace(progress, ended="patience") if is_over else progress
+
+
+def gradients(
+    course: Course, lessons: Sequence[Lesson], step: int, at_once: int
+) -> tuple[float, int]:
+    """Give the trained weights the gradient of a step's mean loss.
+
+    Returns:
+        The loss, and how many tokens go at once from here on.
+    """
+    units = sum(one.units for one in lessons)
+
+    def run(parts: Sequence[Sequence[Lesson]]) -> float:
+        torch.manual_seed(int(sha256_of(f"{course.settings.seed} step {step}")[:15], 16))
+        course.optimizer.zero_grad()
+        total = 0.0
+        for lessons in parts:
+            loss = _loss(course, lessons, trains=True)
+            (loss / units).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        return total / units
+
+    with _dropping(course.model):
+        return _fitted(course, lessons, at_once, run)
+
+
+def development_loss(course: Course, at_once: int) -> tuple[float, int]:
+    """The mean loss on the development set, and how many tokens go at once from here on."""
+    units = sum(one.units for one in course.development)
+
+    def run(parts: Sequence[Sequence[Lesson]]) -> float:
+        return math.fsum(float(_loss(course, part, trains=False)) for part in parts) / units
+
+    return _fitted(course, course.development, at_once, run)
+
+
+def _loss(course: Course, lessons: Sequence[Lesson], *, trains: bool) -> Tensor:
+    """The loss of lessons that go at once, a sum over their units."""
+    device = course.model.device
+    part = lay(lessons, device)
+    tokens = part.layout.token_ids().to(device)
+    taught = None
+    if course.teacher is not None:
+        taught = _logits(course.teacher, tokens, part.reads.positions).clone()
+    if trains:
+        prepared = course.model.prepare(tokens, differentiable=True)
+        logits = course.model.trainable_logits(prepared, part.reads.positions)
+        return lost(course.settings.loss, part, logits, taught)
+    with torch.inference_mode():
+        logits = _logits(course.model, tokens, part.reads.positions)
+        return lost(course.settings.loss, part, logits, taught)
+
+
+def _logits(model: LayeredModel, tokens: Tensor, positions: Tensor) -> Tensor:
+    hidden = model.run_path(model.whole, model.prepare(tokens))
+    return model.logits(hidden.flatten(0, 1).index_select(0, positions))
+
+
+@contextmanager
+def _dropping(model: LayeredModel) -> Iterator[None]:
+    """LoRA's dropout on, with a generator whose use is not seen outside."""
+    devices = [model.device] if model.device.type == "cuda" else []
+    drop(model, on=True)
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        drop(model, on=False)
+
+
+def _fitted(
+    course: Course,
+    lessons: Sequence[Lesson],
+    at_once: int,
+    run: Callable[[list[list[Lesson]]], Found],
+) -> tuple[Found, int]:
+    """What is made of lessons in parts, smaller ones where memory does not hold them.
+
+    Raises:
+        MeasurementError: it does not hold a single example.
+    """
+    device = course.model.device
+    most = course.settings.micro_batch or len(lessons)
+    while True:
+        parts = in_parts(lessons, at_once, most, PART_TOKENS.get(device.type, GPU_PART_TOKENS))
+        try:
+            return run(parts), at_once
+        except (RuntimeError, MemoryError) as problem:  # torch's own is a RuntimeError
+            if not is_out_of_memory(problem):
+                raise
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        sizes = [_padded(part) for part in parts if len(part) > 1]
+        if not sizes:
+            raise MeasurementError(
+                f"a single example of {max(map(_padded, parts)):,} tokens does not fit in the "
+                f"memory of {device} while tuning; shorten the examples, lower `rank`, use `dtype` "
+                "bfloat16 or another `device`"
+            )
+        at_once = max(sizes) // 2
+        LOG.info("not enough memory: from here on %d tokens at once", at_once)
+
+
+def in_parts(
+    lessons: Sequence[Lesson], at_once: int, most: int, part_tokens: int
+) -> list[list[Lesson]]:
+    """Lessons in parts of like length, so that padding and parts together cost least.
+
+    Args:
+        lessons: in any order.
+        at_once: how many tokens a part may have, padding counted, unless it is a single lesson.
+        most: how many lessons it may have.
+        part_tokens: what a part more costs, in tokens.
+    """
+    ordered = sorted(lessons, key=lambda one: (one.length, one.example.context))
+    # The least cost of the first so many, and where their last part begins.
+    best: list[tuple[int, int]] = [(0, 0)]
+    for stop in range(1, len(ordered) + 1):
+        rows, found = 0, []
+        for start in range(stop - 1, max(0, stop - most) - 1, -1):
+            rows += ordered[start].rows
+            tokens = rows * ordered[stop - 1].length
+            if tokens > at_once and start < stop - 1:
+                break
+            found.append((best[start][0] + tokens + part_tokens, start))
+        best.append(min(found))
+    parts: list[list[Lesson]] = []
+    stop = len(ordered)
+    while stop:
+        start = best[stop][1]
+        parts.append(ordered[start:stop])
+        stop = start
+    return parts[::-1]
+
+
+def _padded(part: Sequence[Lesson]) -> int:
+    return sum(one.rows for one in part) * max(one.length for one in part)
+
+
+@lru_cache(maxsize=2)
+def epoch_order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """The order in which an epoch takes its examples: random, and of these numbers alone."""
+    return tuple(sorted(range(count), key=lambda i: sha256_of(f"{seed} epoch {epoch} {i}")))
+
+
+# What is kept
+
+
+def _fill(to: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, one in to.items():
+            one.copy_(values[name])
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of a weight, as AdamW names them
+
+
+def _keep(course: Course, progress: Progress, folder: Path, asked: Mapping[str, Any]) -> None:
+    """Write all that is needed to go on, in one file, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    for name, weight in course.weights.items():
+        tensors |= {f"now {name}": weight.detach(), f"best {name}": course.best[name]}
+        if progress.step:
+            state = course.optimizer.state[weight]
+            tensors |= {f"{moment} {name}": state[moment] for moment in MOMENTS}
+    document = {"format": FORMAT, "asked": asked, "progress": asdict(progress)}
+    fresh = folder / f".{STATE_FILE}"
+    try:
+        save_tensors(
+            {name: one.cpu() for name, one in tensors.items()},
+            fresh,
+            {"training": json.dumps(document, allow_nan=False)},
+        )
+        fresh.replace(folder / STATE_FILE)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _kept(folder: Path, asked: Mapping[str, Any]) -> Progress | None:
+    """How far the training of a folder is; None where it has none.
+
+    Raises:
+        InputError: it is another training, or its file is damaged.
+    """
+    file = folder / STATE_FILE
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            document = json.loads(tensors.metadata()["training"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as problem:
+        raise _damaged(file) from problem
+    return _read(file, document, asked)
+
+
+def _restored(course: Course, folder: Path, progress: Progress) -> Progress:
+    """Weights and moments as they were at this progress."""
+    file = folder / STATE_FILE
+    try:
+        with safe_open(file, framework="pt", device=str(course.model.device)) as tensors:
+            for name, weight in course.weights.items():
+                _fill(
+                    {"now": weight, "best": course.best[name]},
+                    {kind: tensors.get_tensor(f"{kind} {name}") for kind in ("now", "best")},
+                )
+                if progress.step:
+                    # A copy, so that it lies in memory as one that was never written.
+                    moments = {one: tensors.get_tensor(f"{one} {name}").clone() for one in MOMENTS}
+                    step = torch.tensor(float(progress.step))
+                    course.optimizer.state[weight] = {"step": step, **moments}
+    except (SafetensorError, RuntimeError) as problem:
+        raise _damaged(file) from problem
+    return progress
+
+
+def _finished(folder: Path, asked: Mapping[str, Any]) -> Tuned:
+    """The finished training of a folder."""
+    file = folder / DONE_FILE
+    try:
+        document = json.loads(read_text(file))
+    except ValueError as problem:
+        raise _damaged(file) from problem
+    done = _read(file, document, asked)
+    return Tuned(
+        adapter=folder / ADAPTER,
+        steps=done.step,
+        train_examples=asked["train"]["examples"],
+        seconds=done.seconds,
+        cpu_seconds=done.cpu_seconds,
+        tokens=done.tokens,
+        development_loss=done.least,
+        before=done.before,
+        history=done.history,
+        ended=done.ended,
+        best_step=done.best_step,
+    )
+
+
+def _read(file: Path, document: Mapping[str, Any], asked: Mapping[str, Any]) -> Progress:
+    """How far the training of a file is.
+
+    Raises:
+        InputError: it is another training; says what differs.
+    """
+    try:
+        if document["format"] != FORMAT:
+            raise InputError(
+                f"{file} was written by another version of telltale; finish it with that one, or "
+                "give another folder"
+            )
+        had, progress = document["asked"], dict(document["progress"])
+        progress["history"] = tuple(Point(*one) for one in progress["history"])
+        progress["losses"] = tuple(progress["losses"])
+        found = Progress(**progress)
+    except (KeyError, TypeError) as problem:
+        raise _damaged(file) from problem
+    wanted = json.loads(json.dumps(asked))
+    differing = [name for name in wanted if had.get(name) != wanted[name]]
+    if differing:
+        raise InputError(
+            f"{file.parent} holds another training: {', '.join(differing)} "
+            f"{'differs' if len(differing) == 1 else 'differ'}; give another folder, or the same "
+            "arguments to go on"
+        )
+    return found
+
+
+def _damaged(file: Path) -> InputError:
+    return InputError(f"{file} is damaged; move its folder away to begin anew")
