@@ -9,7 +9,17 @@
 Importing this package imports no torch; the first call does.
 """
 
-from telltale.api import evaluate, explain, export, load_task, plan, preview, search, stability
+from telltale.api import (
+    evaluate,
+    explain,
+    export,
+    load_task,
+    plan,
+    preview,
+    search,
+    stability,
+    tune,
+)
 from telltale.errors import (
     DataError,
     InputError,
@@ -35,6 +45,7 @@ __all__ = [
     "preview",
     "search",
     "stability",
+    "tune",
 ]
 
 find_moved_modules()

@@ -2,7 +2,8 @@
 
 Made of their files alone; loads no model, runs nothing, asks nothing of the network. Of a study
 `charts` and `heat` draw, `tables` and `examples` list, and `page` puts all together; of an
-explanation `layer_charts`, `pair_map`, `layer_tables` and `explained` do.
+explanation `layer_charts`, `pair_map`, `layer_tables` and `explained` do, and of tuning
+`tuned_charts`, `tuned_tables`, `tuned_words` and `tuned`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from telltale.evidence.explanation import Explanation
+    from telltale.evidence.tuned import RegimesCompared, TuneResult
 
-__all__ = ["figure_folders", "write_explanation", "write_figures", "write_report"]
+__all__ = ["figure_folders", "write_explanation", "write_figures", "write_report", "write_tuned"]
 
 
 def write_report(studies: Sequence[Path], to: Path) -> None:
@@ -70,6 +72,24 @@ def write_explanation(explained: Explanation, to: Path) -> None:
 
     _check_place(to)
     write_text(to, explanation_page(explained))
+
+
+def write_tuned(found: TuneResult | RegimesCompared, to: Path) -> None:
+    """Write the page of a tuning, or of regimes beside each other.
+
+    Args:
+        found: what ``tune.json`` or ``comparison.json`` holds.
+        to: the HTML file; what was there is replaced in one step.
+
+    Raises:
+        InputError: the file cannot be there.
+        OSError: the file cannot be written.
+    """
+    from telltale.report.tuned import tuned_page
+    from telltale.support.files import write_text
+
+    _check_place(to)
+    write_text(to, tuned_page(found))
 
 
 def _is_explained(folder: Path) -> bool:

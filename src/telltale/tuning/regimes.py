@@ -322,7 +322,9 @@ class Regimes:
             path = LayerPath(tuple(path.kept[layer] for layer in found.path.kept), path.total)
             measured = read_study(place / "study").outcomes[HELD_OUT, found.path]
             first = min(measured)
-            outcomes = {one - first: replace(measured[one], example=one - first) for one in measured}
+            outcomes = {
+                one - first: replace(measured[one], example=one - first) for one in measured
+            }
             cost = result.cost
             more = {"seconds": seconds + cost.seconds, "layer_tokens": cost.layer_tokens}
         return self._step(SEARCH, removed, path, outcomes, put_back=back, **more), outcomes
@@ -436,9 +438,7 @@ class Regimes:
             cuts=tuning.cuts,
             watcher=self.watcher,
         )
-        adapter = made_once(
-            place / "adapter", lambda to: lift_adapter(tuned.adapter, path, to)
-        )
+        adapter = made_once(place / "adapter", lambda to: lift_adapter(tuned.adapter, path, to))
         source = self._source(before)
         learnt = made_once(place / "whole", lambda to: merge_adapter(source, adapter, to))
         _, outcomes = self._measured(self._resolved(learnt), path.removed)
