@@ -25,6 +25,7 @@ from telltale.checkpoints.verify import verify_checkpoint
 from telltale.checkpoints.write import write_checkpoint
 from telltale.cli.commands import main
 from telltale.errors import InputError, TelltaleError, UnsupportedModelError
+from telltale.models import tensors
 from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.study import read_study
@@ -348,14 +349,14 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
     file: str,
 ) -> None:
     """As safetensors tells it: in words, with the system's number at the end."""
-    save = checkpoint_module.save_file
+    save = tensors.save_file
 
     def full(tensors: Any, path: Path, **more: Any) -> None:
         if path.name == file:
             raise SafetensorError("I/O error: No space left on device (os error 28)")
         save(tensors, path, **more)
 
-    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    monkeypatch.setattr(tensors, "save_file", full)
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         main(["export", str(study), "--pick", "1", "--to", str(tmp_path / "out" / "x")])

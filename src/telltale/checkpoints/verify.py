@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from telltale.checkpoints.write import save_tensors
 from telltale.errors import TelltaleError
 from telltale.models.load import load_model
+from telltale.models.tensors import save_tensors
 
 if TYPE_CHECKING:
     from telltale.models.source import ModelSource

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from telltale.checkpoints.config import Family, family_of, shallower_config
 from telltale.errors import InputError, UnsupportedModelError
+from telltale.models.folder import INDEX_FILE, files_beside, weight_files
 from telltale.models.soundness import CONFIG_FILE, read_object
-from telltale.models.source import INDEX_FILE, tokenizer_files, weight_files
-from telltale.support.files import full_disk, make_readable, write_json
+from telltale.models.tensors import save_tensors
+from telltale.support.files import write_json
 from telltale.support.words import one_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from telltale.models.source import ModelSource
     from telltale.paths import LayerPath
 
-COPIED = ("generation_config.json", "chat_template*", "LICENSE*", "NOTICE*", "USE_POLICY*")
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -59,9 +58,7 @@ def write_checkpoint(
     folder.mkdir(parents=True)
     _write_weights(source, path, folder, family_of(config), DTYPES[dtype] if dtype else None)
     write_json(folder / CONFIG_FILE, shallower)
-    code = source.folder.glob("*.py") if source.trust_remote_code else []
-    others = [file for pattern in COPIED for file in source.folder.glob(pattern) if file.is_file()]
-    for file in [*tokenizer_files(source.folder), *others, *code]:
+    for file in files_beside(source.folder, with_code=source.trust_remote_code):
         shutil.copyfile(file, folder / file.name)
 
 
@@ -72,21 +69,6 @@ def read_config(source: ModelSource) -> dict[str, Any]:
         InputError: it is not a JSON object.
     """
     return read_object(source.folder / CONFIG_FILE, source.name)
-
-
-def save_tensors(
-    tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str] | None = None
-) -> None:
-    """Write a safetensors file with the user's default permissions.
-
-    Raises:
-        OSError: there is no room for it.
-    """
-    try:
-        save_file(tensors, file, metadata=metadata)
-    except Exception as problem:
-        raise full_disk(problem, file) or problem from None
-    make_readable(file)
 
 
 def _write_weights(

