@@ -17,11 +17,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
-from telltale.checkpoints.write import save_tensors
 from telltale.errors import InputError
+from telltale.models.folder import ADAPTER_FILE
 from telltale.models.layered import LayeredModel
 from telltale.models.quiet import quiet_transformers
-from telltale.models.source import ADAPTER_FILE
+from telltale.models.tensors import save_tensors
 from telltale.support.files import write_json
 from telltale.support.words import one_of
 

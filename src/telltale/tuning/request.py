@@ -87,7 +87,7 @@ def tuning_of(
     if pick not in SEARCH_PICKS and not (pick.isdecimal() and int(pick) > 0):
         raise InputError(
             f"`pick` must be {', '.join(SEARCH_PICKS)} or a number of layers removed, got "
-            f"{pick!r}; other models are chosen by held-out examples, which could then not judge them"
+            f"{pick!r}; others are chosen by held-out examples, which could then not judge them"
         )
     given = _training(task, train)
     chosen = load_task(task) if isinstance(task, str) else task

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 
-from telltale.checkpoints.write import save_tensors
 from telltale.engine.batches import tokens_at_once
 from telltale.engine.store import free_bytes
 from telltale.errors import InputError, MeasurementError
 from telltale.models.layered import is_out_of_memory
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
+from telltale.models.tensors import save_tensors
 from telltale.support.files import read_text, sha256_of, sha256_of_json, write_json
 from telltale.tuning.answers import encode_lessons, lay, lost
 from telltale.tuning.lora import (
