@@ -507,6 +507,7 @@ def tune(
     dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    text: str | Path | None = None,
     watcher: Watcher | None = None,
 ) -> TuneResult | RegimesCompared:
     """Fine-tune a model by LoRA before, after or around a search for layers to remove.
@@ -565,6 +566,7 @@ def tune(
         dtype: as in `evaluate`.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
+        text: as in `search`, of its studies.
         watcher: is told how it goes on.
 
     Returns:
@@ -575,6 +577,7 @@ def tune(
     """
     own = {name: value for name, value in locals().items() if name in TUNED_BY}
 
+    from telltale.engine.perplexity import page_from
     from telltale.report import write_tuned
     from telltale.tuning.regimes import Regimes
     from telltale.tuning.request import checked_regime, tuning_of
@@ -582,6 +585,7 @@ def tune(
     from telltale.tuning.settings import TuningSettings
 
     named = checked_regime(regime, output, seeds, compare=compare)
+    page = None if text is None else page_from(Path(text))
     settings = TuningSettings(**{**own, "targets": tuple(targets)}, seed=seed)
     tuning = tuning_of(
         model,
@@ -605,7 +609,7 @@ def tune(
     )
     folder = Path(out)
     with only_run_in(folder):
-        regimes = Regimes(tuning, folder, watcher)
+        regimes = Regimes(tuning, folder, watcher, page)
         found: TuneResult | RegimesCompared
         if compare:
             found = compare_regimes(regimes, range(seed, seed + seeds))

@@ -380,7 +380,7 @@ def tune(
     *,
     task: LoadTask,
     asked: TuneSettings,
-    settings: ModelLoading,
+    settings: ModelSettings,
 ) -> None:
     """Fine-tune a model by LoRA before, after or around a search for layers to remove.
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from telltale.evidence.tuned import TuneResult
 
-LEAST = ("tokens/s", "tokens", "training tokens", "search", "development loss")
+# What the tables leave out where there is little room, the least important first.
+LEAST = ("tokens", "training tokens", "tokens to loss", "search", "training", "tokens/s", "seeds")
+THEN = ("time", "time to loss", "beside ft", "development loss")
 
 
 def tuned(found: TuneResult | RegimesCompared, out: Console) -> None:
@@ -32,7 +34,7 @@ def tuned(found: TuneResult | RegimesCompared, out: Console) -> None:
             for one in steps_columns()
         ]
         where = f"{FILE} and the report have them"
-    print_table(shown, out, where=where, first=LEAST)
+    print_table(shown, out, where=where, first=LEAST, then=THEN)
     out.print()
     for line in conclusions(found):
         out.print(line)

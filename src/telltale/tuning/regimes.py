@@ -56,6 +56,7 @@ from telltale.watcher import Watcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from telltale.engine.perplexity import Page
     from telltale.evidence.result import PathModel, Result
     from telltale.measure import Measurement, Outcome
     from telltale.models.source import ModelSource
@@ -166,8 +167,14 @@ class Regimes:
     steps up to it, and by the seed where one of them is tuning.
     """
 
-    def __init__(self, tuning: Tuning, folder: Path, watcher: Watcher | None = None) -> None:
-        self.tuning, self.folder = tuning, folder
+    def __init__(
+        self,
+        tuning: Tuning,
+        folder: Path,
+        watcher: Watcher | None = None,
+        page: Page | None = None,
+    ) -> None:
+        self.tuning, self.folder, self.page = tuning, folder, page
         self.watcher = watcher or Watcher()
         self._states: dict[str, State] = {}
         self._sources: dict[Path | None, ModelSource] = {None: tuning.source}
@@ -357,7 +364,11 @@ class Regimes:
         limit = None if most is None else most - len(path.removed)
         study = place / "study"
         result = run_study(
-            question, replace(tuning.search, max_removed=limit), study, watcher=self.watcher
+            question,
+            replace(tuning.search, max_removed=limit),
+            study,
+            watcher=self.watcher,
+            page=self.page,
         )
         write_report([study], study / REPORT)
         return result
