@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # What is changed in each family: a part of attention, and a part of the rest.
@@ -27,11 +30,21 @@ def load(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """peft 0.21 asks transformers 5.24 for a property by the name that it had before."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        yield
+
+
+@quiet_peft()
 def with_adapter(model: Any, adapter: Path) -> Any:
     """The model with an adapter as plain peft loads it, beside the weights and not merged."""
     return PeftModel.from_pretrained(model, adapter).eval()
 
 
+@quiet_peft()
 def save_adapter(whole: Path, to: Path, family: str = "llama", **settings: Any) -> Path:
     """A random adapter of the model in a folder, as peft saves it."""
     given = {"r": 4, "lora_alpha": 8, "target_modules": TARGETS.get(family, OTHERS), **settings}

@@ -80,6 +80,7 @@ ARGUMENTS = {
     "study": Check("the path of a study's folder", PATH.take),
     "pick": Check("a model's name, or how many layers are removed", either(an(str), whole)),
     "to": PATH,
+    "carry": CHECKS["adapter"],
     "count": count_of("questions"),
     "pairs": SWITCH,
     "train": Check(
@@ -149,6 +150,8 @@ def search(
             weights and a batch: a number of bytes, or such as ``2GiB`` or ``500MB``; no more than
             three quarters of what is free is taken. By default a quarter of a GPU's free memory; on
             a CPU an eighth of the machine's, at most 2 GiB. It changes no result.
+        adapter: the folder of a LoRA adapter of this model, as peft saves it, which is merged into
+            its weights.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
         seed: chooses the two sets.
@@ -300,6 +303,7 @@ def evaluate(
     truncate: str = "no",
     device: str = "auto",
     dtype: str = "auto",
+    adapter: str | Path | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     text: str | Path | None = None,
@@ -320,6 +324,7 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``float32``, ``bfloat16``, or ``auto`` for float32 on a CPU and bfloat16 on a GPU.
             Nothing is timed, so that equal calls give equal numbers.
+        adapter: as in `search`.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
         text: a file of plain text on which perplexity is measured, where layers are removed; by
@@ -352,7 +357,9 @@ def evaluate(
 
     page = None if text is None else page_from(Path(text))
     choose_dtype(dtype, choose_device(device))
-    source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
+    source = resolve_model(
+        model, revision=revision, trust_remote_code=trust_remote_code, adapter=adapter
+    )
     return evaluate_task(
         source,
         chosen,
@@ -381,6 +388,7 @@ def explain(
     truncate: str = "no",
     device: str = "auto",
     dtype: str = "auto",
+    adapter: str | Path | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     watcher: Watcher | None = None,
@@ -407,6 +415,7 @@ def explain(
         truncate: as in `search`.
         device: as in `search`.
         dtype: as in `evaluate`.
+        adapter: as in `search`; a study has its own.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.
         watcher: is told how it goes on.
@@ -438,6 +447,11 @@ def explain(
             raise InputError(
                 f"`remove` {list(removed)} goes with a model and a task; of a study give `pick`"
             )
+        if adapter is not None:
+            raise InputError(
+                "`adapter` goes with a model and a task; a study's model has the adapter that it "
+                "was searched with"
+            )
         source, chosen, removed = searched_by(Path(model), pick)
         examples = chosen.examples if limit is None else chosen.examples[:limit]
     else:
@@ -450,7 +464,9 @@ def explain(
         from telltale.models.source import resolve_model
 
         choose_dtype(dtype, choose_device(device))
-        source = resolve_model(model, revision=revision, trust_remote_code=trust_remote_code)
+        source = resolve_model(
+            model, revision=revision, trust_remote_code=trust_remote_code, adapter=adapter
+        )
         examples, removed = first_drawn(chosen, limit or EXPLAINED, seed), tuple(remove)
     found = explain_task(
         source,
@@ -626,6 +642,7 @@ def export(
     pick: str | int = "best",
     to: str | Path,
     dtype: str | None = None,
+    carry: str | Path | None = None,
     device: str = "auto",
 ) -> Exported:
     """Write a model that a study has found as a checkpoint, verified by reloading it.
@@ -636,16 +653,27 @@ def export(
             removed on the study's path.
         to: the folder to write; must not exist, or be empty.
         dtype: float32, bfloat16 or float16; by default what the model's files hold.
+        carry: the folder of a LoRA adapter of the whole model, as peft saves it; it is written for
+            the shallower one into ``to/adapter``, and verified with it. Needs peft:
+            ``pip install 'telltale-llm[tune]'``.
         device: where the verification runs.
 
     Raises:
-        InputError: the study is not finished or has no such model, or its model has changed.
+        InputError: the study is not finished or has no such model, its model has changed, or
+            the adapter cannot be carried.
         UnsupportedModelError: the architecture cannot be written smaller.
         TelltaleError: the checkpoint did not verify; nothing is left behind.
     """
     from telltale.checkpoints.export import export_study
 
-    return export_study(Path(study), pick=str(pick), to=Path(to), dtype=dtype, device=device)
+    return export_study(
+        Path(study),
+        pick=str(pick),
+        to=Path(to),
+        dtype=dtype,
+        device=device,
+        carry=None if carry is None else Path(carry),
+    )
 
 
 @checked(ARGUMENTS)

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 import telltale
-from telltale.checkpoints import reload_check
+from telltale.checkpoints import export, reload_check
 from telltale.checkpoints import verify as verify_module
 from telltale.checkpoints import write as checkpoint_module
+from telltale.checkpoints.carry import Carried, carry_adapter
 from telltale.checkpoints.config import DEPTHS, shallower_config
 from telltale.checkpoints.verify import verify_checkpoint
 from telltale.checkpoints.write import write_checkpoint
@@ -31,6 +32,7 @@ from telltale.paths import LayerPath
 from telltale.study import read_study
 from telltale.study.picking import picked_from
 from tests import tiny
+from tests.adapters import load, quiet_peft, save_adapter
 
 CPU = torch.device("cpu")
 PATH = LayerPath((0, 2, 3, 5), 6)
@@ -55,8 +57,11 @@ def study(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reload in this process: without the seconds that a fresh one takes to import torch."""
 
-    def reload(checkpoint: Path, probe: Path, device: torch.device) -> dict[str, Any]:
-        return reload_check.check(str(checkpoint), str(probe), str(device))
+    def reload(
+        checkpoint: Path, probe: Path, device: torch.device, *adapter: Path
+    ) -> dict[str, Any]:
+        with quiet_peft():
+            return reload_check.check(*map(str, (checkpoint, probe, device, *adapter)))
 
     monkeypatch.setattr(verify_module, "_reload", reload)
 
@@ -380,3 +385,72 @@ def test_weights_under_other_names_are_refused(tmp_path: Path) -> None:
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UnsupportedModelError, match="hold no layer 0"):
         write_checkpoint(resolve_model(str(folder)), PATH, tmp_path / "x")
+
+
+# telltale export --carry
+
+
+@pytest.fixture(scope="module")
+def lora(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_adapter(tiny_folder, tmp_path_factory.mktemp("carry") / "lora")
+
+
+@pytest.mark.usefixtures("same_process")
+def test_an_export_carries_an_adapter_and_verifies_it(
+    study: Path, lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    options = ["--pick", "2", "--to", str(tmp_path / "out"), "--carry", str(lora)]
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(study), *options])
+    assert not ended.value.code
+    out = " ".join(capsys.readouterr().out.split())
+    recipe = json.loads((tmp_path / "out/recipe.json").read_text())
+    told = recipe["adapter"]
+    assert "for 8 modules; dropped with layers" in out
+    assert all(name in out for name in told["dropped"])
+    assert "with peft, its logits differ" in out
+    assert told["folder"] == "adapter"
+    assert told["dropped_layers"] == sorted(recipe["layers_removed"])
+    assert 0 <= told["verified"]["logit_difference"] <= 1e-5
+    adapter = tmp_path / "out/adapter"
+    named = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == str(tmp_path / "out")
+    # What was written down of the checkpoint is what is found of it, and of no other.
+    assert resolve_model(str(tmp_path / "out"), adapter=adapter).adapter
+    with pytest.raises(InputError, match="trained on 'out', whose bytes are not"):
+        resolve_model(read_study(study).asked["model"]["given"], adapter=adapter)  # type: ignore[index]
+    # Plain transformers does not take the adapter beside it for a part of the checkpoint.
+    assert not any("lora" in name for name in load(tmp_path / "out").state_dict())
+
+
+@pytest.mark.slow
+def test_a_carried_adapter_is_verified_in_a_fresh_process(
+    study: Path, lora: Path, tmp_path: Path
+) -> None:
+    exported = telltale.export(study, pick=2, to=tmp_path / "good", carry=lora)
+    assert exported.carried is not None
+    assert exported.carried.adapter.folder == tmp_path / "good/adapter"
+    assert exported.carried.verification.logit_difference <= 1e-5
+
+
+@pytest.mark.usefixtures("same_process")
+def test_an_adapter_that_is_carried_wrongly_leaves_nothing_behind(
+    study: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(adapter: Path, path: LayerPath, to: Path, **more: Any) -> Carried:
+        return carry_adapter(adapter, LayerPath(tuple(range(path.depth)), path.total), to, **more)
+
+    monkeypatch.setattr(export, "carry_adapter", wrong)
+    with pytest.raises(TelltaleError, match="its logits differ from the measured path's"):
+        telltale.export(study, pick=2, to=tmp_path / "bad", carry=lora)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_adapter_of_another_model_is_refused_before_anything_is_written(
+    study: Path, tmp_path: Path
+) -> None:
+    save_adapter(tiny.save(tmp_path / "other", hidden_size=64), tmp_path / "lora")
+    with pytest.raises(InputError, match="is not of this model"):
+        telltale.export(study, pick=2, to=tmp_path / "out", carry=tmp_path / "lora")
+    assert not (tmp_path / "out").exists()

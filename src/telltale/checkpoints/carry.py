@@ -129,8 +129,8 @@ def _renumbered(
         },
         **{
             key: f"{PREFIX}{new}"
-            for name, key in adapter.replaced.items()
-            if (new := renamed(name)) is not None
+            for key in adapter.replaced.values()
+            if (new := renamed(key.removeprefix(PREFIX))) is not None
         },
     }
     if not names:

@@ -1,8 +1,9 @@
 """A program that reloads a checkpoint with plain transformers, compares logits and generates.
 
-Run in a fresh process as ``python reload_check.py CHECKPOINT PROBE DEVICE``. Imports torch and
-transformers and never telltale, as whoever uses the checkpoint would. PROBE is a safetensors file
-with ``tokens`` (1, length) and the ``logits`` expected at its last positions. Prints a JSON object.
+Run in a fresh process as ``python reload_check.py CHECKPOINT PROBE DEVICE [ADAPTER]``. Imports
+torch, transformers and, for an adapter, peft, and never telltale, as whoever uses the checkpoint
+would. PROBE is a safetensors file with ``tokens`` (1, length) and the ``logits`` expected at its
+last positions. Prints a JSON object.
 """
 
 import json
@@ -18,12 +19,17 @@ NEW_TOKENS = 8
 
 
 @torch.inference_mode()
-def check(folder: str, probe_file: str, device: str) -> dict[str, Any]:
+def check(folder: str, probe_file: str, device: str, adapter: str | None = None) -> dict[str, Any]:
     """Differences of the reloaded model, absolute and in logits."""
     model, loading = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", use_safetensors=True, output_loading_info=True
     )
     model = model.to(device).eval()
+    dtype = str(model.dtype).removeprefix("torch.")
+    if adapter is not None:
+        from peft import PeftModel
+
+        PeftModel.from_pretrained(model, adapter).eval()  # in the model, in place of its modules
     AutoTokenizer.from_pretrained(folder)
     probe = load_file(probe_file)
     tokens = probe["tokens"].to(device)
@@ -49,7 +55,7 @@ def check(folder: str, probe_file: str, device: str) -> dict[str, Any]:
         "missing": sorted(loading["missing_keys"]),
         "unexpected": sorted(loading["unexpected_keys"]),
         "layers": model.config.get_text_config().num_hidden_layers,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": dtype,
         "logit_difference": (found - expected).abs().max().item(),
         "cache_difference": (with_cache - uncached).abs().max().item(),
         "largest_logit": expected.abs().max().item(),

@@ -10,6 +10,7 @@ import gc
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,12 @@ class Verification:
 
 
 def verify_checkpoint(
-    checkpoint: Path, source: ModelSource, path: LayerPath, dtype: str, device: torch.device
+    checkpoint: Path,
+    source: ModelSource,
+    path: LayerPath,
+    dtype: str,
+    device: torch.device,
+    adapters: tuple[Path, Path] | None = None,
 ) -> Verification:
     """Reload a checkpoint and compare it with the path on the whole model.
 
@@ -53,13 +59,16 @@ def verify_checkpoint(
         path: the layers the checkpoint should have.
         dtype: the checkpoint's precision.
         device: where both are run, one after the other.
+        adapters: of the whole model and of the checkpoint, with which each is run; peft applies
+            them.
 
     Raises:
         TelltaleError: it does not load, or is not the model that was measured.
     """
     probe = checkpoint.parent / "probe.safetensors"
-    tokens = _write_probe(probe, source, path, getattr(torch, dtype), device)
-    found = _reload(checkpoint, probe, device)
+    whole, carried = adapters or (None, None)
+    tokens = _write_probe(probe, source, path, getattr(torch, dtype), device, whole)
+    found = _reload(checkpoint, probe, device, *([carried] if carried else []))
     scale = max(1.0, found["largest_logit"])
     problems = [
         text
@@ -86,10 +95,17 @@ def verify_checkpoint(
 
 
 def _write_probe(
-    probe: Path, source: ModelSource, path: LayerPath, dtype: torch.dtype, device: torch.device
+    probe: Path,
+    source: ModelSource,
+    path: LayerPath,
+    dtype: torch.dtype,
+    device: torch.device,
+    adapter: Path | None = None,
 ) -> int:
     """Save tokens and the logits of the path at the last of them; says how many tokens."""
     model = load_model(source, device, dtype)
+    if adapter is not None:
+        _apply(adapter, model.model)
     config = model.model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or 0
     length = max(SHORTEST_PROBE, window + COMPARED)
@@ -107,10 +123,21 @@ def _write_probe(
     return tokens.shape[1]
 
 
-def _reload(checkpoint: Path, probe: Path, device: torch.device) -> dict[str, Any]:
+def _apply(adapter: Path, model: Any) -> None:
+    """Let peft put an adapter's modules in place of a model's own, where layers find them."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.24 for a property by the name that it had before.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        PeftModel.from_pretrained(model, adapter).eval()
+
+
+def _reload(checkpoint: Path, probe: Path, device: torch.device, *adapter: Path) -> dict[str, Any]:
     program = Path(__file__).with_name("reload_check.py")
     # -I: neither the working folder nor PYTHONPATH can lend the fresh process anything.
     command = [sys.executable, "-I", str(program), str(checkpoint), str(probe), str(device)]
+    command += map(str, adapter)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]

@@ -455,12 +455,22 @@ def export(
             show_default=False,
         ),
     ] = None,
+    carry: Annotated[
+        Path | None,
+        typer.Option(
+            "--carry",
+            metavar="ADAPTER",
+            help="A LoRA adapter of the whole model, as peft saves it: written into DIR/adapter "
+            "for the shallower model, and verified with it.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Write a shallower checkpoint, reload it in a fresh process and compare its logits."""
-    from telltale.cli.screen import console
+    from telltale.cli.screen import carried_summary, console
 
-    done = api.export(study, pick=pick, to=to, dtype=dtype, device=device)
+    done = api.export(study, pick=pick, to=to, dtype=dtype, carry=carry, device=device)
     seen = done.verification
     screen = console()
     screen.print(
@@ -468,6 +478,8 @@ def export(
         f"{seen.dtype}; its logits on {seen.tokens} tokens differ from the measured path's by at "
         f"most {seen.logit_difference:.0e}; it generates with a cache."
     )
+    if (carried := done.carried) is not None:
+        screen.print(carried_summary(carried))
     screen.print(f"The checkpoint is in {done.folder}, with its recipe.json beside it.")
 
 

@@ -31,7 +31,7 @@ SECTIONS = {
         "--four-bit"
     ),
     "Evidence": "--final --max-loss --confidence --text --sizes --resamples",
-    "Model and machine": "--model --memory --revision --trust-remote-code --help",
+    "Model and machine": "--model --adapter --memory --revision --trust-remote-code --help",
 }
 
 

@@ -227,6 +227,14 @@ DtypeOption = Annotated[
         "on the CPU, else float32.",
     ),
 ]
+AdapterOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapter",
+        metavar="DIR",
+        help="A LoRA adapter of the model, as peft saves it, merged into its weights.",
+    ),
+]
 RevisionOption = Annotated[
     str | None, typer.Option("--revision", metavar="REV", help="A hub branch, tag or commit.")
 ]
@@ -301,6 +309,7 @@ def loading_options(
     truncate: TruncateOption = "no",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    adapter: AdapterOption = None,
     revision: RevisionOption = None,
     trust_remote_code: TrustOption = False,
 ) -> dict[str, Any]:
@@ -309,6 +318,7 @@ def loading_options(
         "truncate": truncate,
         "device": device,
         "dtype": dtype,
+        "adapter": adapter,
         "revision": revision,
         "trust_remote_code": trust_remote_code,
     }
@@ -319,13 +329,14 @@ def model_options(
     text: TextOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    adapter: AdapterOption = None,
     revision: RevisionOption = None,
     trust_remote_code: TrustOption = False,
 ) -> dict[str, Any]:
     """How the model is loaded and looked at, as `telltale.search` takes it."""
     return {
         "text": text,
-        **loading_options(truncate, device, dtype, revision, trust_remote_code),
+        **loading_options(truncate, device, dtype, adapter, revision, trust_remote_code),
     }
 
 

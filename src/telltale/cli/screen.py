@@ -31,6 +31,7 @@ from telltale.support.words import (
     between,
     counted,
     duration,
+    layers_named,
     listed,
     loss,
     millions,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from telltale.checkpoints.export import WithAdapter
     from telltale.evidence.result import PathModel, Result, Searched
     from telltale.measure import Measurement
     from telltale.searches import Round
@@ -425,6 +427,21 @@ def evaluation(document: dict[str, Any], out: Console) -> None:
         )
     for line in document["cautions"]:
         out.print(f"Mind: {line}.")
+
+
+def carried_summary(carried: WithAdapter) -> str:
+    """Which adapter was carried onto a checkpoint, what was dropped, and how it was verified."""
+    done, seen = carried.adapter, carried.verification
+    dropped = (
+        f"; dropped with {layers_named(done.dropped_layers)}: {', '.join(done.dropped)}"
+        if done.dropped
+        else ""
+    )
+    return (
+        f"The adapter is in {done.folder}, for {counted(done.modules, 'module')}{dropped}. "
+        f"Verified: with peft, its logits differ from those of the whole model with the adapter "
+        f"and without these layers by at most {seen.logit_difference:.0e}."
+    )
 
 
 def stability_summary(document: dict[str, Any], out: Console) -> None:

@@ -50,6 +50,7 @@ FORMAT = 1  # raised when what merging writes changes
 TENSORS_FILE = "adapter_model.safetensors"
 BASE_FILE = "base.json"  # which model's bytes an adapter changes; telltale's own, peft ignores it
 PREFIX = "base_model.model."  # of every tensor's name, before the model's own name of the module
+WRAPPED = ".base_layer."  # what peft puts before the names of a changed module's own tensors
 # How a tensor's name ends, and what it is of its module.
 ENDINGS = {
     ".lora_A.weight": "A",
@@ -128,7 +129,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What happens to one tensor of a model: a product is added, or another takes its place.
+    """What happens to one tensor of a model: another takes its place, a product is added, or both.
 
     ``parts`` are names in the adapter's file. ``is_transposed`` says that the model holds the
     weight as (in, out), and the adapter's product is (out, in).
@@ -160,7 +161,7 @@ def read_adapter(folder: Path) -> Adapter:
         of_model = tensor.removeprefix(PREFIX)
         ending = next((one for one in ENDINGS if of_model.endswith(one)), None)
         if ending is None:
-            replaced[of_model] = tensor
+            replaced[of_model.replace(WRAPPED, ".")] = tensor
         else:
             modules.setdefault(of_model.removesuffix(ending), {})[ENDINGS[ending]] = tensor
     for module, parts in modules.items():
@@ -254,13 +255,11 @@ def changes_of(source: ModelSource, adapter: Adapter) -> dict[str, Change]:
     found: dict[str, Change] = {}
     with safe_open(adapter.file, framework="pt") as tensors:
         shape = {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118 - not a mapping
-    wanted = {
-        **{
-            f"{module}.weight": _of_module(adapter, module, own, shape)
-            for module in adapter.modules
-        },
-        **{name: _of_tensor(adapter, name, shapes, shape) for name in adapter.replaced},
-    }
+    wanted = {f"{one}.weight": _of_module(adapter, one, own, shape) for one in adapter.modules}
+    for name in adapter.replaced:  # which may be a weight that a product is added to
+        whole = _of_tensor(adapter, name, shapes, shape)
+        change = wanted.get(name, Change({}))
+        wanted[name] = replace(change, parts={**change.parts, "whole": whole})
     for name, change in wanted.items():
         if name in tied:
             raise InputError(
@@ -412,14 +411,14 @@ def _of_tensor(
     name: str,
     shapes: Mapping[str, tuple[int, ...]],
     shape: Mapping[str, tuple[int, ...]],
-) -> Change:
-    """What happens to a tensor that another takes the place of."""
+) -> str:
+    """The tensor, by its name in the adapter's file, that takes the place of one of the model."""
     key = adapter.replaced[name]
     if name not in shapes:
         raise _other_base(adapter, f"it changes {name}, and there is no such tensor in the model")
     if shapes[name] != shape[key]:
         raise _other_base(adapter, f"its {name} is {shape[key]}, and the model's {shapes[name]}")
-    return Change({"whole": key})
+    return key
 
 
 def _other_base(adapter: Adapter, how: str) -> InputError:
@@ -460,11 +459,12 @@ def _changed(weight: Tensor, parts: Mapping[str, Tensor], change: Change) -> Ten
     With a magnitude, each output's weights have that length (DoRA, Liu et al. 2024,
     arXiv:2402.09353).
     """
-    if "whole" in parts:
-        return parts["whole"].to(weight.dtype)
+    start = parts.get("whole", weight)
+    if "A" not in parts:
+        return start.to(weight.dtype)
     exact = torch.promote_types(weight.dtype, torch.float32)
     product = (parts["B"].to(exact) @ parts["A"].to(exact)) * change.scale
-    whole = (weight.T if change.is_transposed else weight).to(exact) + product
+    whole = (start.T if change.is_transposed else start).to(exact) + product
     if "magnitude" in parts:
         length = torch.linalg.norm(whole, dim=1)
         whole = whole * (parts["magnitude"].to(exact).flatten() / length)[:, None]

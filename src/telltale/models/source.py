@@ -47,6 +47,13 @@ class ModelSource:
     from_gguf: bool = False
     adapter: str | None = None
 
+    @property
+    def of_adapter(self) -> dict[str, str]:
+        """What a study writes down of the adapter: its name, and where it is."""
+        if self.adapter is None:
+            return {}
+        return {"adapter": Path(self.adapter).name, "adapter_given": self.adapter}
+
 
 def resolve_model(
     given: str,

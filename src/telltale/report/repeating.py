@@ -27,7 +27,7 @@ SPOKEN = {
     "max_loss": "most loss",
     "max_removed": "most layers removed",
 }
-HIDDEN = ("given", "guards", "trust_remote_code")
+HIDDEN = ("given", "adapter_given", "guards", "trust_remote_code")
 
 
 def settings_tables(study: StoredStudy, searched: Searched) -> dict[str, list[tuple[str, str]]]:
@@ -98,7 +98,9 @@ def command(searched: Searched) -> str | None:
     """
     if not searched.model or not searched.settings or search_of(searched.settings) is None:
         return None  # no command has a search of one's own
-    parts = ["telltale", "search", str(searched.model["name"]), *_task(searched)]
+    # A model with an adapter is called by both.
+    name = str(searched.model["name"]).removesuffix(f" + {searched.model.get('adapter')}")
+    parts = ["telltale", "search", name, *_task(searched)]
     parts += ["--out", "STUDY"]
     parts += _options(searched)
     return printable(shlex.join(parts))
@@ -149,6 +151,7 @@ def _options(searched: Searched) -> list[str]:
         "--seed": task["seed"],
         "--truncate": None if task["truncate"] == "no" else task["truncate"],
         "--dtype": searched.model.get("dtype"),
+        "--adapter": searched.model.get("adapter"),
         "--revision": searched.model.get("revision"),
     }
     options = [

@@ -466,6 +466,7 @@ class _Explaining:
             "sha256": source.sha256,
             "layers": self.whole.depth,
             "dtype": str(self.bench.dtype).removeprefix("torch."),
+            **{name: one for name, one in source.of_adapter.items() if name == "adapter"},
         }
 
     def _task(self) -> dict[str, Any]:

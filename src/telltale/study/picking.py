@@ -43,6 +43,7 @@ def searched_source(asked: Mapping[str, Any]) -> ModelSource:
         model["given"],
         revision=model["revision"],
         trust_remote_code=model["trust_remote_code"],
+        adapter=model.get("adapter_given"),
     )
     if source.sha256 != model["sha256"]:
         raise InputError(

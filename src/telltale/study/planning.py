@@ -120,11 +120,11 @@ class _Planning:
         question, facts = self.question, self.bench.facts
         own = [one.tokens for one in self.bench.encoded]
         asked = question.asked()
-        named = ("name", "revision", "sha256")
+        named = ("name", "adapter", "revision", "sha256")
         searches = self._searches()
         return SearchPlan(
             model={
-                **{name: asked["model"][name] for name in named},
+                **{name: asked["model"][name] for name in named if name in asked["model"]},
                 "layers": self.depth,
                 "parameters": facts.parameters,
                 "dtype": str(self.runner.dtype).removeprefix("torch."),

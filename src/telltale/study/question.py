@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # How a difference is told to a person; what is not here is told by its own name.
 SPOKEN = {
-    "model_sha256": "the model's bytes",
+    "model_sha256": "the model's bytes, or its adapter's",
     "tokenizer_sha256": "the tokenizer's bytes",
     "guards": "`guards`",
     "references": "whether reference answers are read (`objective`)",
@@ -190,6 +190,7 @@ class Question:
                 "sha256": source.sha256,
                 "trust_remote_code": source.trust_remote_code,
                 "from_gguf": source.from_gguf,
+                **source.of_adapter,
             },
             "task": {
                 "name": task.name,

@@ -97,6 +97,7 @@ CHECKS = {
     "device": text_or("auto, cpu, cuda, cuda:N or mps"),
     "dtype": text_or("a precision's name, such as float32"),
     "memory": SIZE,
+    "adapter": Check("the path of an adapter's folder", PATH.take),
     "revision": text_or("a hub branch, tag or commit"),
     "trust_remote_code": SWITCH,
     "seed": SEED,
@@ -137,6 +138,7 @@ class SearchRequest:
     device: str = "auto"
     dtype: str = "auto"
     memory: int | str | None = None
+    adapter: str | Path | None = None
     revision: str | None = None
     trust_remote_code: bool = False
     seed: int = 0
@@ -174,6 +176,7 @@ class Asked(TypedDict, total=False):
     device: str
     dtype: str
     memory: int | str | None
+    adapter: str | Path | None
     revision: str | None
     trust_remote_code: bool
     seed: int
@@ -268,6 +271,7 @@ def opened(
             request.model,
             revision=request.revision,
             trust_remote_code=request.trust_remote_code,
+            adapter=request.adapter,
         )
         question = Question(
             source,

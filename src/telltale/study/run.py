@@ -130,9 +130,9 @@ class _Run:
         )
         named_models = with_names(found, models, claimed)
         calibration = self._judging.told(named_models, *as_measured)
-        named = ("name", "revision", "sha256", "layers", "parameters", "dtype")
+        named = ("name", "adapter", "revision", "sha256", "layers", "parameters", "dtype")
         result = Result(
-            model={name: asked["model"][name] for name in named},
+            model={name: asked["model"][name] for name in named if name in asked["model"]},
             task=asked["task"],
             settings=chosen_by(self.question, settings),
             models=named_models,

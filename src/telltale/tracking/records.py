@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from telltale.searches import Round
 
 Value = bool | int | float | str
-PATHS = {"given"}  # of what a study asks: a model's folder or file
+PATHS = {"given", "adapter_given"}  # of what a study asks: a model's folder or file, an adapter's
 
 
 @dataclass(frozen=True, slots=True)
