@@ -134,3 +134,4 @@ def tell(watcher: Watcher) -> None:
     watcher.phase("held-out")
     watcher.measured(Measurement(Batch((4,)), WHOLE, (Outcome(4, (), 0, 1.0),)), remembered=False)
     watcher.finished(result())
+    watcher.stepped(1, 2, seconds=1.0, tokens=9, loss=0.5, development_loss=None)

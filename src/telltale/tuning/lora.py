@@ -105,6 +105,9 @@ def attach(model: LayeredModel, settings: TuningSettings) -> None:
         # Not peft's own model around it, which nothing here needs: on being made it asks this
         # release of transformers for what is deprecated.
         inject_adapter_in_model(config, model.model)
+    for weight in trained_weights(model).values():
+        # In bfloat16 a step of the optimiser is often less than a weight's last digit.
+        weight.data = weight.data.float()
     drop(model, on=False)
 
 

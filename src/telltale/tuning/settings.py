@@ -11,7 +11,19 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
-from telltale.support.arguments import SEED, SWITCH, Check, count_of, real, taken, text_or, texts
+from telltale.support.arguments import (
+    SEED,
+    SWITCH,
+    Check,
+    an,
+    count_of,
+    either,
+    real,
+    taken,
+    text_or,
+    texts,
+    whole,
+)
 from telltale.support.words import one_of
 
 if TYPE_CHECKING:
@@ -33,7 +45,7 @@ class Loss(StrEnum):
 
 
 CHECKS = {
-    "rank": Check("a whole number", count_of("").take),
+    "rank": Check("a whole number", whole),
     "alpha": Check("a number, such as 32", real),
     "dropout": Check("a share, such as 0.05", real),
     "targets": Check("names of linear projections, such as q_proj", texts),
@@ -44,7 +56,10 @@ CHECKS = {
     "micro_batch": count_of("examples"),
     "warmup": Check("a share of the steps, such as 0.05", real),
     "loss": text_or(one_of(Loss)),
-    "patience": count_of("checks on the development set"),
+    "patience": Check(
+        "a whole number of checks on the development set, or None",
+        either(an(type(None)), whole),
+    ),
     "check_every": count_of("optimiser steps"),
     "weight_decay": Check("a number, such as 0.01", real),
     "max_gradient": Check("a number, such as 1", real),
@@ -115,7 +130,10 @@ class TuningSettings:
         return {**asdict(self), "targets": list(self.targets), "loss": str(self.loss)}
 
 
-_COUNT: tuple[str, Callable[[Any], bool]] = ("at least 1", lambda value: value >= 1)
+_COUNT: tuple[str, Callable[[Any], bool]] = (
+    "at least 1",
+    lambda value: value is None or value >= 1,
+)
 _POSITIVE: tuple[str, Callable[[Any], bool]] = (
     "a number above 0",
     lambda value: 0 < value < math.inf,

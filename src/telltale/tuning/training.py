@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -70,10 +71,9 @@ GPU_TOKENS_AT_ONCE = 16384
 # What reading the weights once more costs, in tokens of padding that it must save. Estimates.
 PART_TOKENS = {"cpu": 16}
 GPU_PART_TOKENS = 512
-# A loss that is so much above that of the untuned model, in nats a unit, or twice as high, where
-# that is more, is not coming back. That of single steps is noisy: the mean of some counts.
-DIVERGED_NATS = 2.0
-RECENT = 8
+# So much above the untuned model's, in nats, is what is lost when a training has diverged: on the
+# development set, and by the steps before a check. One of them alone may be noise, or overfitting.
+DIVERGED_NATS = 1.0
 
 Found = TypeVar("Found")
 
@@ -142,17 +142,6 @@ class Progress:
     def least(self) -> float:
         """The least development loss so far."""
         return min([self.before, *(one.development_loss for one in self.history)])
-
-    @property
-    def too_much(self) -> float:
-        """The loss from which on a training has diverged."""
-        return self.before + max(DIVERGED_NATS, self.before)
-
-    @property
-    def has_diverged(self) -> bool:
-        """Whether recent steps say so."""
-        recent = self.losses[-RECENT:]
-        return len(recent) == RECENT and math.fsum(recent) / RECENT > self.too_much
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,8 +353,8 @@ def _run(
             progress = _checked(course, progress)
         if progress.ended == "diverged":
             LOG.warning(
-                "the training diverged after step %d: `learning_rate` %g is too high; what was "
-                "learnt by step %d is kept",
+                "the training diverged after step %d: lower `learning_rate` (now %g); the weights "
+                "of step %d are kept, the best on the development set",
                 progress.step,
                 course.settings.learning_rate,
                 progress.best_step,
@@ -397,7 +386,7 @@ def _stepped(course: Course, progress: Progress) -> tuple[Progress, float | None
     for group in course.optimizer.param_groups:
         group["lr"] = course.rate(progress.step)
     course.optimizer.step()
-    progress = replace(
+    return replace(
         progress,
         at_once=at_once,
         step=progress.step + 1,
@@ -405,19 +394,18 @@ def _stepped(course: Course, progress: Progress) -> tuple[Progress, float | None
         seconds=progress.seconds + time.perf_counter() - started,
         cpu_seconds=progress.cpu_seconds + time.process_time() - cpu_started,
         losses=(*progress.losses, loss),
-    )
-    return (replace(progress, ended="diverged") if progress.has_diverged else progress), loss
+    ), loss
 
 
 def _checked(course: Course, progress: Progress) -> Progress:
     """With the development loss after this step, and perhaps ended by it."""
     loss, at_once = development_loss(course, progress.at_once)
-    if not loss <= progress.too_much:  # NaN is not
+    train_loss = math.fsum(progress.losses) / len(progress.losses)
+    if not min(loss, train_loss) <= progress.before + DIVERGED_NATS:  # NaN is not
         return replace(progress, ended="diverged")
     if loss < progress.least:
         progress = replace(progress, best_step=progress.step)
         _fill(course.best, course.weights)
-    train_loss = math.fsum(progress.losses) / len(progress.losses)
     point = Point(progress.step, progress.tokens, progress.seconds, train_loss, loss)
     progress = replace(progress, at_once=at_once, history=(*progress.history, point), losses=())
     if progress.step == course.steps:
@@ -518,10 +506,10 @@ def _fitted(
                 raise
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        sizes = [_padded(part) for part in parts if len(part) > 1]
+        sizes = [padded(part) for part in parts if len(part) > 1]
         if not sizes:
             raise MeasurementError(
-                f"a single example of {max(map(_padded, parts)):,} tokens does not fit in the "
+                f"a single example of {max(map(padded, parts)):,} tokens does not fit in the "
                 f"memory of {device} while tuning; shorten the examples, lower `rank`, use `dtype` "
                 "bfloat16 or another `device`"
             )
@@ -561,7 +549,8 @@ def in_parts(
     return parts[::-1]
 
 
-def _padded(part: Sequence[Lesson]) -> int:
+def padded(part: Sequence[Lesson]) -> int:
+    """How many tokens a part has, padding counted."""
     return sum(one.rows for one in part) * max(one.length for one in part)
 
 
@@ -599,6 +588,8 @@ def _keep(course: Course, progress: Progress, folder: Path, asked: Mapping[str, 
             fresh,
             {"training": json.dumps(document, allow_nan=False)},
         )
+        with fresh.open("rb+") as file:
+            os.fsync(file.fileno())
         fresh.replace(folder / STATE_FILE)
     finally:
         fresh.unlink(missing_ok=True)
