@@ -86,7 +86,6 @@ ARGUMENTS = {
     "train": Check(
         "the path of a file, or what telltale.load_task gives", either(PATH.take, an(Task))
     ),
-    "adapter": Check("the path of an adapter's folder", PATH.take),
     "regime": text_or(f"{one_of(REGIMES)}"),
     "compare": SWITCH,
     "seeds": count_of("seeds"),

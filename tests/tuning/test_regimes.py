@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 import telltale
@@ -34,6 +33,7 @@ from telltale.tuning import regimes as module
 from telltale.tuning.sets import tuning_sets
 from telltale.watcher import Watcher
 from tests import planted
+from tests.adapters import with_adapter
 from tests.studies import PAGE
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def test_a_finished_run_of_a_comparison_is_written_as_a_checkpoint(
     for folder, adapter in ((one.checkpoint, None), (apart.checkpoint, apart.adapter)):
         loaded = AutoModelForCausalLM.from_pretrained(out / folder)
         if adapter is not None:
-            loaded = PeftModel.from_pretrained(loaded, out / adapter)
+            loaded = with_adapter(loaded, out / adapter)
         with torch.inference_mode():
             logits.append(loaded(torch.tensor([[5, 9, 30, 77, 12]])).logits)
     assert torch.allclose(*logits, atol=1e-4)

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 
 STEP_FILE, BACK_FILE, SPEED_FILE = "step.json", "put-back.json", "speed.json"
 REPORT = "report.html"
+ADAPTER = "adapter"
 WORDS = {SEARCH: "tale", TUNE: "ft"}  # a step in the name of its folder
 DOING = {SEARCH: "a search for layers to remove", TUNE: "tuning"}
 WHOLE, START = "whole", "start"  # the folders of models that nothing was done to
@@ -241,22 +242,33 @@ class Regimes:
             TelltaleError: it did not verify; nothing is left behind.
         """
         path, place = self._path(state), self.folder / state.name
-        adapter, source = state.adapter, self._source(state)
         if merged:
-            return made_once(place / "checkpoint", lambda to: self._write(source, path, to)), None
+            source = self._source(state)
+            to = made_once(place / "checkpoint", lambda to: self._write(source, path, to))
+            return to, None
+        adapter = state.adapter
         if adapter is None:
             raise InputError("`output` adapter: nothing was trained; give merged")
         whole = self.tuning.source
-        base = made_once(place / "base", lambda to: self._write(whole, path, to))
-        return base, made_once(place / "final", lambda to: carry_adapter(adapter, path, to))
+        to = made_once(place / "base", lambda to: self._write(whole, path, to, adapter))
+        return to, to / ADAPTER
 
-    def _write(self, source: ModelSource, path: LayerPath, to: Path) -> None:
+    def _write(
+        self, source: ModelSource, path: LayerPath, to: Path, adapter: Path | None = None
+    ) -> None:
+        """Write a checkpoint, with an adapter of the whole model carried onto it, and reload it."""
         write_checkpoint(source, path, to)
+        adapters = None
+        if adapter is not None:
+            without = self._named(to, f"without {', '.join(map(str, path.removed))}")
+            carry_adapter(adapter, path, to / ADAPTER, model=without)
+            adapters = adapter, to / ADAPTER
         config = read_config(source)
         precision = config.get("dtype") or config.get("torch_dtype") or "float32"
         if precision not in DTYPES:
             raise TelltaleError(f"the weights are in {precision!r}, which cannot be verified")
-        verify_checkpoint(to, source, path, str(precision), choose_device(self.tuning.device))
+        device = choose_device(self.tuning.device)
+        verify_checkpoint(to, source, path, str(precision), device, adapters)
 
     # What every step has
 
@@ -286,7 +298,7 @@ class Regimes:
         state = _state(place, asked)
         if kind == SEARCH:
             return replace(state, learnt=before.learnt, adapter=before.adapter)
-        return replace(state, learnt=place / "whole", adapter=place / "adapter")
+        return replace(state, learnt=place / "whole", adapter=place / ADAPTER)
 
     def _step(
         self,
@@ -449,8 +461,10 @@ class Regimes:
             cuts=tuning.cuts,
             watcher=self.watcher,
         )
-        adapter = made_once(place / "adapter", lambda to: lift_adapter(tuned.adapter, path, to))
         source = self._source(before)
+        adapter = made_once(
+            place / ADAPTER, lambda to: lift_adapter(tuned.adapter, path, to, model=source)
+        )
         learnt = made_once(place / "whole", lambda to: merge_adapter(source, adapter, to))
         _, outcomes = self._measured(self._resolved(learnt), path.removed)
         training = Training(
