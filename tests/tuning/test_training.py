@@ -137,7 +137,11 @@ def test_a_finished_training_is_read_without_its_model(
 def test_where_nothing_gets_better_the_adapter_changes_nothing(small: Path, tmp_path: Path) -> None:
     # Trained towards one answer, and asked for the other.
     sides = [tuple(one for one in TRAIN if one.answer == side) for side in (0, 1)]
-    found = tuned(small, tmp_path, train=sides[0], development=sides[1], loss="choices", patience=1)
+    asked: dict[str, Any] = {"train": sides[0], "development": sides[1]}
+    asked |= {"loss": "choices", "patience": 2}
+    with pytest.raises(Stop):  # after the first check: what goes on still knows the best
+        tuned(small, tmp_path, watcher=Stopping(after=1), **asked)
+    found = tuned(small, tmp_path, **asked)
     assert (found.best_step, found.ended) == (0, "patience")
     assert found.development_loss == found.before < found.history[0].development_loss
     assert found.steps == found.history[-1].step < STEPS
@@ -176,10 +180,14 @@ def test_a_training_that_was_stopped_goes_on_bit_for_bit(
     assert [step for step, _ in watcher.told] == list(range(kept + 1, STEPS + 1))
 
 
-def test_other_seeds_give_other_weights(small: Path, undisturbed: Tuned, tmp_path: Path) -> None:
-    other = tuned(small, tmp_path, dropout=0.2, seed=1)
-    assert other.history[0] != undisturbed.history[0]
-    assert other.before == undisturbed.before
+def test_seed_and_dropout_decide_what_is_learnt(
+    small: Path, undisturbed: Tuned, tmp_path: Path
+) -> None:
+    for folder, more in (("seed", {"dropout": 0.2, "seed": 1}), ("dropout", {"dropout": 0.0})):
+        watcher = Stopping(after=2)
+        with pytest.raises(Stop):
+            tuned(small, tmp_path / folder, watcher=watcher, **more)
+        assert watcher.checks[2] != undisturbed.history[0].development_loss
 
 
 def test_the_callers_random_numbers_are_left_alone(small: Path, tmp_path: Path) -> None:
