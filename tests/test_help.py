@@ -14,7 +14,7 @@ from telltale.cli.commands import app, main
 from telltale.cli.help import SECTIONS, InSections
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-IN_SECTIONS = ("search", "stability", "eval", "explain", "tasks")
+IN_SECTIONS = ("search", "stability", "eval", "explain", "tune", "tasks")
 MOST_USED = [
     "--out",
     "--data",

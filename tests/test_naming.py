@@ -30,6 +30,7 @@ COMMANDS = {
     "export": ["export"],
     "plan": ["search"],
     "preview": ["tasks"],
+    "tune": ["tune"],
 }
 OPTION = re.compile(r"(?<![\w/-])--[a-z{]")
 # Files whose texts are no messages: what they write names options.

@@ -35,6 +35,7 @@ from telltale.watcher import Watcher
 from tests import planted
 from tests.adapters import with_adapter
 from tests.studies import PAGE
+from tests.test_docs import INLINE, ROOT, keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,21 +176,18 @@ def test_what_regimes_have_in_common_is_done_once(
     ]
 
 
+@pytest.mark.usefixtures("unverified")
 def test_a_finished_run_of_a_comparison_is_written_as_a_checkpoint(
-    compared: tuple[RegimesCompared, Path],
-    model: Path,
-    task: Task,
-    monkeypatch: pytest.MonkeyPatch,
+    compared: tuple[RegimesCompared, Path], model: Path, task: Task
 ) -> None:
     found, out = compared
-    one = telltale.tune(str(model), task, out=out, regime="tale-ft", **ASKED)  # and verified
+    one = telltale.tune(str(model), task, out=out, regime="tale-ft", **ASKED)
     assert isinstance(one, TuneResult)
     assert one.steps == next(run for run in found.runs if run.regime == "tale-ft").steps
     assert json.loads((out / "tune.json").read_text()) == one.document
     assert (one.adapter, one.checkpoint) == (None, "tale-ft-0/checkpoint")
     seen = telltale.evaluate(str(out / one.checkpoint), held_out(task), text=PAGE)
     assert (seen["accuracy"], seen["layers"]) == (one.final.held_out.accuracy, one.final.layers)
-    monkeypatch.setattr(module, "verify_checkpoint", lambda *_: None)  # takes seconds
     apart = telltale.tune(str(model), task, out=out, regime="tale-ft", output="adapter", **ASKED)
     assert isinstance(apart, TuneResult)
     assert apart.adapter is not None
@@ -201,6 +199,27 @@ def test_a_finished_run_of_a_comparison_is_written_as_a_checkpoint(
         with torch.inference_mode():
             logits.append(loaded(torch.tensor([[5, 9, 30, 77, 12]])).logits)
     assert torch.allclose(*logits, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["merged", "adapter"])
+def test_what_is_written_is_reloaded_in_another_process(
+    output: str,
+    compared: tuple[RegimesCompared, Path],
+    model: Path,
+    task: Task,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, out = compared
+    verified: list[Any] = []
+    verify = module.verify_checkpoint
+    monkeypatch.setattr(module, "verify_checkpoint", lambda *a: verified.append(verify(*a)))
+    asked = {**ASKED, "regime": "tale-ft-tale", "output": output}
+    telltale.tune(str(model), task, out=out, **asked)
+    telltale.tune(str(model), task, out=out, **asked)
+    (once,) = verified
+    assert once.logit_difference < 1e-4
+    assert once.cache_difference < 1e-4
 
 
 def test_documents_are_read_back_as_they_were_written(
@@ -218,6 +237,18 @@ def test_documents_are_read_back_as_they_were_written(
     (tmp_path / "tune.json").write_text('{"version": 1}')
     with pytest.raises(InputError, match="is damaged"):
         read_tuned(tmp_path)
+
+
+def test_every_field_is_in_its_page(compared: tuple[RegimesCompared, Path]) -> None:
+    found, out = compared
+    page = (ROOT / "docs/reference/tune.md").read_text(encoding="utf-8")
+    result = (ROOT / "docs/reference/result.md").read_text(encoding="utf-8")
+    document = found.document
+    if (out / "tune.json").exists():
+        document = {**document, **json.loads((out / "tune.json").read_text())}
+    of_task, of_search = document.pop("task"), document["settings"].pop("search")
+    assert keys(of_task) | keys(of_search) <= set(INLINE.findall(page + result))
+    assert keys(document) <= set(INLINE.findall(page))
 
 
 # Putting back
