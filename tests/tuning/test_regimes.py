@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 import telltale
 from telltale.cli.commands import main
+from telltale.cli.screen import ScreenWatcher
 from telltale.errors import InputError
 from telltale.evidence.tuned import (
     REGIMES,
@@ -26,6 +27,7 @@ from telltale.evidence.tuned import (
 )
 from telltale.measure import ChoiceOutcome, Outcome
 from telltale.paths import LayerPath
+from telltale.report import write_report
 from telltale.report.tuned import tuned_page
 from telltale.study.reading import read_study
 from telltale.tasks.sets import SEARCH
@@ -484,9 +486,26 @@ def test_the_command_trains_on_a_file_and_says_what_it_wrote(
     assert str(tmp_path) not in page
 
 
-def test_a_page_of_a_comparison_has_every_regime(compared: tuple[RegimesCompared, Path]) -> None:
-    page = tuned_page(compared[0])
+def test_a_page_of_a_comparison_has_every_regime(
+    compared: tuple[RegimesCompared, Path], tmp_path: Path
+) -> None:
+    found, out = compared
+    write_report([out], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page == tuned_page(found)
+    with pytest.raises(InputError, match="holds a tuning, which has a page of its own"):
+        write_report([out, out / "tale/study"], tmp_path / "page.html")
     for name in REGIMES:
         assert f'<th scope="row" class="words">{name}</th>' in page
     assert page.count("<svg") == 2
     assert "reached by all" in page
+
+
+def test_a_log_says_how_training_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    with ScreenWatcher() as watcher:
+        watcher.phase("tune")
+        watcher.stepped(1, 4, seconds=2.0, tokens=50, loss=1.5, development_loss=None)
+        watcher.stepped(2, 4, seconds=4.0, tokens=100, loss=1.25, development_loss=1.375)
+    assert capsys.readouterr().err.split("\n")[0] == (
+        "step 2 of 4: development loss 1.375, after 4 s and 100 tokens of training"
+    )

@@ -543,7 +543,9 @@ def show(
 def report(
     studies: Annotated[
         list[Path],
-        typer.Argument(metavar="STUDY", help="Searches' --out folders, or one with explain.json."),
+        typer.Argument(
+            metavar="STUDY", help="Searches' --out folders, or one with explain.json or tune.json."
+        ),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page to write.")],
     figures: Annotated[

@@ -437,6 +437,11 @@ def _row(one: Row) -> dict[str, Any]:
 # And back again
 
 
+def is_tuned(folder: Path) -> bool:
+    """Whether a folder holds what tuning gave."""
+    return any((folder / name).is_file() for name in (FILE, COMPARED_FILE))
+
+
 def read_tuned(folder: Path) -> TuneResult | RegimesCompared:
     """What a folder of tuning holds: a comparison where there is one, else a run.
 

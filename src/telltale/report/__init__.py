@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.evidence import explanation
+from telltale.evidence import explanation, tuned
 from telltale.study import records
 from telltale.study.reading import read_study
 
@@ -26,15 +26,15 @@ __all__ = ["figure_folders", "write_explanation", "write_figures", "write_report
 
 
 def write_report(studies: Sequence[Path], to: Path) -> None:
-    """Write a page on some studies, finished or not, each in a section; or on an explanation.
+    """Write a page on some studies, finished or not, each in a section; or on something else.
 
     Args:
-        studies: their folders; or the folder of one explanation.
+        studies: their folders; or the folder of one explanation, or of one tuning.
         to: the HTML file; what was there is replaced in one step.
 
     Raises:
-        InputError: no study is given, a folder is none, an explanation is not alone, or the file
-            cannot be there.
+        InputError: no study is given, a folder is none, an explanation or a tuning is not alone, or
+            the file cannot be there.
         TelltaleError: a study's file is damaged.
         OSError: the file cannot be written.
     """
@@ -44,14 +44,18 @@ def write_report(studies: Sequence[Path], to: Path) -> None:
     if not studies:
         raise InputError("no study to report on; give a search's `out`")
     explained = [folder for folder in studies if _is_explained(folder)]
-    if explained and len(studies) > 1:
+    of_tuning = [folder for folder in studies if tuned.is_tuned(folder)]
+    if alone := (explained + of_tuning)[:1] if len(studies) > 1 else []:
+        kind = "an explanation" if explained else "a tuning"
         raise InputError(
-            f"{explained[0]} holds an explanation, which has a page of its own; give its folder "
+            f"{alone[0]} holds {kind}, which has a page of its own; give its folder "
             "alone, and the other folders in another call"
         )
     _check_place(to)
     if explained:
         write_explanation(explanation.read_explanation(explained[0]), to)
+    elif of_tuning:
+        write_tuned(tuned.read_tuned(of_tuning[0]), to)
     else:
         write_text(to, page([read_study(study) for study in studies]))
 

@@ -448,6 +448,7 @@ class Regimes:
         tuning, sets = self.tuning, self.tuning.sets
         path = self._path(before)
         at = self.folder / before.name / "model"
+        self.watcher.phase("tune")
         tuned = tune_model(
             self._at(before, path, at),
             tuning.task,
