@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.evidence import explanation, tuned
+from telltale.evidence import explanation
+from telltale.evidence.tuned import is_tuned, read_tuned
 from telltale.study import records
 from telltale.study.reading import read_study
 
@@ -44,7 +45,7 @@ def write_report(studies: Sequence[Path], to: Path) -> None:
     if not studies:
         raise InputError("no study to report on; give a search's `out`")
     explained = [folder for folder in studies if _is_explained(folder)]
-    of_tuning = [folder for folder in studies if tuned.is_tuned(folder)]
+    of_tuning = [folder for folder in studies if is_tuned(folder)]
     if alone := (explained + of_tuning)[:1] if len(studies) > 1 else []:
         kind = "an explanation" if explained else "a tuning"
         raise InputError(
@@ -55,7 +56,7 @@ def write_report(studies: Sequence[Path], to: Path) -> None:
     if explained:
         write_explanation(explanation.read_explanation(explained[0]), to)
     elif of_tuning:
-        write_tuned(tuned.read_tuned(of_tuning[0]), to)
+        write_tuned(read_tuned(of_tuning[0]), to)
     else:
         write_text(to, page([read_study(study) for study in studies]))
 
