@@ -112,6 +112,19 @@ def test_plain_peft_loads_the_adapter_and_finds_the_development_loss(
     assert config["target_modules"] == sorted(config["target_modules"])
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_model_with_its_adapter_merged_has_the_development_loss(
+    family: str, tmp_path: Path
+) -> None:
+    model = tiny.save(tmp_path / "model", family, num_hidden_layers=2)
+    found = tuned(model, tmp_path / "one", max_steps=4)
+    again = tuned(model, tmp_path / "two", adapter=found.adapter, max_steps=1)
+    assert again.before == pytest.approx(found.development_loss, rel=1e-5)
+    with pytest.raises(InputError, match="whose bytes are not those of"):
+        other = tiny.save(tmp_path / "other", family, num_hidden_layers=2, initializer_range=0.2)
+        tuned(other, tmp_path / "three", adapter=found.adapter)
+
+
 def test_of_a_model_in_bfloat16_the_adapter_is_float32(tiny_folder: Path, tmp_path: Path) -> None:
     found = tuned(tiny_folder, tmp_path, max_steps=2, dtype="bfloat16")
     assert {one.dtype for one in weights(found).values()} == {torch.float32}

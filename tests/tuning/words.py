@@ -36,12 +36,14 @@ LONGER = tuple(
 FAST: dict[str, Any] = {"learning_rate": 1e-2, "batch_size": 8, "epochs": 2, "rank": 4}
 
 
-def tuned(model: Path, folder: Path, *, task: Task = TASK, **given: Any) -> Tuned:
+def tuned(
+    model: Path, folder: Path, *, task: Task = TASK, adapter: Path | None = None, **given: Any
+) -> Tuned:
     """A training of a folder's model on the words, by default a fast one."""
     own = {name: given.pop(name) for name in ("teacher", "watcher", "dtype") if name in given}
     sets = [given.pop(name, one) for name, one in (("train", TRAIN), ("development", DEVELOPMENT))]
     settings = TuningSettings(**{**FAST, **given})
-    source = resolve_model(str(model))
+    source = resolve_model(str(model), adapter=adapter)
     return tune_model(source, task, *sets, settings, folder, device="cpu", **own)
 
 

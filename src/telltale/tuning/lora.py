@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from telltale.errors import InputError
+from telltale.models.adapter import PREFIX, TENSORS_FILE, note_base
 from telltale.models.folder import ADAPTER_FILE
 from telltale.models.layered import LayeredModel
 from telltale.models.quiet import quiet_transformers
@@ -28,10 +29,6 @@ from telltale.support.words import one_of
 if TYPE_CHECKING:
     from telltale.models.source import ModelSource
     from telltale.tuning.settings import TuningSettings
-
-WEIGHTS_FILE = "adapter_model.safetensors"  # as peft names it
-PREFIX = "base_model.model."  # of a weight's name, which peft's own model gives it
-BASE_KEY = "base_sha256"  # in the weights' metadata: `ModelSource.sha256` of what was tuned
 
 
 def check_tools(settings: TuningSettings, device: torch.device) -> None:
@@ -129,7 +126,7 @@ def write_adapter(model: LayeredModel, source: ModelSource, folder: Path) -> Non
     """Write the adapter as peft reads it, whole or not at all, in place of what is there.
 
     Its configuration names the base as people may be shown it, so that nothing of this machine goes
-    with it; the weights' metadata have the hash of the base, under `BASE_KEY`.
+    with it; the base's hash is beside it.
 
     Args:
         model: with LoRA, whose weights are to be kept.
@@ -155,8 +152,9 @@ def write_adapter(model: LayeredModel, source: ModelSource, folder: Path) -> Non
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".telltale-") as parent:
         fresh = Path(parent) / folder.name
         fresh.mkdir()
-        save_tensors(tensors, fresh / WEIGHTS_FILE, {"format": "pt", BASE_KEY: source.sha256})
+        save_tensors(tensors, fresh / TENSORS_FILE, {"format": "pt"})
         write_json(fresh / ADAPTER_FILE, config)
+        note_base(fresh, source)
         if folder.exists():
             shutil.rmtree(folder)
         fresh.rename(folder)
