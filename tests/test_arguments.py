@@ -98,6 +98,27 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "plan": {"model": NAMES, "out": PATHS, "limit": COUNTS, "protect": LAYERS},
     "preview": {"count": COUNTS, "model": NAMES},
+    "tune": {
+        "train": (3, ["a.jsonl"], True),
+        "regime": NAMES,
+        "compare": SWITCHES,
+        "seeds": COUNTS,
+        "output": NAMES,
+        "remove": LAYERS,
+        "pick": (True, 1.5),
+        "rank": COUNTS,
+        "alpha": SHARES,
+        "dropout": SHARES,
+        "targets": (3, [3], {"q_proj": 1}),
+        "learning_rate": SHARES,
+        "epochs": COUNTS,
+        "max_steps": COUNTS,
+        "batch_size": COUNTS,
+        "micro_batch": COUNTS,
+        "loss": NAMES,
+        "patience": COUNTS,
+        "four_bit": SWITCHES,
+    },
 }
 GOOD: dict[str, dict[str, Any]] = {
     "load_task": {"task": "capitals"},
@@ -110,6 +131,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "bench": {"model": "m"},
     "plan": {"model": "m", "task": "capitals", "out": "s"},
     "preview": {"task": "capitals"},
+    "tune": {"model": "m", "task": "capitals", "out": "s"},
 }
 
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "bench": ["bench"],
     "plan": ["search"],
     "preview": ["tasks"],
+    "tune": ["tune"],
 }
 OPTION = re.compile(r"(?<![\w/-])--[a-z{]")
 # Files whose texts are no messages: what they write names options.

@@ -20,6 +20,7 @@ from telltale.api import (
     preview,
     search,
     stability,
+    tune,
 )
 from telltale.errors import (
     DataError,
@@ -48,6 +49,7 @@ __all__ = [
     "preview",
     "search",
     "stability",
+    "tune",
 ]
 
 find_moved_modules()

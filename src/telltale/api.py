@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from telltale.errors import InputError
 from telltale.evidence.calibration import CALIBRATED, RAW, check_calibrates, check_scoring
+from telltale.evidence.tuned import REGIMES
 from telltale.study.request import (
     CHECKS,
     Asked,
@@ -35,7 +36,10 @@ from telltale.support.arguments import (
     texts,
     whole,
 )
+from telltale.support.words import one_of
 from telltale.tasks.loading import load_task
+from telltale.tasks.task import Task
+from telltale.tuning.settings import CHECKS as TUNING
 from telltale.watcher import Watcher, Watchers
 
 if TYPE_CHECKING:
@@ -46,11 +50,16 @@ if TYPE_CHECKING:
     from telltale.evidence.explanation import Explanation
     from telltale.evidence.methods import Compared
     from telltale.evidence.result import Result
+    from telltale.evidence.tuned import RegimesCompared, TuneResult
     from telltale.study.ahead import SearchPlan
-    from telltale.tasks.task import Task
 
 REPORT = "report.html"
 EXPLAINED = 200  # examples, where it is not said how many
+# The settings of a training that `tune` takes.
+TUNED_BY = (
+    *("rank", "alpha", "dropout", "targets", "learning_rate", "epochs", "max_steps"),
+    *("batch_size", "micro_batch", "loss", "patience", "four_bit"),
+)
 
 __all__ = [
     "bench",
@@ -63,6 +72,7 @@ __all__ = [
     "preview",
     "search",
     "stability",
+    "tune",
 ]
 
 ARGUMENTS = {
@@ -86,6 +96,14 @@ ARGUMENTS = {
     "threads": count_of("threads"),
     "methods": Check('searches by name, such as ["greedy", "beam:8"]', texts),
     "depths": Check("numbers of layers removed, such as [2, 4]", several(whole)),
+    "train": Check(
+        "the path of a file, or what telltale.load_task gives", either(PATH.take, an(Task))
+    ),
+    "regime": text_or(f"{one_of(REGIMES)}"),
+    "compare": SWITCH,
+    "seeds": count_of("seeds"),
+    "output": text_or("merged or adapter"),
+    **{name: TUNING[name] for name in TUNED_BY},
 }
 # What a search is asked and a comparison is not: it searches by every method to given depths.
 NOT_COMPARED = (
@@ -567,6 +585,155 @@ def explain(
     )
     write_json(Path(out) / FILE, found.document)
     write_explanation(found, Path(out) / REPORT)
+    return found
+
+
+@checked(ARGUMENTS)
+def tune(
+    model: str,
+    task: Task | str,
+    *,
+    out: str | Path,
+    train: Task | str | Path | None = None,
+    regime: str | None = None,
+    compare: bool = False,
+    seeds: int = 1,
+    output: str = "merged",
+    remove: Iterable[int] = (),
+    pick: str | int = "best",
+    adapter: str | Path | None = None,
+    limit: int | None = None,
+    held_out: int | None = None,
+    objective: str | None = None,
+    tolerance: float = 0.08,
+    max_removed: int | None = None,
+    rank: int = 16,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+    targets: Iterable[str] = (),
+    learning_rate: float = 2e-4,
+    epochs: int = 3,
+    max_steps: int | None = None,
+    batch_size: int = 16,
+    micro_batch: int | None = None,
+    loss: str = "answer",
+    patience: int | None = 4,
+    four_bit: bool = False,
+    seed: int = 0,
+    truncate: str = "no",
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    text: str | Path | None = None,
+    watcher: Watcher | None = None,
+) -> TuneResult | RegimesCompared:
+    """Fine-tune a model by LoRA before, after or around a search for layers to remove.
+
+    Accuracy is measured after every step on one held-out set, which no search and no training sees.
+    Writes ``tune.json`` and a verified checkpoint, or with ``compare`` ``comparison.json``; and
+    ``report.html``. Needs peft: ``pip install 'telltale-llm[tune]'``.
+
+    Args:
+        model: as in `search`; or a finished study's folder, whose model without the layers of
+            ``pick`` is begun with.
+        task: as in `search`.
+        out: the run's folder; one that holds the same steps is gone on with, also by another
+            regime.
+        train: a file of examples to train on, asked as the task is; or what `load_task` gives. By
+            default a named task's train split where ``task`` is its name, else a part of the data
+            that no other set has.
+        regime: ``ft`` tunes, and is the default; ``tale`` searches; ``tale-ft``, ``ft-tale`` and
+            ``tale-ft-tale`` do both in that order. A search after tuning begins with the layers
+            removed before, and may put some back.
+        compare: run all regimes and put them beside each other; no checkpoint is written.
+        seeds: with ``compare``, how many trainings of each regime, with seeds from ``seed`` on.
+        output: ``merged``: the final checkpoint has what was learnt in its weights; ``adapter``: it
+            has the model's own, and an adapter in peft's format lies beside it.
+        remove: layers that the model lacks from the beginning, 0-based.
+        pick: which model of a search is gone on with: ``best``, ``bsba``, or how many layers it
+            lacks in all.
+        adapter: as in `search`.
+        limit: the size of the search set; by default 500 but at most half of the examples, and a
+            quarter where a part of them is trained on.
+        held_out: the size of the held-out set at most; by default what is left, up to 1,000, and a
+            third of it where a part is trained on.
+        objective: what a search ranks by, as in `search`.
+        tolerance: how far a search may go below the accuracy that it begins with, in [0, 1].
+        max_removed: the most layers that the model may lack in the end.
+        rank: of LoRA's matrices.
+        alpha: LoRA's alpha; by default twice the rank.
+        dropout: the share of LoRA's inputs that is left out in training.
+        targets: the last names of the linear projections that are tuned, such as ``q_proj``; by
+            default all of the decoder layers.
+        learning_rate: at its highest.
+        epochs: passes over the training examples at most.
+        max_steps: optimiser steps at most.
+        batch_size: the examples of a step.
+        micro_batch: how many of them go through the model at once at most; by default as many as
+            are fast.
+        loss: ``answer``: the right answer's log-likelihood; ``choices``: the cross-entropy of the
+            right choice among the choices; ``distillation``: what the whole model says, without
+            right answers.
+        patience: training ends where the development loss has not become smaller in so many
+            checks; None for never.
+        four_bit: keep frozen weights in 4 bits (QLoRA); needs bitsandbytes and a CUDA GPU.
+        seed: chooses the sets, and the order of training.
+        truncate: as in `search`.
+        device: as in `search`.
+        dtype: as in `evaluate`.
+        revision: a hub branch, tag or commit.
+        trust_remote_code: run Python files that the model brings.
+        text: as in `search`, of its studies.
+        watcher: is told how it goes on.
+
+    Returns:
+        What ``tune.json`` holds; with ``compare`` what ``comparison.json`` does.
+
+    Raises:
+        TelltaleError: as in `search`, and where training is not possible.
+    """
+    own = {name: value for name, value in locals().items() if name in TUNED_BY}
+
+    from telltale.engine.perplexity import page_from
+    from telltale.report import write_tuned
+    from telltale.tuning.regimes import Regimes
+    from telltale.tuning.request import checked_regime, tuning_of
+    from telltale.tuning.results import compare_regimes, only_run_in, tune_once
+    from telltale.tuning.settings import TuningSettings
+
+    named = checked_regime(regime, output, seeds, compare=compare)
+    page = None if text is None else page_from(Path(text))
+    settings = TuningSettings(**{**own, "targets": tuple(targets)}, seed=seed)
+    tuning = tuning_of(
+        model,
+        task,
+        train=train,
+        settings=settings,
+        limit=limit,
+        held_out=held_out,
+        objective=objective,
+        tolerance=tolerance,
+        max_removed=max_removed,
+        remove=tuple(remove),
+        pick=str(pick),
+        adapter=adapter,
+        seed=seed,
+        truncate=truncate,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    folder = Path(out)
+    with only_run_in(folder):
+        regimes = Regimes(tuning, folder, watcher, page)
+        found: TuneResult | RegimesCompared
+        if compare:
+            found = compare_regimes(regimes, range(seed, seed + seeds))
+        else:
+            found = tune_once(regimes, named, seed, output)
+        write_tuned(found, folder / REPORT)
     return found
 
 

@@ -37,7 +37,7 @@ class Watcher:
 
         That is ``self-test`` where a study has not begun yet, ``search``, ``held-out``,
         ``guard NAME held-out``, ``text``, ``speed`` or ``final``; of an evaluation ``self-test``,
-        ``evaluation`` or ``text``.
+        ``evaluation`` or ``text``; of tuning also ``put-back``, ``tune`` and those of its searches.
         """
 
     def advised(self, advice: str) -> None:

@@ -443,9 +443,9 @@ def test_a_teacher_is_for_distillation_and_reads_the_same_tokens(
     other = tiny.save(tmp_path / "other", vocab_size=tiny.VOCABULARY + 1)
     source = resolve_model(str(other))
     for more in ({"loss": "distillation"}, {"teacher": source}):
-        with pytest.raises(InputError, match="`teacher` is what `loss` distillation learns from"):
+        with pytest.raises(InputError, match="a teacher is what `loss` distillation learns from"):
             tuned(small, tmp_path / "out", **more)
-    with pytest.raises(InputError, match="`teacher` other has another tokenizer than small"):
+    with pytest.raises(InputError, match="the teacher other has another tokenizer than small"):
         tuned(small, tmp_path / "out", loss="distillation", teacher=source)
 
 

@@ -42,8 +42,10 @@ from telltale.cli.search_options import (
     SearchSettings,
     numbers_of,
 )
+from telltale.cli.tune_options import TuneSettings  # noqa: TC001 - typer reads it
 from telltale.errors import InputError, TelltaleError
 from telltale.evidence.calibration import CALIBRATED
+from telltale.evidence.tuned import TuneResult
 from telltale.searches import SEARCHES
 from telltale.support.files import is_full_disk
 from telltale.support.plain import printable
@@ -58,14 +60,11 @@ if TYPE_CHECKING:
 
     from telltale.evidence.result import Result
     from telltale.study.ahead import SearchPlan
+    from telltale.tasks import Task
 
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports of a command that a signal has ended
-GOES_ON = (
-    "search",
-    "stability",
-    "explain",
-    "compare",
-)  # commands that keep what they have measured
+# Commands that keep what they have measured.
+GOES_ON = ("search", "stability", "explain", "compare", "tune")
 KEPT = "what a search has measured is kept, and the same command goes on"
 # typer may bring its own copy of click, so its error classes are taken from typer's public ones.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -421,6 +420,90 @@ def explain(
     screen.print(f"Written to {out / 'explain.json'}, and to look at: {out / api.REPORT}")
 
 
+@app.command(cls=InSections, short_help="Fine-tune before, after or around a search.")
+@takes_groups
+def tune(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A model, as of a search; or a finished search's --out folder."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="The run's folder. The same command goes on where it was stopped.",
+        ),
+    ],
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            "--train",
+            metavar="FILE",
+            help="Examples to train on, in the form of --data.  [default: the task's train split, "
+            "else a part of the data that no other set has]",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    task: LoadTask,
+    asked: TuneSettings,
+    settings: ModelSettings,
+) -> None:
+    """Fine-tune a model by LoRA before, after or around a search for layers to remove.
+
+    Held-out accuracy is measured after every step, on examples that no search and no training sees.
+    A search after tuning may put layers back. --compare runs all regimes, for a table. Writes
+    DIR/tune.json and a verified checkpoint, or DIR/comparison.json; and DIR/report.html.
+    """
+    from telltale.cli.screen import ScreenWatcher, console
+    from telltale.cli.tuned import tuned
+    from telltale.evidence.tuned import COMPARED_FILE, FILE
+
+    given = task.keywords
+    _check_uncalibrated(given["scoring"], "is no part of tuning")
+    chosen = task()
+    with ScreenWatcher() as watcher:
+        found = api.tune(
+            model,
+            chosen,
+            out=out,
+            train=_trained_on(task, chosen, train),
+            watcher=watcher,
+            **asked(),
+            **settings(),
+        )
+    screen = console()
+    tuned(found, screen)
+    file = COMPARED_FILE if asked.keywords["compare"] else FILE
+    screen.print(f"Written to {out / file}, and to look at: {out / api.REPORT}")
+    if isinstance(found, TuneResult):
+        screen.print(f"The checkpoint is in {out / found.checkpoint}, verified by reloading it.")
+        if found.adapter is not None:
+            screen.print(f"The adapter that goes with it is in {out / found.adapter}.")
+
+
+def _trained_on(task: functools.partial[Task], chosen: Task, file: Path | None) -> Task | None:
+    """What is trained on, where that is no part of the task's own examples."""
+    from telltale.cli.options import fields_of
+    from telltale.tuning.sets import read_train, train_split
+
+    given = task.keywords
+    if file is not None:
+        names = ("question_field", "choices_field", "answer_field", "passage_field", "answer_form")
+        fields = fields_of(*(given[name] for name in names))
+        return read_train(chosen, file, fields=fields, skip_bad_rows=given["skip_bad_rows"])
+    if given["task"] is None:
+        return None
+
+    def load(**changes: Any) -> Task:
+        return functools.partial(task, **changes)()
+
+    return train_split(given["task"], given["split"], load)
+
+
 @app.command(short_help="Write a shallower checkpoint, and verify it by reloading it.")
 def export(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A search's --out folder.")],
@@ -636,7 +719,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="STUDY",
-            help="Searches' --out folders, or one with explain.json or compare.json.",
+            help="Searches' --out folders, or one of explain, compare or tune.",
         ),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page to write.")],

@@ -25,6 +25,11 @@ SECTIONS = {
         "--search --speed --shortlist --guard --protect --paper --resume-anyway --track --dry-run "
         "--plan"
     ),
+    "Tuning": (
+        "--train --regime --compare --seeds --output --rank --alpha --dropout --targets "
+        "--learning-rate --epochs --max-steps --batch-size --micro-batch --loss --patience "
+        "--four-bit"
+    ),
     "Evidence": "--final --max-loss --confidence --text --sizes --resamples",
     "Timing": "--prompt-lengths --batch-sizes --new-tokens --repeats",
     "Model and machine": (

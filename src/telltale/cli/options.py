@@ -277,9 +277,6 @@ def task_options(
     skip_bad_rows: SkipOption = False,
 ) -> Task:
     """The task that is meant. See `telltale.load_task`."""
-    if answer_form not in list(AnswerForm):
-        raise InputError(f"--answer-form must be {one_of(AnswerForm)}, got {answer_form!r}")
-    names = (question_field, choices_field, answer_field, passage_field)
     return load_task(
         task,
         data=data,
@@ -296,9 +293,16 @@ def task_options(
         # None given is another thing than none wanted.
         stop=[text.replace("\\n", "\n") for text in stop] if stop else None,
         max_new_tokens=max_new_tokens,
-        fields=Fields(*names, AnswerForm(answer_form)),
+        fields=fields_of(question_field, choices_field, answer_field, passage_field, answer_form),
         skip_bad_rows=skip_bad_rows,
     )
+
+
+def fields_of(question: str, choices: str, answer: str, passage: str, answer_form: str) -> Fields:
+    """The names that data use, and how they write answers."""
+    if answer_form not in list(AnswerForm):
+        raise InputError(f"--answer-form must be {one_of(AnswerForm)}, got {answer_form!r}")
+    return Fields(question, choices, answer, passage, AnswerForm(answer_form))
 
 
 def loading_options(

@@ -67,6 +67,8 @@ PHASES = {
     "speed": "timing",
     "evaluation": "evaluating",
     "final": "final set",
+    "put-back": "trying removed layers again",
+    "tune": "tuning",
 }
 
 
@@ -163,6 +165,28 @@ class ScreenWatcher(Watcher):
         self._written[place - 1 :] = [done]
         rest = f" on the search set (whole model {percent(self._whole())})"
         self._console.print(f"round {place}: {round_sentence(done, rest)}")
+
+    def stepped(
+        self,
+        step: int,
+        steps: int,
+        *,
+        seconds: float,
+        tokens: int,
+        loss: float,
+        development_loss: float | None,
+    ) -> None:
+        """Advance the bar; write a line where the development loss was taken."""
+        told = f"tuning, loss {loss:.3f}"
+        if development_loss is not None:
+            self._console.print(
+                f"step {step} of {steps}: development loss {development_loss:.3f}, after "
+                f"{duration(seconds)} and {counted(tokens, 'token')} of training"
+            )
+        left = f"at most {duration(seconds / step * (steps - step))} left"
+        self._progress.update(
+            self._bar, description=told, total=steps, completed=step, left=left, visible=True
+        )
 
     def _description(self) -> str:
         if self._phase != "search" or not self._whole_scores:

@@ -3,7 +3,7 @@
 Made of their files alone; loads no model, runs nothing, asks nothing of the network. Of a study
 `charts` and `heat` draw, `tables` and `examples` list, and `page` puts all together; of an
 explanation `layer_charts`, `pair_map`, `layer_tables` and `explained` do; of methods compared
-`compared`.
+`compared`; of tuning `tuned_charts`, `tuned_tables`, `tuned_words` and `tuned`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
 from telltale.evidence import explanation, methods
+from telltale.evidence.tuned import is_tuned, read_tuned
 from telltale.study import records
 from telltale.study.reading import read_study
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from telltale.evidence.explanation import Explanation
     from telltale.evidence.methods import Compared
+    from telltale.evidence.tuned import RegimesCompared, TuneResult
 
 __all__ = [
     "figure_folders",
@@ -28,19 +30,24 @@ __all__ = [
     "write_explanation",
     "write_figures",
     "write_report",
+    "write_tuned",
 ]
+
+# What has a page of its own, as a message names it.
+EXPLANATION, COMPARISON, TUNING = "an explanation", "a comparison", "a tuning"
 
 
 def write_report(studies: Sequence[Path], to: Path) -> None:
-    """Write a page on some studies, finished or not, each in a section; or on another finding.
+    """Write a page on some studies, finished or not, each in a section; or on something else.
 
     Args:
-        studies: their folders; or the folder of one explanation, or of one comparison of methods.
+        studies: their folders; or the folder of one explanation, of one comparison of methods, or
+            of one tuning.
         to: the HTML file; what was there is replaced in one step.
 
     Raises:
-        InputError: no study is given, a folder is none, an explanation or a comparison is not
-            alone, or the file cannot be there.
+        InputError: no study is given, a folder is none, what has a page of its own is not alone, or
+            the file cannot be there.
         TelltaleError: a study's file is damaged.
         OSError: the file cannot be written.
     """
@@ -49,18 +56,16 @@ def write_report(studies: Sequence[Path], to: Path) -> None:
 
     if not studies:
         raise InputError("no study to report on; give a search's `out`")
-    alone = [one for one in studies if _is_explained(one) or _is_compared(one)]
-    if alone and len(studies) > 1:
-        kind = "an explanation" if _is_explained(alone[0]) else "a comparison"
+    others = [(folder, kind) for folder in studies if (kind := _kind_of(folder)) is not None]
+    if others and len(studies) > 1:
         raise InputError(
-            f"{alone[0]} holds {kind}, which has a page of its own; give its folder "
+            f"{others[0][0]} holds {others[0][1]}, which has a page of its own; give its folder "
             "alone, and the other folders in another call"
         )
     _check_place(to)
-    if alone and _is_explained(alone[0]):
-        write_explanation(explanation.read_explanation(alone[0]), to)
-    elif alone:
-        write_comparison(methods.read_compared(alone[0]), to)
+    if others:
+        folder, kind = others[0]
+        _write_page(kind, folder, to)
     else:
         write_text(to, page([read_study(study) for study in studies]))
 
@@ -101,14 +106,42 @@ def write_comparison(compared: Compared, to: Path) -> None:
     write_text(to, comparison_page(compared))
 
 
-def _is_compared(folder: Path) -> bool:
-    """Whether a folder holds a comparison of methods and no study."""
-    return (folder / methods.FILE).is_file() and not (folder / records.FILE).exists()
+def write_tuned(found: TuneResult | RegimesCompared, to: Path) -> None:
+    """Write the page of a tuning, or of regimes beside each other.
+
+    Args:
+        found: what ``tune.json`` or ``comparison.json`` holds.
+        to: the HTML file; what was there is replaced in one step.
+
+    Raises:
+        InputError: the file cannot be there.
+        OSError: the file cannot be written.
+    """
+    from telltale.report.tuned import tuned_page
+    from telltale.support.files import write_text
+
+    _check_place(to)
+    write_text(to, tuned_page(found))
 
 
-def _is_explained(folder: Path) -> bool:
-    """Whether a folder holds an explanation and no study."""
-    return (folder / explanation.FILE).is_file() and not (folder / records.FILE).exists()
+def _kind_of(folder: Path) -> str | None:
+    """What a folder holds that has a page of its own; None of a study, and of nothing known."""
+    if (folder / records.FILE).exists():
+        return None
+    if (folder / explanation.FILE).is_file():
+        return EXPLANATION
+    if (folder / methods.FILE).is_file():
+        return COMPARISON
+    return TUNING if is_tuned(folder) else None
+
+
+def _write_page(kind: str, folder: Path, to: Path) -> None:
+    if kind == EXPLANATION:
+        write_explanation(explanation.read_explanation(folder), to)
+    elif kind == COMPARISON:
+        write_comparison(methods.read_compared(folder), to)
+    else:
+        write_tuned(read_tuned(folder), to)
 
 
 def _check_place(to: Path) -> None:
@@ -138,10 +171,13 @@ def write_figures(study: Path, folder: Path) -> list[Path]:
         write_study_figures,
     )
 
-    if _is_compared(study):
+    kind = _kind_of(study)
+    if kind == COMPARISON:
         return write_comparison_figures(methods.read_compared(study), folder)
-    if _is_explained(study):
+    if kind == EXPLANATION:
         return write_explanation_figures(explanation.read_explanation(study), folder)
+    if kind == TUNING:
+        raise InputError(f"{study} holds {TUNING}, whose figures are in its page; ask for that")
     return write_study_figures(read_study(study), folder)
 
 

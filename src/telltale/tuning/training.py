@@ -238,7 +238,7 @@ def tune_model(
         lacking = "development" if train else "train"
         raise InputError(f"`{lacking}` holds no examples; tuning needs at least one of each set")
     if (teacher is None) == (settings.loss == Loss.DISTILLATION):
-        raise InputError("`teacher` is what `loss` distillation learns from; give both or neither")
+        raise InputError("a teacher is what `loss` distillation learns from; give both or neither")
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
     asked = _asked(source, task, train, development, settings, teacher)
@@ -314,7 +314,7 @@ def _teacher(
     found = load_model(teacher, model.device, dtype)
     if (found.vocabulary, teacher.tokenizer_sha256) != (model.vocabulary, source.tokenizer_sha256):
         raise InputError(
-            f"`teacher` {teacher.name} has another tokenizer than {source.name}, so that their "
+            f"the teacher {teacher.name} has another tokenizer than {source.name}, so that their "
             "logits are of different tokens; give the whole model that this one was made from"
         )
     return found
