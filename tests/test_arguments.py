@@ -71,6 +71,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "device": (0,),
         "dtype": (np.float32,),
         "memory": ("much", "2 XB", "-1", -1, 1.5, True, "", "GiB", "nan", ["2GiB"]),
+        "adapter": PATHS,
         "revision": NAMES,
         "trust_remote_code": SWITCHES,
         "seed": COUNTS,
@@ -83,7 +84,13 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
     "evaluate": {"remove": LAYERS, "limit": COUNTS, "scoring": NAMES},
     "explain": {"remove": LAYERS, "limit": COUNTS, "pairs": SWITCHES, "pick": (True, 1.5)},
     "stability": {"sizes": LAYERS, "resamples": COUNTS, "limit": COUNTS, "protect": LAYERS},
-    "export": {"study": PATHS, "pick": (True, 1.5, ["best"]), "to": PATHS, "dtype": (3,)},
+    "export": {
+        "study": PATHS,
+        "pick": (True, 1.5, ["best"]),
+        "to": PATHS,
+        "dtype": (3,),
+        "carry": PATHS,
+    },
     "plan": {"model": NAMES, "out": PATHS, "limit": COUNTS, "protect": LAYERS},
     "preview": {"count": COUNTS, "model": NAMES},
 }
