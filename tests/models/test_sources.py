@@ -118,9 +118,11 @@ def test_weights_in_two_forms_that_may_differ_are_refused(
         resolve_model(str(folder))
 
 
-def test_an_adapter_is_refused_with_the_way_to_merge_it(tiny_folder: Path, tmp_path: Path) -> None:
+def test_an_adapter_alone_is_refused_with_the_way_to_give_it(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/other"}')
-    with pytest.raises(InputError, match=r"holds an adapter.*merge_and_unload\(\)"):
+    with pytest.raises(InputError, match=r"holds an adapter.*and this folder as `adapter`"):
         resolve_model(str(tmp_path))
     shutil.copytree(tiny_folder, tmp_path, dirs_exist_ok=True)
     with pytest.raises(InputError, match="holds an adapter"):

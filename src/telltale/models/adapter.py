@@ -318,7 +318,7 @@ def _check_settings(settings: Mapping[str, Any], name: str) -> None:
     if begun not in INITIAL:
         raise InputError(
             f"the adapter {name} began as {begun!r}, by which its model's weights were changed too;"
-            " save it with peft's `path_initial_model_for_weight_conversion`, or " + MERGE
+            " save it as a plain LoRA (peft: path_initial_model_for_weight_conversion), or " + MERGE
         )
     numbers = {
         "r": [settings.get("r"), *_values(settings, "rank_pattern", name)],
