@@ -242,7 +242,7 @@ def tune_model(
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
     asked = _asked(source, task, train, development, settings, teacher)
-    asked["dtype"] = str(precision).removeprefix("torch.")
+    asked |= {"dtype": str(precision).removeprefix("torch."), "cuts": cuts}
     if (folder / DONE_FILE).is_file():
         return _finished(folder, asked)
     check_tools(settings, where)
