@@ -26,6 +26,7 @@ from tests.studies import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
     from telltale.evidence.methods import Compared
 
 ASKED: Any = {"limit": 24, "held_out": 20, "text": PAGE, "dtype": "float32"}
