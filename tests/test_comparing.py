@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +26,6 @@ from tests.studies import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from telltale.evidence.methods import Compared
 
@@ -176,6 +176,15 @@ def test_the_page_and_the_figures_are_made_of_the_file(folder: Path, tmp_path: P
     ((folder / "x") / FILE).write_text("[]", encoding="utf-8")
     with pytest.raises(InputError, match="is no comparison, or is damaged"):
         write_report([folder / "x"], tmp_path / "again.html")
+
+
+def test_every_field_is_in_its_page(folder: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs/reference/compare.md").read_text(encoding="utf-8")
+    document = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    method = document["methods"]["sleb"]
+    parts = (document, document["search"], method, method["cost"], method["depths"]["2"])
+    for name in {name for part in parts for name in part} | {"gain", "interval", "gain_interval"}:
+        assert f"`{name}`" in page
 
 
 def test_the_command_says_the_same(

@@ -24,6 +24,7 @@ SOURCE = Path(telltale.__file__).parent
 COMMANDS = {
     "load_task": ["search", "stability", "eval"],
     "search": ["search"],
+    "compare": ["compare"],
     "stability": ["stability"],
     "evaluate": ["eval"],
     "explain": ["explain"],

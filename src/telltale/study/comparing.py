@@ -46,7 +46,7 @@ FLATTERS = (
     "each interval is for its method and depth alone; the held-out accuracy of a method that is "
     "picked because it is the highest of this table flatters"
 )
-CHOSE_BY = "{names} go by the perplexity of {page}, and not by the task's examples"
+CHOSE_BY = "chosen by the perplexity of {page}, and not by the task's examples: {names}"
 
 
 def check_comparison_folder(folder: Path) -> None:
