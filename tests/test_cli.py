@@ -233,7 +233,10 @@ def test_help_and_import_are_quick_and_bring_no_torch() -> None:
     assert "--held-out" in done.stdout
 
 
-COMMANDS = ("search", "stability", "eval", "explain", "export", "tasks", "show", "report")
+COMMANDS = (
+    *("search", "compare", "stability", "eval", "explain", "tune", "export", "bench"),
+    *("tasks", "show", "report"),
+)
 
 
 def test_the_list_of_commands_cuts_no_sentence(
