@@ -27,11 +27,11 @@ from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.tasks.loading import load_task
 from telltale.tuning.answers import encode_lessons
+from telltale.tuning.course import epoch_order
 from telltale.tuning.settings import Loss, TuningSettings
 from telltale.tuning.training import (
     PART_TOKENS,
     TOKENS_AT_ONCE,
-    epoch_order,
     in_parts,
     padded,
     tune_model,

@@ -9,7 +9,7 @@ import math
 import os
 import random
 import signal
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,20 +19,13 @@ from hypothesis import strategies as st
 
 from telltale.errors import InputError, MeasurementError
 from telltale.models.layered import LayeredModel
-from telltale.tuning import training
+from telltale.tuning import kept, training
 from telltale.tuning.answers import Lesson
+from telltale.tuning.course import Course, Progress, Tuned, epoch_order
+from telltale.tuning.kept import DONE_FILE, STATE_FILE, kept_in
 from telltale.tuning.lora import attach, trained_weights
 from telltale.tuning.settings import Loss, TuningSettings
-from telltale.tuning.training import (
-    DONE_FILE,
-    STATE_FILE,
-    Course,
-    Progress,
-    Tuned,
-    epoch_order,
-    gradients,
-    in_parts,
-)
+from telltale.tuning.training import gradients, in_parts
 from telltale.watcher import Watcher
 from tests import planted, tiny
 from tests.encoded import example
@@ -201,7 +194,7 @@ def test_the_callers_random_numbers_are_left_alone(small: Path, tmp_path: Path) 
 def test_a_full_disk_is_one_error_and_nothing_is_lost(
     small: Path, undisturbed: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = training.save_tensors, 0
+    original, calls = kept.save_tensors, 0
 
     def filling(tensors: Any, file: Path, *more: Any) -> None:
         nonlocal calls
@@ -211,7 +204,7 @@ def test_a_full_disk_is_one_error_and_nothing_is_lost(
             raise OSError(errno.ENOSPC, "No space left on device", str(file))
         original(tensors, file, *more)
 
-    monkeypatch.setattr(training, "save_tensors", filling)
+    monkeypatch.setattr(kept, "save_tensors", filling)
     with pytest.raises(OSError, match="No space left"):
         tuned(small, tmp_path, dropout=0.2)
     assert [one.name for one in tmp_path.iterdir()] == [STATE_FILE]
@@ -478,7 +471,7 @@ def test_each_epoch_takes_every_example_once_in_an_order_of_its_own() -> None:
 def test_progress_is_kept_whole() -> None:
     """Nothing of it is left out of the file, which reads it back by its fields."""
     assert {one.name for one in fields(Progress)} == set(
-        json.loads(json.dumps(training.asdict(Progress(1, 2.0))))
+        json.loads(json.dumps(asdict(Progress(1, 2.0))))
     )
 
 
@@ -517,8 +510,8 @@ def test_ten_kills_at_random_moments_change_nothing(small: Path, tmp_path: Path)
             os.kill(process.pid, signal.SIGKILL)
             process.join()
             kills += 1
-            kept = training._kept(folder, {}) if (folder / STATE_FILE).is_file() else None
-            at.append(0 if kept is None else kept.step)
+            known = kept_in(folder, {}) if (folder / STATE_FILE).is_file() else None
+            at.append(0 if known is None else known.step)
             continue
         # What was left took less than the time drawn: begin anew and go on killing.
         _equal_files(folder, tmp_path / "undisturbed")

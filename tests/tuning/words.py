@@ -9,13 +9,15 @@ from safetensors.torch import load_file
 from telltale.models.source import resolve_model
 from telltale.tasks import Example, Scoring, Task
 from telltale.tuning.settings import TuningSettings
-from telltale.tuning.training import Tuned, tune_model
+from telltale.tuning.training import tune_model
 from tests import planted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from telltale.tuning.course import Tuned
 
 EXAMPLES = tuple(
     Example(

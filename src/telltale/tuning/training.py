@@ -13,27 +13,33 @@ used while training; the model's parts are as they are when it is asked.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from telltale.engine.batches import tokens_at_once
 from telltale.engine.store import free_bytes
 from telltale.errors import InputError, MeasurementError
 from telltale.models.layered import is_out_of_memory
 from telltale.models.load import choose_device, choose_dtype, load_model, load_tokenizer
-from telltale.models.tensors import save_tensors
-from telltale.support.files import read_text, sha256_of, sha256_of_json, write_json
+from telltale.support.files import sha256_of, sha256_of_json, write_json
 from telltale.tuning.answers import encode_lessons, lay, lost
+from telltale.tuning.course import Course, Point, Progress, Tuned, fill
+from telltale.tuning.kept import (
+    ADAPTER,
+    DONE_FILE,
+    FORMAT,
+    STATE_FILE,
+    finished,
+    keep,
+    kept_in,
+    restored,
+)
 from telltale.tuning.lora import (
     attach,
     check_tools,
@@ -49,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from telltale.models.layered import LayeredModel
     from telltale.models.source import ModelSource
@@ -58,12 +64,7 @@ if TYPE_CHECKING:
     from telltale.tuning.settings import TuningSettings
 
 LOG = logging.getLogger(__name__)
-FORMAT = 1  # of the two files
-STATE_FILE = "training.safetensors"  # while it goes on
-DONE_FILE = "training.json"
-ADAPTER = "adapter"
 SAVE_SECONDS = 30.0  # what a kill loses at most, beside a step
-CHECKS_PER_EPOCH = 4
 # Tokens that go through the model at once, padding counted. A CPU's caches are small. On a GPU an
 # estimate; where memory does not hold it, fewer.
 TOKENS_AT_ONCE = {"cpu": 512}
@@ -76,122 +77,6 @@ GPU_PART_TOKENS = 512
 DIVERGED_NATS = 1.0
 
 Found = TypeVar("Found")
-
-
-class Point(NamedTuple):
-    """A check on the development set after so many steps.
-
-    ``tokens`` and ``seconds`` are what these steps took, the checks not counted. ``train_loss`` is
-    the mean of the steps' since the check before, ``development_loss`` that of the development set,
-    both as the settings' loss has it, in nats.
-    """
-
-    step: int
-    tokens: int
-    seconds: float
-    train_loss: float
-    development_loss: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """A finished training.
-
-    ``adapter`` is a folder in peft's format with the weights after ``best_step`` steps, when the
-    development loss was least: ``development_loss``, where it was ``before`` without training. If
-    it was never smaller, ``best_step`` is 0, and the adapter changes nothing. ``ended`` says why
-    the training did: ``epochs``, ``max_steps``, ``patience`` or ``diverged``.
-
-    ``seconds`` and ``cpu_seconds`` (of all threads) are those of its ``steps`` alone, without
-    loading and checks. ``tokens`` is how many were read in them, padding and checks not counted.
-    """
-
-    adapter: Path
-    steps: int
-    train_examples: int
-    seconds: float
-    cpu_seconds: float
-    tokens: int
-    development_loss: float
-    before: float
-    history: tuple[Point, ...]
-    ended: str
-    best_step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a training is.
-
-    ``losses`` are those of the steps since the last check; ``at_once`` is how many tokens go
-    through the model at once.
-    """
-
-    at_once: int
-    before: float
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    best_step: int = 0
-    history: tuple[Point, ...] = ()
-    losses: tuple[float, ...] = ()
-    ended: str = ""
-
-    @property
-    def least(self) -> float:
-        """The least development loss so far."""
-        return min([self.before, *(one.development_loss for one in self.history)])
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What is the same in every step: models, examples and how they are learnt.
-
-    ``weights`` are those that are trained, by name; ``best`` holds a copy of them when the
-    development loss was least.
-    """
-
-    settings: TuningSettings
-    model: LayeredModel
-    teacher: LayeredModel | None
-    train: tuple[Lesson, ...]
-    development: tuple[Lesson, ...]
-    weights: Mapping[str, nn.Parameter]
-    best: Mapping[str, Tensor]
-    optimizer: torch.optim.AdamW
-
-    @property
-    def epoch_steps(self) -> int:
-        """How many steps an epoch has."""
-        return math.ceil(len(self.train) / self.settings.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """How many steps the training has at most."""
-        most = self.settings.epochs * self.epoch_steps
-        return most if self.settings.max_steps is None else min(most, self.settings.max_steps)
-
-    @property
-    def check_every(self) -> int:
-        """After how many steps the development loss is taken."""
-        chosen = math.ceil(min(self.epoch_steps, self.steps) / CHECKS_PER_EPOCH)
-        return self.settings.check_every or chosen
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, from 0: a linear rise, then half a cosine."""
-        rise = math.ceil(self.settings.warmup * self.steps)
-        if step < rise:
-            return self.settings.learning_rate * (step + 1) / rise
-        share = (step - rise) / max(1, self.steps - rise)
-        return self.settings.learning_rate * (1 + math.cos(math.pi * share)) / 2
-
-    def lessons_of(self, step: int) -> list[Lesson]:
-        """The examples of a step, from 0."""
-        epoch, number = divmod(step, self.epoch_steps)
-        order = epoch_order(len(self.train), self.settings.seed, epoch)
-        size = self.settings.batch_size
-        return [self.train[i] for i in order[number * size : (number + 1) * size]]
 
 
 def tune_model(
@@ -244,10 +129,10 @@ def tune_model(
     asked = _asked(source, task, train, development, settings, teacher)
     asked |= {"dtype": str(precision).removeprefix("torch."), "cuts": cuts}
     if (folder / DONE_FILE).is_file():
-        return _finished(folder, asked)
+        return finished(folder, asked)
     check_tools(settings, where)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = _kept(folder, asked)
+    kept = kept_in(folder, asked)
     model = (
         load_four_bit(source, where) if settings.four_bit else load_model(source, where, precision)
     )
@@ -266,14 +151,14 @@ def tune_model(
         weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     course = Course(settings, model, taught, sets[0], sets[1], weights, best, optimizer)
-    progress = _begun(course) if kept is None else _restored(course, folder, kept)
+    progress = _begun(course) if kept is None else restored(course, folder, kept)
     progress = _run(course, progress, folder, asked, watcher or Watcher())
-    _fill(weights, best)
+    fill(weights, best)
     write_adapter(model, source, folder / ADAPTER)
     document = {"format": FORMAT, "asked": asked, "progress": asdict(progress)}
     write_json(folder / DONE_FILE, document)
     (folder / STATE_FILE).unlink(missing_ok=True)
-    return _finished(folder, asked)
+    return finished(folder, asked)
 
 
 def _asked(
@@ -342,7 +227,7 @@ def _run(
     course: Course, progress: Progress, folder: Path, asked: Mapping[str, Any], watcher: Watcher
 ) -> Progress:
     """Train to the end; what is needed to go on is kept on the way."""
-    _keep(course, progress, folder, asked)
+    keep(course, progress, folder, asked)
     kept_at = time.monotonic()
     while not progress.ended:
         progress, loss = _stepped(course, progress)
@@ -360,7 +245,7 @@ def _run(
                 progress.best_step,
             )
         if is_check or progress.ended or time.monotonic() - kept_at > SAVE_SECONDS:
-            _keep(course, progress, folder, asked)
+            keep(course, progress, folder, asked)
             kept_at = time.monotonic()
         if loss is not None:
             checked = is_check and progress.history and progress.history[-1].step == progress.step
@@ -405,7 +290,7 @@ def _checked(course: Course, progress: Progress) -> Progress:
         return replace(progress, ended="diverged")
     if loss < progress.least:
         progress = replace(progress, best_step=progress.step)
-        _fill(course.best, course.weights)
+        fill(course.best, course.weights)
     point = Point(progress.step, progress.tokens, progress.seconds, train_loss, loss)
     progress = replace(progress, at_once=at_once, history=(*progress.history, point), losses=())
     if progress.step == course.steps:
@@ -552,137 +437,3 @@ def in_parts(
 def padded(part: Sequence[Lesson]) -> int:
     """How many tokens a part has, padding counted."""
     return sum(one.rows for one in part) * max(one.length for one in part)
-
-
-@lru_cache(maxsize=2)
-def epoch_order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
-    """The order in which an epoch takes its examples: random, and of these numbers alone."""
-    return tuple(sorted(range(count), key=lambda i: sha256_of(f"{seed} epoch {epoch} {i}")))
-
-
-# What is kept
-
-
-def _fill(to: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, one in to.items():
-            one.copy_(values[name])
-
-
-MOMENTS = ("exp_avg", "exp_avg_sq")  # of a weight, as AdamW names them
-
-
-def _keep(course: Course, progress: Progress, folder: Path, asked: Mapping[str, Any]) -> None:
-    """Write all that is needed to go on, in one file, whole or not at all."""
-    tensors: dict[str, Tensor] = {}
-    for name, weight in course.weights.items():
-        tensors |= {f"now {name}": weight.detach(), f"best {name}": course.best[name]}
-        if progress.step:
-            state = course.optimizer.state[weight]
-            tensors |= {f"{moment} {name}": state[moment] for moment in MOMENTS}
-    document = {"format": FORMAT, "asked": asked, "progress": asdict(progress)}
-    fresh = folder / f".{STATE_FILE}"
-    try:
-        save_tensors(
-            {name: one.cpu() for name, one in tensors.items()},
-            fresh,
-            {"training": json.dumps(document, allow_nan=False)},
-        )
-        with fresh.open("rb+") as file:
-            os.fsync(file.fileno())
-        fresh.replace(folder / STATE_FILE)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _kept(folder: Path, asked: Mapping[str, Any]) -> Progress | None:
-    """How far the training of a folder is; None where it has none.
-
-    Raises:
-        InputError: it is another training, or its file is damaged.
-    """
-    file = folder / STATE_FILE
-    if not file.is_file():
-        return None
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            document = json.loads(tensors.metadata()["training"])
-    except (SafetensorError, ValueError, KeyError, TypeError) as problem:
-        raise _damaged(file) from problem
-    return _read(file, document, asked)
-
-
-def _restored(course: Course, folder: Path, progress: Progress) -> Progress:
-    """Weights and moments as they were at this progress."""
-    file = folder / STATE_FILE
-    try:
-        with safe_open(file, framework="pt", device=str(course.model.device)) as tensors:
-            for name, weight in course.weights.items():
-                _fill(
-                    {"now": weight, "best": course.best[name]},
-                    {kind: tensors.get_tensor(f"{kind} {name}") for kind in ("now", "best")},
-                )
-                if progress.step:
-                    # A copy, so that it lies in memory as one that was never written.
-                    moments = {one: tensors.get_tensor(f"{one} {name}").clone() for one in MOMENTS}
-                    step = torch.tensor(float(progress.step))
-                    course.optimizer.state[weight] = {"step": step, **moments}
-    except (SafetensorError, RuntimeError) as problem:
-        raise _damaged(file) from problem
-    return progress
-
-
-def _finished(folder: Path, asked: Mapping[str, Any]) -> Tuned:
-    """The finished training of a folder."""
-    file = folder / DONE_FILE
-    try:
-        document = json.loads(read_text(file))
-    except ValueError as problem:
-        raise _damaged(file) from problem
-    done = _read(file, document, asked)
-    return Tuned(
-        adapter=folder / ADAPTER,
-        steps=done.step,
-        train_examples=asked["train"]["examples"],
-        seconds=done.seconds,
-        cpu_seconds=done.cpu_seconds,
-        tokens=done.tokens,
-        development_loss=done.least,
-        before=done.before,
-        history=done.history,
-        ended=done.ended,
-        best_step=done.best_step,
-    )
-
-
-def _read(file: Path, document: Mapping[str, Any], asked: Mapping[str, Any]) -> Progress:
-    """How far the training of a file is.
-
-    Raises:
-        InputError: it is another training; says what differs.
-    """
-    try:
-        if document["format"] != FORMAT:
-            raise InputError(
-                f"{file} was written by another version of telltale; finish it with that one, or "
-                "give another folder"
-            )
-        had, progress = document["asked"], dict(document["progress"])
-        progress["history"] = tuple(Point(*one) for one in progress["history"])
-        progress["losses"] = tuple(progress["losses"])
-        found = Progress(**progress)
-    except (KeyError, TypeError) as problem:
-        raise _damaged(file) from problem
-    wanted = json.loads(json.dumps(asked))
-    differing = [name for name in wanted if had.get(name) != wanted[name]]
-    if differing:
-        raise InputError(
-            f"{file.parent} holds another training: {', '.join(differing)} "
-            f"{'differs' if len(differing) == 1 else 'differ'}; give another folder, or the same "
-            "arguments to go on"
-        )
-    return found
-
-
-def _damaged(file: Path) -> InputError:
-    return InputError(f"{file} is damaged; move its folder away to begin anew")
