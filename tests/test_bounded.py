@@ -47,7 +47,9 @@ def test_values_that_were_drawn_together_say_less() -> None:
     assert lower_bound(values, together, 0.0, 0.05) < alone < values.mean()
 
 
-@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize(
+    "share", [0.02, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.05, 0.1, 0.3))]
+)
 def test_it_holds_where_few_values_of_thirty_are_far_below_the_others(share: float) -> None:
     """Where an interval from the sample's variance misses the mean in two sets of five."""
     source = np.random.default_rng(2)
