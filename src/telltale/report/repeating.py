@@ -34,9 +34,9 @@ def settings_tables(study: StoredStudy, searched: Searched) -> dict[str, list[tu
     """Every setting by the thing that it is of, as pairs of name and value."""
     asked = dict(searched.model)
     found = {
-        "Model": _pairs(asked),
-        "Task": _pairs(searched.task),
-        "Search": _pairs(searched.settings),
+        "Model": settings_pairs(asked),
+        "Task": settings_pairs(searched.task),
+        "Search": settings_pairs(searched.settings),
     }
     guards = (study.asked or {}).get("guards", [])
     if guards:
@@ -59,7 +59,8 @@ def _guard(guard: Mapping[str, Any]) -> str:
     )
 
 
-def _pairs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def settings_pairs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Settings as a reader has them: those that were not set are left out."""
     return [
         (SPOKEN.get(name, name.replace("_", " ")), _shown(value))
         for name, value in settings.items()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from telltale.evidence.tuned import RegimesCompared
+from telltale.evidence.tuned import REGIMES, SEARCH, TUNE, RegimesCompared
+from telltale.report.repeating import settings_pairs
 from telltale.report.svg import INLINE
 from telltale.report.template import KeyFigure, markup, rendered
 from telltale.report.tuned_charts import tuned_drawings
@@ -15,16 +16,21 @@ from telltale.support.words import percent, points, points_between
 if TYPE_CHECKING:
     from telltale.evidence.tuned import TuneResult
 
+KIND_OF = {"search": SEARCH, "tuning": TUNE}  # the kind of step that each group of settings is of
+
 
 def tuned_page(found: TuneResult | RegimesCompared) -> str:
     """A page, complete in itself: nothing in it is loaded from elsewhere."""
     columns: list[Any]
     rows: list[Any]
+    kinds: tuple[str, ...]
     if isinstance(found, RegimesCompared):
         columns, rows = list(compared_columns(found)), list(found.rows)
         regimes = {row.regime: REGIME_WORDS[row.regime] for row in found.rows}
+        kinds = (SEARCH, TUNE)
     else:
         columns, rows, regimes = list(steps_columns()), list(steps_of(found)), {}
+        kinds = REGIMES[found.regime]
     return rendered(
         "tuned.html.j2",
         title=subject(found),
@@ -37,7 +43,11 @@ def tuned_page(found: TuneResult | RegimesCompared) -> str:
         columns=columns,
         rows=rows,
         regimes=regimes,
-        settings=found.settings,
+        settings={
+            name: settings_pairs({key: value for key, value in of.items() if value != []})
+            for name, of in found.settings.items()
+            if KIND_OF[name] in kinds
+        },
     )
 
 
