@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from telltale.checkpoints.carry import Carried, carry_adapter
 from telltale.checkpoints.config import family_of
 from telltale.checkpoints.verify import Verification, verify_checkpoint
-from telltale.checkpoints.write import DTYPES, read_config, write_checkpoint
-from telltale.errors import InputError, TelltaleError
+from telltale.checkpoints.write import precision_of, read_config, write_checkpoint
+from telltale.errors import InputError
 from telltale.models.adapter import changes_of, read_adapter
 from telltale.models.load import choose_device
 from telltale.models.source import resolve_model
@@ -78,7 +78,7 @@ def export_study(
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as parent:
         fresh = Path(parent) / "checkpoint"
         write_checkpoint(source, path, fresh, dtype)
-        precision = dtype or _precision(source)
+        precision = dtype or precision_of(source, "; add `dtype` float32")
         verification = verify_checkpoint(fresh, source, path, precision, choose_device(device))
         carried = None
         if carry is not None:
@@ -127,16 +127,6 @@ def _carried(
 def _check_target(to: Path) -> None:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to} is there already and not an empty folder; give another `to`")
-
-
-def _precision(source: ModelSource) -> str:
-    config = read_config(source)
-    precision = config.get("dtype") or config.get("torch_dtype") or "float32"
-    if precision not in DTYPES:
-        raise TelltaleError(
-            f"the weights are in {precision!r}, which cannot be verified; add `dtype` float32"
-        )
-    return str(precision)
 
 
 def _recipe(

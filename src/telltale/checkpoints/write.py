@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from telltale.checkpoints.config import Family, family_of, shallower_config
-from telltale.errors import InputError, UnsupportedModelError
+from telltale.errors import InputError, TelltaleError, UnsupportedModelError
 from telltale.models.folder import INDEX_FILE, files_beside, weight_files
 from telltale.models.soundness import CONFIG_FILE, read_object
 from telltale.models.tensors import save_tensors
@@ -69,6 +69,19 @@ def read_config(source: ModelSource) -> dict[str, Any]:
         InputError: it is not a JSON object.
     """
     return read_object(source.folder / CONFIG_FILE, source.name)
+
+
+def precision_of(source: ModelSource, remedy: str = "") -> str:
+    """The precision that a model's configuration says its weights have.
+
+    Raises:
+        TelltaleError: a checkpoint in it cannot be verified; ``remedy`` ends the message.
+    """
+    config = read_config(source)
+    precision = config.get("dtype") or config.get("torch_dtype") or "float32"
+    if precision not in DTYPES:
+        raise TelltaleError(f"the weights are in {precision!r}, which cannot be verified{remedy}")
+    return str(precision)
 
 
 def _write_weights(

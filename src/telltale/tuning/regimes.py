@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.checkpoints.carry import carry_adapter, lift_adapter
 from telltale.checkpoints.verify import verify_checkpoint
-from telltale.checkpoints.write import DTYPES, read_config, write_checkpoint
+from telltale.checkpoints.write import precision_of, write_checkpoint
 from telltale.engine.speed import tokens_per_second
 from telltale.engine.workbench import Workbench
-from telltale.errors import InputError, TelltaleError
+from telltale.errors import InputError
 from telltale.evidence.comparison import compare
 from telltale.evidence.stats import mean_of
 from telltale.evidence.tuned import (
@@ -263,12 +263,8 @@ class Regimes:
             without = self._named(to, f"without {', '.join(map(str, path.removed))}")
             carry_adapter(adapter, path, to / ADAPTER, model=without)
             adapters = adapter, to / ADAPTER
-        config = read_config(source)
-        precision = config.get("dtype") or config.get("torch_dtype") or "float32"
-        if precision not in DTYPES:
-            raise TelltaleError(f"the weights are in {precision!r}, which cannot be verified")
         device = choose_device(self.tuning.device)
-        verify_checkpoint(to, source, path, str(precision), device, adapters)
+        verify_checkpoint(to, source, path, precision_of(source), device, adapters)
 
     # What every step has
 
