@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from telltale.errors import InputError
 from telltale.evidence.calibration import Gain
 from telltale.evidence.comparison import Comparison
-from telltale.evidence.document import COUNTS, comparison_document
+from telltale.evidence.document import comparison_document, comparison_from
 from telltale.evidence.stats import (
     CONFIDENCE,
     Interval,
@@ -118,22 +118,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TuneResult:
-    """What one run of a regime gave.
+class Basis:
+    """What one run and several beside each other have in common.
 
     Attributes:
         model: the whole model: ``name``, ``revision``, ``sha256``, ``layers``.
         task: what was asked, and how.
         sets: how many examples each set has, and where those trained on come from.
         settings: of tuning and of search, and the rest that decides what comes out.
-        regime: its name in `REGIMES`.
-        seed: of the training.
         baseline: the whole model, with nothing done to it.
         start: the model that was begun with, where it lacked layers already.
-        steps: in order.
-        tokens_per_second: reading, of the whole model and of the final one, timed in turn.
-        checkpoint: the folder of the final model, relative to the run's.
-        adapter: the folder of the adapter that goes with it; None where it is merged.
         cautions: sentences that a reader should be told, without a full stop.
     """
 
@@ -141,15 +135,44 @@ class TuneResult:
     task: Mapping[str, Any]
     sets: Mapping[str, Any]
     settings: Mapping[str, Any]
-    regime: str
-    seed: int
     baseline: Step
     start: Step | None
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def basis(self) -> dict[str, Any]:
+        """What every document begins with."""
+        return {
+            "version": VERSION,
+            "model": dict(self.model),
+            "task": dict(self.task),
+            "sets": dict(self.sets),
+            "settings": dict(self.settings),
+            "baseline": _model(self.baseline),
+            "start": None if self.start is None else _model(self.start),
+            "cautions": list(self.cautions),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneResult(Basis):
+    """What one run of a regime gave.
+
+    Attributes:
+        regime: its name in `REGIMES`.
+        seed: of the training.
+        steps: in order.
+        tokens_per_second: reading, of the whole model and of the final one, timed in turn.
+        checkpoint: the folder of the final model, relative to the run's.
+        adapter: the folder of the adapter that goes with it; None where it is merged.
+    """
+
+    regime: str
+    seed: int
     steps: tuple[Step, ...]
     tokens_per_second: tuple[float, float]
     checkpoint: str
     adapter: str | None
-    cautions: tuple[str, ...] = ()
 
     @property
     def final(self) -> Step:
@@ -160,23 +183,16 @@ class TuneResult:
     def document(self) -> dict[str, Any]:
         """What ``tune.json`` holds."""
         return {
-            "version": VERSION,
-            "model": dict(self.model),
-            "task": dict(self.task),
-            "sets": dict(self.sets),
-            "settings": dict(self.settings),
+            **self.basis,
             "regime": self.regime,
             "seed": self.seed,
-            "baseline": _model(self.baseline),
-            "start": None if self.start is None else _model(self.start),
-            "steps": [_step(one) for one in self.steps],
+            "steps": [step_document(one) for one in self.steps],
             "final": _model(self.final),
             "tokens_per_second": dict(
                 zip(("baseline", "final"), self.tokens_per_second, strict=True)
             ),
             "checkpoint": self.checkpoint,
             "adapter": self.adapter,
-            "cautions": list(self.cautions),
         }
 
 
@@ -240,59 +256,39 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegimesCompared:
+class RegimesCompared(Basis):
     """Regimes beside each other, on the same examples.
 
     Attributes:
-        model: as in `TuneResult`.
-        task: as in `TuneResult`.
-        sets: as in `TuneResult`.
-        settings: as in `TuneResult`.
-        baseline: the whole model, with nothing done to it.
-        baseline_speed: its tokens per second, reading.
-        start: the model that was begun with, where it lacked layers already.
+        baseline_speed: tokens per second of the whole model, reading.
         runs: every run.
         rows: every regime over its runs.
         reached_loss: the development loss that all trainings reach, in nats; None where there is
             no training.
-        cautions: sentences that a reader should be told, without a full stop.
     """
 
-    model: Mapping[str, Any]
-    task: Mapping[str, Any]
-    sets: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    baseline: Step
     baseline_speed: float
-    start: Step | None
     runs: tuple[Run, ...]
     rows: tuple[Row, ...]
     reached_loss: float | None
-    cautions: tuple[str, ...] = field(default=())
 
     @property
     def document(self) -> dict[str, Any]:
         """What ``comparison.json`` holds."""
         return {
-            "version": VERSION,
-            "model": dict(self.model),
-            "task": dict(self.task),
-            "sets": dict(self.sets),
-            "settings": dict(self.settings),
-            "baseline": {**_model(self.baseline), "tokens_per_second": self.baseline_speed},
-            "start": None if self.start is None else _model(self.start),
+            **(basis := self.basis),
+            "baseline": {**basis["baseline"], "tokens_per_second": self.baseline_speed},
             "regimes": [_row(one) for one in self.rows],
             "reached_loss": self.reached_loss,
             "runs": [
                 {
                     "regime": one.regime,
                     "seed": one.seed,
-                    "steps": [_step(step) for step in one.steps],
+                    "steps": [step_document(step) for step in one.steps],
                     "tokens_per_second": one.tokens_per_second,
                 }
                 for one in self.runs
             ],
-            "cautions": list(self.cautions),
         }
 
 
@@ -393,7 +389,7 @@ def _model(one: Step) -> dict[str, Any]:
     }
 
 
-def _step(one: Step) -> dict[str, Any]:
+def step_document(one: Step) -> dict[str, Any]:
     """A step in the one form that both kinds have; what it has none of is None or nothing."""
     training = one.training
     return {
@@ -473,40 +469,38 @@ def _read(
     raise InputError(f"{file} is of version {version!r}, and only {VERSION} can be read")
 
 
+def _basis_from(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `Basis`, by name."""
+    examples, start = document["sets"]["held_out"], document["start"]
+    return {
+        **{name: document[name] for name in ("model", "task", "sets", "settings")},
+        "baseline": step_from({"kind": "", **document["baseline"]}, examples),
+        "start": None if start is None else step_from({"kind": "", **start}, examples),
+        "cautions": tuple(document["cautions"]),
+    }
+
+
 def result_from(document: Mapping[str, Any]) -> TuneResult:
     """The run that a document of ``tune.json`` was made of."""
     sizes = document["sets"]["held_out"]
     speeds = document["tokens_per_second"]
-    start = document["start"]
     return TuneResult(
-        model=document["model"],
-        task=document["task"],
-        sets=document["sets"],
-        settings=document["settings"],
+        **_basis_from(document),
         regime=document["regime"],
         seed=document["seed"],
-        baseline=step_from({"kind": "", **document["baseline"]}, sizes),
-        start=None if start is None else step_from({"kind": "", **start}, sizes),
         steps=tuple(step_from(one, sizes) for one in document["steps"]),
         tokens_per_second=(speeds["baseline"], speeds["final"]),
         checkpoint=document["checkpoint"],
         adapter=document["adapter"],
-        cautions=tuple(document["cautions"]),
     )
 
 
 def compared_from(document: Mapping[str, Any]) -> RegimesCompared:
     """The comparison that a document of ``comparison.json`` was made of."""
     sizes = document["sets"]["held_out"]
-    start = document["start"]
     return RegimesCompared(
-        model=document["model"],
-        task=document["task"],
-        sets=document["sets"],
-        settings=document["settings"],
-        baseline=step_from({"kind": "", **document["baseline"]}, sizes),
+        **_basis_from(document),
         baseline_speed=document["baseline"]["tokens_per_second"],
-        start=None if start is None else step_from({"kind": "", **start}, sizes),
         runs=tuple(
             Run(
                 regime=one["regime"],
@@ -518,7 +512,6 @@ def compared_from(document: Mapping[str, Any]) -> RegimesCompared:
         ),
         rows=tuple(_row_from(one, sizes) for one in document["regimes"]),
         reached_loss=document["reached_loss"],
-        cautions=tuple(document["cautions"]),
     )
 
 
@@ -541,29 +534,11 @@ def step_from(document: Mapping[str, Any], examples: int) -> Step:
         kind=document["kind"],
         removed=tuple(document["removed"]),
         layers=document["layers"],
-        held_out=_comparison_from(document, examples),
+        held_out=comparison_from(document["held_out"], document["loses_at_most"], examples),
         seconds=document.get("seconds", 0.0),
         put_back=tuple(document.get("put_back", ())),
         layer_tokens=document.get("layer_tokens", 0),
         training=training,
-    )
-
-
-def step_document(one: Step) -> dict[str, Any]:
-    """A step as JSON values."""
-    return _step(one)
-
-
-def _comparison_from(document: Mapping[str, Any], examples: int) -> Comparison:
-    held_out = document["held_out"]
-    return Comparison(
-        accuracy=held_out["accuracy"],
-        interval=Interval(*held_out["interval"]),
-        gain=held_out["gain"],
-        gain_interval=Interval(*held_out["gain_interval"]),
-        loses_at_most=document["loses_at_most"],
-        examples=examples,
-        counts={name: held_out[name] for name in COUNTS if name in held_out},
     )
 
 
@@ -573,7 +548,7 @@ def _row_from(document: Mapping[str, Any], examples: int) -> Row:
         regime=document["regime"],
         runs=document["runs"],
         accuracies=(document["accuracies"][0], document["accuracies"][1]),
-        held_out=_comparison_from(document, examples),
+        held_out=comparison_from(document["held_out"], document["loses_at_most"], examples),
         against=None
         if against is None
         else Gain(against["gain"], Interval(*against["gain_interval"])),
