@@ -699,10 +699,17 @@ def tune(
     from telltale.report import write_tuned
     from telltale.tuning.regimes import Regimes
     from telltale.tuning.request import checked_regime, tuning_of
-    from telltale.tuning.results import compare_regimes, only_run_in, tune_once
+    from telltale.tuning.results import (
+        check_run_folder,
+        compare_regimes,
+        only_run_in,
+        tune_once,
+    )
     from telltale.tuning.settings import TuningSettings
 
     named = checked_regime(regime, output, seeds, compare=compare)
+    folder = Path(out)
+    check_run_folder(folder)
     page = None if text is None else page_from(Path(text))
     settings = TuningSettings(**{**own, "targets": tuple(targets)}, seed=seed)
     tuning = tuning_of(
@@ -725,7 +732,6 @@ def tune(
         revision=revision,
         trust_remote_code=trust_remote_code,
     )
-    folder = Path(out)
     with only_run_in(folder):
         regimes = Regimes(tuning, folder, watcher, page)
         found: TuneResult | RegimesCompared

@@ -418,6 +418,9 @@ def test_a_folder_with_something_else_is_refused(model: Path, task: Task, tmp_pa
         telltale.tune(str(model), task, out=tmp_path, **ASKED)
     with pytest.raises(InputError, match="is a file"):
         telltale.tune(str(model), task, out=tmp_path / "mine.txt", **ASKED)
+    # ... before a model is fetched
+    with pytest.raises(InputError, match="is not empty and holds no tuning"):
+        telltale.tune("org/absent", task, out=tmp_path, **ASKED)
 
 
 # A study as the model

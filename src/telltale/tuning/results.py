@@ -33,6 +33,19 @@ LOCK = "tune.lock"
 MERGED, ADAPTER = "merged", "adapter"  # what may be written in the end
 
 
+def check_run_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than a run.
+
+    Raises:
+        InputError: it is a file, or holds other files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give `out` a folder")
+    is_ours = (folder / WHOLE).is_dir() or (folder / LOCK).exists()
+    if folder.is_dir() and any(folder.iterdir()) and not is_ours:
+        raise InputError(f"{folder} is not empty and holds no tuning; give another `out`")
+
+
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
     """Keep other writers out of a run's folder, which is made where it is not there.
@@ -40,11 +53,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
     Raises:
         InputError: the folder holds something else, or another process writes to it.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; give `out` a folder")
-    is_ours = (folder / WHOLE).is_dir() or (folder / LOCK).exists()
-    if folder.is_dir() and any(folder.iterdir()) and not is_ours:
-        raise InputError(f"{folder} is not empty and holds no tuning; give another `out`")
+    check_run_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
