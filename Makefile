@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 DEMO := demo
 DEMO_TASK := capitals --limit 40 --held-out 100 --max-removed 2
 LOCK := locked.txt
-# What depends on the releases of transformers and of what comes with it, and of scipy.
-CONTRACT := tests/engine tests/models tests/checkpoints tests/test_families.py \
-  tests/test_library_warnings.py tests/test_exact.py tests/test_bounded.py
-CONTRACT_TOOLS := hypothesis pytest pytest-xdist scikit-learn
+# What depends on the releases of transformers and of what comes with it, of scipy, scikit-learn and peft.
+CONTRACT := tests/engine tests/models tests/checkpoints tests/information tests/tuning \
+  tests/test_families.py tests/test_library_warnings.py tests/test_exact.py tests/test_bounded.py
+CONTRACT_TOOLS := hypothesis pytest pytest-xdist
 
 .PHONY: demo test test-slow test-lowest test-newest check docs format lock clean
 
@@ -88,10 +88,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 # The lowest list, and the lock for all that is not in it.
 .venv-lowest/installed: pyproject.toml lowest.txt $(LOCK) | .venv-lowest/bin/python
 	sed -n 's/==.*/==/; /==/s/^/^/p' lowest.txt | grep -vf - $(LOCK) | cat lowest.txt - > .venv-lowest/list.txt
-	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/list.txt --editable . $(CONTRACT_TOOLS)
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/list.txt --editable '.[explain,tune]' $(CONTRACT_TOOLS)
 	touch $@
 
 .venv-newest/installed: pyproject.toml $(LOCK) | .venv-newest/bin/python
 	grep '^torch==' $(LOCK) > .venv-newest/torch.txt
-	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --editable '.[gguf]' $(CONTRACT_TOOLS)
+	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --editable '.[explain,gguf,tune]' $(CONTRACT_TOOLS)
 	touch $@
