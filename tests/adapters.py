@@ -32,9 +32,13 @@ def load(folder: Path) -> Any:
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """peft 0.21 asks transformers 5.24 for a property by the name that it had before."""
+    """peft 0.21 asks transformers 5.24 for a property by the name that it had before.
+
+    And it warns of an adapter on tied embeddings, which are here on purpose.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        warnings.filterwarnings("ignore", ".*ensure_weight_tying.*", UserWarning)
         yield
 
 

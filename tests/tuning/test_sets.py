@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -101,7 +102,7 @@ def test_no_example_is_in_two_sets_by_question_or_passage(
     try:
         found = tuning_sets(task, other, limit=25, held_out=30, seed=seed)
     except InputError as problem:  # a few large groups leave nothing
-        assert "too few" in str(problem) or "leave" in str(problem) or "share no" in str(problem)
+        assert re.search("too few|leave|share no|share one passage", str(problem))
         return
     sets = sets_of(found)
     assert leaks(sets) == []
