@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--max-steps", type=int)
     parser.add_argument("--pick", default="bsba")
+    parser.add_argument("--dtype", default="auto")
     given = parser.parse_args()
     if not given.table:
         for task in given.tasks:
@@ -86,6 +87,7 @@ def measured(name: str, given: argparse.Namespace) -> RegimesCompared:
             epochs=given.epochs,
             max_steps=given.max_steps,
             pick=given.pick,
+            dtype=given.dtype,
             watcher=watcher,
         )
     assert isinstance(found, RegimesCompared)
