@@ -275,6 +275,19 @@ def test_where_there_is_no_source_telltale_makes_the_rows(
     ]
 
 
+@pytest.mark.parametrize("is_given", [False, True], ids=["no folder", "a folder that has it"])
+def test_the_generated_split_is_made_and_no_source_is_asked(
+    is_given: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that a command means the same rows on every machine, with or without a network."""
+    task = NAMED["boolean_expressions"]
+    put(tmp_path, {**GOOD, "question": "True is"}, split="generated", task=task.folder)
+    with caplog.at_level("INFO", "telltale"):
+        rows = read_split(task, "generated", tmp_path if is_given else None)
+    assert len(rows) == task.sizes["generated"] == 1000
+    assert caplog.messages == ["boolean_expressions generated: 1000 rows that telltale makes"]
+
+
 def test_a_task_that_needs_no_data_is_never_looked_for_in_a_folder(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

