@@ -94,8 +94,8 @@ def studies(place: Path) -> list[Path]:
 
 
 def transferred(place: Path, out: Path, **more: Any) -> Transferred:
-    asked = {"tasks": TASKS, "data": [place / "mine.jsonl"], "pick": PICK, "limit": LIMIT, **more}
-    return telltale.transfer(studies(place), out=out, dtype="float32", **asked)
+    asked = {"tasks": TASKS, "data": place / "mine.jsonl", "pick": PICK, "limit": LIMIT}
+    return telltale.transfer(studies(place), out=out, **{**asked, "dtype": "float32", **more})
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +319,23 @@ def test_a_studys_own_task_is_asked_as_the_study_asked_it(place: Path, tmp_path:
         telltale.transfer(group, tasks=["capitals"], out=tmp_path / "u", pick=PICK)
 
 
+def test_what_a_name_a_precision_or_calibration_does_to_a_cell_is_told(
+    place: Path, tmp_path: Path
+) -> None:
+    more: Any = {"scoring": "calibrated", "tolerance": 0.5, "max_loss": 0.9}
+    study = search(place / "model", "boolean_expressions", tmp_path / "calibrated", **more)
+    asked: Any = {"tasks": "capitals", "out": tmp_path / "t", "limit": 5, "pick": "fastest_safe"}
+    found = telltale.transfer(study, dtype="bfloat16", **asked)
+    assert [said.partition(" ")[0] for said in found.cautions] == [
+        "fastest_safe",
+        *["calibrated"] * 2,
+    ]
+    assert "judged choices calibrated, and here they are judged as they are" in found.cautions[1]
+    assert "was measured in float32 and here it is in bfloat16" in found.cautions[2]
+    found = telltale.transfer(study, dtype="float32", **{**asked, "pick": 1})
+    assert len(found.cautions) == 1
+
+
 def test_text_that_is_written_is_measured_too(place: Path, tmp_path: Path) -> None:
     written: Any = {"protocol": "text", "extract": "exact", "max_new_tokens": 3}
     task = telltale.load_task("capitals", **written)
@@ -499,9 +516,7 @@ def test_what_cannot_be_measured_is_refused_and_nothing_is_left_behind(
     more: Any, said: str, place: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=said) as told:
-        transferred(place, tmp_path / "t", **{"dtype": "float32", **more}) if "dtype" not in (
-            more
-        ) else telltale.transfer(studies(place), tasks=TASKS, out=tmp_path / "t", **more)
+        transferred(place, tmp_path / "t", **more)
     assert "\n" not in str(told.value)
     assert not (tmp_path / "t").exists()
 

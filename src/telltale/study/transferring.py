@@ -62,6 +62,9 @@ JUDGED_BY_HELD_OUT = ("confirmed_best", "fastest_safe")
 KNOWN_BY_ITS_OWN = (
     "{pick} is a name that the held-out set gives, so that on a study's own task its gain flatters"
 )
+OTHER_PRECISION = (
+    "{study} was measured in {then} and here it is in {now}, which can change single answers"
+)
 JUDGED_RAW = "{study} judged choices calibrated, and here they are judged as they are"
 
 
@@ -371,6 +374,7 @@ def transfer_recipes(
     """
     source = searched_source(studies[0].asked)
     bench = Workbench(source, tasks[0].task, tasks[0].task.examples, device, dtype)
+    precision = str(bench.dtype).removeprefix("torch.")
     whole = LayerPath.whole(studies[0].result.model["layers"])
     paths = [*dict.fromkeys([whole, *(one.picked.path for one in studies)])]
     measured = []
@@ -407,14 +411,14 @@ def transfer_recipes(
             "revision": source.revision,
             "sha256": source.sha256,
             "layers": whole.depth,
-            "dtype": str(bench.dtype).removeprefix("torch."),
+            "dtype": precision,
         },
         pick,
         CONFIDENCE,
         of_tasks,
         recipes,
         tuple(one for one in warnings if one is not None),
-        tuple(_cautions(studies, tasks, pick)),
+        tuple(_cautions(studies, tasks, pick, precision)),
     )
 
 
@@ -525,7 +529,9 @@ def _clusters(task: Task) -> dict[int, int]:
     return dict(enumerate(clusters_of(task.examples)))
 
 
-def _cautions(studies: Sequence[Finished], tasks: Sequence[Chosen], pick: str) -> Iterator[str]:
+def _cautions(
+    studies: Sequence[Finished], tasks: Sequence[Chosen], pick: str, now: str
+) -> Iterator[str]:
     cells = len(studies) * len(tasks)
     if cells > 1:
         missed = cells * (1 - CONFIDENCE)
@@ -535,3 +541,5 @@ def _cautions(studies: Sequence[Finished], tasks: Sequence[Chosen], pick: str) -
     for one in studies:
         if one.result.settings.get("scoring") == CALIBRATED:
             yield JUDGED_RAW.format(study=one.name)
+        if (then := one.result.model["dtype"]) != now:
+            yield OTHER_PRECISION.format(study=one.name, then=then, now=now)
