@@ -145,6 +145,30 @@ def test_a_cell_is_what_an_evaluation_of_its_examples_gives(place: Path, folder:
             assert cell.gain_interval == gain_interval(pairs(before, after))
 
 
+def test_examples_on_one_passage_count_as_one(place: Path, tmp_path: Path) -> None:
+    rows = [
+        json.loads(line) | {"passage": f"Text {number // 5}."}
+        for number, line in enumerate((place / "mine.jsonl").read_text().splitlines()[:60])
+    ]
+    file = tmp_path / "passages.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = telltale.transfer(
+        studies(place)[0], data=file, out=tmp_path / "t", pick=PICK, dtype="float32"
+    )
+    (cell,) = found.recipes[0].results.values()
+    task = telltale.load_task(data=file)
+    scores = {}
+    for removed in ((), found.recipes[0].removed):
+        said = telltale.evaluate(
+            str(place / "model"), task, remove=removed, dtype="float32", text=PAGE
+        )
+        scores[removed] = [one["score"] for one in said["examples"]]
+    both = scores.values()
+    together = gain_interval(pairs(*both, [place // 5 for place in range(60)]))
+    assert cell.found.gain_interval == pytest.approx(together)
+    assert cell.found.gain_interval != pytest.approx(gain_interval(pairs(*both)))
+
+
 def test_on_its_own_task_a_recipe_has_the_evidence_of_its_study(place: Path, folder: Path) -> None:
     found = read_transferred(folder)
     for recipe in found.recipes:
@@ -394,9 +418,10 @@ def comparison(gain: float, low: float, high: float) -> Comparison:
 
 def made(place: Path, cells: dict[str, Cell], **settings: Any) -> str | None:
     """The warning of a recipe for capitals with some cells."""
-    asked = {**telltale.load_task("capitals").settings(), **settings}
+    by_default = telltale.load_task("capitals").settings()
+    asked = {**by_default, **settings}
     tasks = [
-        MeasuredTask(name, {**asked}, name, None, "", "", comparison(0, 0, 0)) for name in cells
+        MeasuredTask(name, by_default, name, None, "", "", comparison(0, 0, 0)) for name in cells
     ]
     recipe = Recipe("a study", "capitals", (3, 1), 4, "", cells)
     return warning_of(
@@ -434,11 +459,17 @@ def test_several_named_tasks_are_one_search(
     assert "boolean_expressions" in capsys.readouterr().out
 
 
-def test_tasks_that_are_not_asked_alike_are_guarded(place: Path) -> None:
-    lost = comparison(-0.2, -0.3, -0.1)
-    said = made(place, {"gsm8k": Cell(lost, False), "other/f.jsonl": Cell(lost, False)})
-    assert said is not None
-    assert "--guard gsm8k:0.01 --guard other/f.jsonl:0.01 --out joint" in said
+def test_tasks_that_cannot_be_one_objective_are_guarded(place: Path) -> None:
+    lost = Cell(comparison(-0.2, -0.3, -0.1), False)
+    said = made(place, {"boolq": lost, "other/f.jsonl": lost})
+    assert said is not None  # a file has no name
+    assert "capitals --guard boolq:0.01 --guard other/f.jsonl:0.01 --out joint" in said
+    written = {"protocol": "chat", "shots": 1}  # of the study alone
+    asked: Any = {"capitals": Cell(lost.found, True), "boolq": lost}
+    for settings, wanted in (({}, "capitals,boolq --out"), (written, "--guard boolq:0.01 --out")):
+        said = made(place, asked, **settings)
+        assert said is not None
+        assert wanted in said
 
 
 def test_the_page_and_the_figures_are_made_of_the_file(folder: Path, tmp_path: Path) -> None:

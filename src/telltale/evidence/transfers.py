@@ -131,8 +131,9 @@ class Transferred:
         broken = [one.name for one in self.recipes if one.breaks]
         if broken:
             names = one_of(broken).replace(" or ", " and ")
-            verb = "loses" if len(broken) == 1 else "lose"
-            return f"{names} {verb} on a task that the search was not by."
+            if len(broken) == 1:
+                return f"{names} is shown to lose on a task that it was not searched by."
+            return f"{names} are shown to lose on tasks that they were not searched by."
         cells = [cell for one in self.recipes for cell in one.results.values()]
         elsewhere = [cell.found.loses_at_most for cell in cells if not cell.searched]
         if not elsewhere:
