@@ -374,6 +374,28 @@ def test_text_that_is_written_is_measured_too(place: Path, tmp_path: Path) -> No
     assert read_transferred(tmp_path / "t") == found
 
 
+def test_a_harnesss_task_keeps_its_metric_and_its_shots(
+    place: Path, tmp_path: Path, own_datasets: None
+) -> None:
+    pytest.importorskip("lm_eval")
+    from tests.tasks.test_harness import choice, questions
+
+    made = choice(tmp_path / "made")
+    made.rows["test"] = questions("test", 50)
+    name = f"harness:{made.write()}"
+    task = telltale.load_task(name, shots=1, metric="acc_norm")
+    study = search(place / "model", task, tmp_path / "study", limit=20, held_out=20)
+    found = telltale.transfer(
+        study, tasks=[name, "capitals"], out=tmp_path / "t", pick=PICK, dtype="float32", limit=20
+    )
+    (own, _) = found.tasks
+    assert (own.settings["shots"], own.settings["scorer"]["metric"]) == (1, "acc_norm,none")
+    result = read_study(study).result
+    assert result is not None
+    assert found.recipes[0].results[own.name].found == result.models[PICK].held_out
+    assert (own.name, own.given) == ("harness:made", name)
+
+
 def test_a_studys_own_task_from_python_or_a_file(place: Path, tmp_path: Path) -> None:
     file = place / "mine.jsonl"
     study = search(place / "model", telltale.load_task(data=file), tmp_path / "mine", seed=2)

@@ -277,12 +277,12 @@ def warning_of(
     )
     own = next((one.given for one in tasks if one.name == recipe.task), recipe.task)
     task = asked["task"]
-    is_one = all(map(_has_name, [recipe.task, *(one.name for one in broken)])) and all(
+    is_one = all(map(_has_name, [own, *(one.given for one in broken)])) and all(
         _way(one.settings) == _way(task) for one in broken
     )
     if is_one:
         how = "search by all of them as one objective"
-        parts = [",".join([recipe.task, *(one.name for one in broken)])]
+        parts = [",".join([own, *(one.given for one in broken)])]
     else:
         how = "they cannot be one objective, so guard what is lost in the search"
         parts = [own] if _has_name(own) else ["--data", own]

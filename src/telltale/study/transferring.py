@@ -259,9 +259,8 @@ def _as_searched(given: Given, studies: Sequence[Finished]) -> Task:
                 "another `out`"
             )
     changes = _changes(task, wanted)
-    if wanted["shots"]:
-        changes |= {"shots": wanted["shots"]}
-        changes |= {} if task.name.startswith(HARNESS) else {"seed": wanted["seed"]}
+    if wanted["shots"] or task.shots:
+        changes |= {"shots": wanted["shots"], "seed": wanted["seed"]}
     task = without_shown(given.load(**changes) if changes else task)
     if _asking({**task.settings(), "prompt": task.template}) != _asking(wanted):
         raise InputError(
@@ -279,8 +278,9 @@ def _asking(settings: Mapping[str, Any]) -> Any:
 def _changes(task: Task, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What `load_task` is to be given beside the name, so that a task is asked as is wanted."""
     now = {**task.settings(), "prompt": task.template}
+    names = () if HARNESS in task.name else ASKED  # it says itself how it is asked
     changes = {
-        name: wanted[name] for name in ASKED if name in wanted and wanted[name] != now.get(name)
+        name: wanted[name] for name in names if name in wanted and wanted[name] != now.get(name)
     }
     metrics = [(one.get("scorer") or {}).get("metric") for one in (now, wanted)]
     return changes if metrics[0] == metrics[1] else {**changes, "metric": metrics[1]}
