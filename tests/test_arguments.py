@@ -105,6 +105,14 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "plan": {"model": NAMES, "out": PATHS, "limit": COUNTS, "protect": LAYERS},
     "preview": {"count": COUNTS, "model": NAMES},
+    "transfer": {
+        "studies": (3, [3], {"a": 1}),
+        "tasks": (3, [3], {"capitals": 1}),
+        "data": (3, [3]),
+        "data_dir": PATHS,
+        "limit": COUNTS,
+        "pick": (True, 1.5),
+    },
     "tune": {
         "train": (3, ["a.jsonl"], True),
         "regime": NAMES,
@@ -138,6 +146,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "bench": {"model": "m"},
     "plan": {"model": "m", "task": "capitals", "out": "s"},
     "preview": {"task": "capitals"},
+    "transfer": {"studies": ["s"], "tasks": ["capitals"], "out": "t"},
     "tune": {"model": "m", "task": "capitals", "out": "s"},
 }
 

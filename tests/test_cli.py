@@ -234,7 +234,7 @@ def test_help_and_import_are_quick_and_bring_no_torch() -> None:
 
 
 COMMANDS = (
-    *("search", "compare", "stability", "eval", "explain", "tune", "export", "bench"),
+    *("search", "compare", "stability", "eval", "explain", "transfer", "tune", "export", "bench"),
     *("tasks", "show", "report"),
 )
 

@@ -14,7 +14,9 @@ from telltale.cli.commands import app, main
 from telltale.cli.help import SECTIONS, InSections
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-IN_SECTIONS = ("search", "compare", "stability", "eval", "explain", "tune", "bench", "tasks")
+IN_SECTIONS = (
+    *("search", "compare", "stability", "eval", "explain", "transfer", "tune", "bench", "tasks"),
+)
 MOST_USED = [
     "--out",
     "--data",

@@ -20,6 +20,7 @@ from telltale.api import (
     preview,
     search,
     stability,
+    transfer,
     tune,
 )
 from telltale.errors import (
@@ -49,6 +50,7 @@ __all__ = [
     "preview",
     "search",
     "stability",
+    "transfer",
     "tune",
 ]
 

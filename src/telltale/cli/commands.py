@@ -22,6 +22,7 @@ from telltale import api
 from telltale.cli.help import InSections
 from telltale.cli.naming import OptionsFormatter, with_options
 from telltale.cli.options import (
+    DataDirOption,
     DeviceOption,
     LoadTask,
     ModelArgument,
@@ -30,6 +31,7 @@ from telltale.cli.options import (
     ResumeOption,
     RevisionOption,
     ScoringOption,
+    TruncateOption,
     TrustOption,
     scoring_of,
     task_options,
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports of a command that a signal has ended
 # Commands that keep what they have measured.
-GOES_ON = ("search", "stability", "explain", "compare", "tune")
+GOES_ON = ("search", "stability", "explain", "compare", "transfer", "tune")
 KEPT = "what a search has measured is kept, and the same command goes on"
 # typer may bring its own copy of click, so its error classes are taken from typer's public ones.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -420,6 +422,97 @@ def explain(
     screen.print(f"Written to {out / 'explain.json'}, and to look at: {out / api.REPORT}")
 
 
+@app.command(cls=InSections, short_help="Measure searches' models on other tasks.")
+def transfer(
+    studies: Annotated[
+        list[Path],
+        typer.Argument(metavar="STUDY", help="Finished searches' --out folders, of one model."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="The transfer's folder. The same command goes on where it was stopped.",
+        ),
+    ],
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            metavar="A,B",
+            help="Tasks by name, each to be measured by itself: one that a search was by as it was "
+            "asked there, on the examples that it held out; others by their defaults.",
+        ),
+    ] = "",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="Your own examples as another task, as search reads them; may be given several "
+            "times.",
+            show_default=False,
+        ),
+    ] = None,
+    pick: Annotated[
+        str,
+        typer.Option(
+            "--pick",
+            metavar="best|bsba|confirmed_best|fastest_safe|N",
+            help="Which model of each search, by its name or by the layers removed.",
+        ),
+    ] = "best",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            help="How many examples of a task at most.  [default: 200; of a task that a search "
+            "was by, all that it held out]",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDirOption = None,
+    truncate: TruncateOption = "no",
+    device: DeviceOption = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype",
+            metavar="float32|bfloat16|auto",
+            help="The precision; auto is float32 on a CPU and bfloat16 on a GPU.",
+        ),
+    ] = "auto",
+) -> None:
+    """Measure what searches have found on other tasks, beside the whole model.
+
+    Every search's model is measured on every task, on examples that none of the searches has seen,
+    with paired intervals of its gain. Where one is shown to lose on another task, the command is
+    printed that searches by both. Writes DIR/transfer.json and DIR/report.html.
+    """
+    from telltale.cli import transferred
+    from telltale.cli.screen import ScreenWatcher, console
+
+    with ScreenWatcher() as watcher:
+        found = api.transfer(
+            studies,
+            tasks=[name for one in tasks.split(",") if (name := one.strip())],
+            data=data or [],
+            data_dir=data_dir,
+            out=out,
+            pick=pick,
+            limit=limit,
+            truncate=truncate,
+            device=device,
+            dtype=dtype,
+            watcher=watcher,
+        )
+    screen = console()
+    transferred.transfer(found, screen)
+    screen.print(f"Written to {out / 'transfer.json'}, and to look at: {out / api.REPORT}")
+
+
 @app.command(cls=InSections, short_help="Fine-tune before, after or around a search.")
 @takes_groups
 def tune(
@@ -719,7 +812,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="STUDY",
-            help="Searches' --out folders, or one of explain, compare or tune.",
+            help="Searches' --out folders, or one of explain, compare, transfer or tune.",
         ),
     ],
     to: Annotated[Path, typer.Option("--to", metavar="FILE.html", help="The page to write.")],

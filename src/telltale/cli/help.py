@@ -10,8 +10,8 @@ from typer.core import TyperCommand
 # passed over. Not typer's rich_help_panel: panels are not shown in plain text, and have no order.
 SECTIONS = {
     "Most used": (
-        "--out --data --methods --depths --shots --limit --held-out --objective --tolerance "
-        "--max-removed --remove --against --pick --pairs --show --device --dtype"
+        "--out --tasks --data --methods --depths --shots --limit --held-out --objective "
+        "--tolerance --max-removed --remove --against --pick --pairs --show --device --dtype"
     ),
     "Examples": (
         "--data-dir --split --seed --question-field --choices-field --answer-field "

@@ -27,6 +27,7 @@ SPELLED = {
     "model": "MODEL",
     "task": "TASK",
     "study": "STUDY",
+    "studies": "STUDY",
     "guards": "--guard",
     "count": "--show",
     **{

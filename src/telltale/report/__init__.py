@@ -3,7 +3,8 @@
 Made of their files alone; loads no model, runs nothing, asks nothing of the network. Of a study
 `charts` and `heat` draw, `tables` and `examples` list, and `page` puts all together; of an
 explanation `layer_charts`, `pair_map`, `layer_tables` and `explained` do; of methods compared
-`compared`; of tuning `tuned_charts`, `tuned_tables`, `tuned_words` and `tuned`.
+`compared`; of recipes on other tasks `transferred`; of tuning `tuned_charts`, `tuned_tables`,
+`tuned_words` and `tuned`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
-from telltale.evidence import explanation, methods
+from telltale.evidence import explanation, methods, transfers
 from telltale.evidence.tuned import is_tuned, read_tuned
 from telltale.study import records
 from telltale.study.reading import read_study
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from telltale.evidence.explanation import Explanation
     from telltale.evidence.methods import Compared
+    from telltale.evidence.transfers import Transferred
     from telltale.evidence.tuned import RegimesCompared, TuneResult
 
 __all__ = [
@@ -30,19 +32,21 @@ __all__ = [
     "write_explanation",
     "write_figures",
     "write_report",
+    "write_transfer",
     "write_tuned",
 ]
 
 # What has a page of its own, as a message names it.
 EXPLANATION, COMPARISON, TUNING = "an explanation", "a comparison", "a tuning"
+TRANSFER = "a transfer"
 
 
 def write_report(studies: Sequence[Path], to: Path) -> None:
     """Write a page on some studies, finished or not, each in a section; or on something else.
 
     Args:
-        studies: their folders; or the folder of one explanation, of one comparison of methods, or
-            of one tuning.
+        studies: their folders; or the folder of one explanation, of one comparison of methods, of
+            one transfer, or of one tuning.
         to: the HTML file; what was there is replaced in one step.
 
     Raises:
@@ -106,6 +110,24 @@ def write_comparison(compared: Compared, to: Path) -> None:
     write_text(to, comparison_page(compared))
 
 
+def write_transfer(transferred: Transferred, to: Path) -> None:
+    """Write the page of recipes on several tasks.
+
+    Args:
+        transferred: what was found.
+        to: the HTML file; what was there is replaced in one step.
+
+    Raises:
+        InputError: the file cannot be there.
+        OSError: the file cannot be written.
+    """
+    from telltale.report.transferred import transfer_page
+    from telltale.support.files import write_text
+
+    _check_place(to)
+    write_text(to, transfer_page(transferred))
+
+
 def write_tuned(found: TuneResult | RegimesCompared, to: Path) -> None:
     """Write the page of a tuning, or of regimes beside each other.
 
@@ -132,6 +154,8 @@ def _kind_of(folder: Path) -> str | None:
         return EXPLANATION
     if (folder / methods.FILE).is_file():
         return COMPARISON
+    if (folder / transfers.FILE).is_file():
+        return TRANSFER
     return TUNING if is_tuned(folder) else None
 
 
@@ -140,6 +164,8 @@ def _write_page(kind: str, folder: Path, to: Path) -> None:
         write_explanation(explanation.read_explanation(folder), to)
     elif kind == COMPARISON:
         write_comparison(methods.read_compared(folder), to)
+    elif kind == TRANSFER:
+        write_transfer(transfers.read_transferred(folder), to)
     else:
         write_tuned(read_tuned(folder), to)
 
@@ -169,6 +195,7 @@ def write_figures(study: Path, folder: Path) -> list[Path]:
         write_comparison_figures,
         write_explanation_figures,
         write_study_figures,
+        write_transfer_figures,
     )
 
     kind = _kind_of(study)
@@ -176,6 +203,8 @@ def write_figures(study: Path, folder: Path) -> list[Path]:
         return write_comparison_figures(methods.read_compared(study), folder)
     if kind == EXPLANATION:
         return write_explanation_figures(explanation.read_explanation(study), folder)
+    if kind == TRANSFER:
+        return write_transfer_figures(transfers.read_transferred(study), folder)
     if kind == TUNING:
         raise InputError(f"{study} holds {TUNING}, whose figures are in its page; ask for that")
     return write_study_figures(read_study(study), folder)

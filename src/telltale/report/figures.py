@@ -22,6 +22,7 @@ from telltale.report.pair_map import pair_map
 from telltale.report.sentences import arms_rows
 from telltale.report.svg import LIGHT
 from telltale.report.tables import calibration_rows, csv_text, path_rows, round_rows
+from telltale.report.transferred import transfer_matrix, transfer_values
 from telltale.support.files import make_readable, write_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from telltale.evidence.explanation import Explanation
     from telltale.evidence.methods import Compared
     from telltale.evidence.result import Searched
+    from telltale.evidence.transfers import Transferred
     from telltale.report.svg import Drawing, Palette
     from telltale.study.reading import StoredStudy
 
@@ -126,6 +128,12 @@ def write_comparison_figures(compared: Compared, folder: Path) -> list[Path]:
     """The same of methods that were compared."""
     drawn = {"methods": methods_chart(compared, LIGHT)}
     return _write(folder, drawn, {"methods": csv_text(method_values(compared))})
+
+
+def write_transfer_figures(transferred: Transferred, folder: Path) -> list[Path]:
+    """The same of recipes on several tasks."""
+    drawn = {"transfer": transfer_matrix(transferred, LIGHT)}
+    return _write(folder, drawn, {"transfer": csv_text(transfer_values(transferred))})
 
 
 def _write(folder: Path, drawn: Mapping[str, Drawing], listed: Mapping[str, str]) -> list[Path]:
