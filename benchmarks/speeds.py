@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from speed import Clock, Counting, hardest_first, removals
 
+from telltale.engine.batches import RACE_BLOCK
 from telltale.engine.layer_scores import LAYER_SCORES
 from telltale.engine.workbench import Workbench
 from telltale.evidence.stats import gain_interval, pairs
@@ -28,7 +29,7 @@ from telltale.measure import outcomes_by_path
 from telltale.models.source import resolve_model
 from telltale.objectives import highest_of, objective_named, values_by
 from telltale.searches.greedy import GreedyRemoval
-from telltale.searches.search import SPEEDS, shortlist_from
+from telltale.searches.search import EXACT, SPEEDS, shortlist_from
 from telltale.support.files import write_json
 from telltale.tasks.loading import load_task
 from telltale.tasks.split import split_examples
@@ -85,8 +86,9 @@ def searched(name: str, way: str, given: argparse.Namespace) -> dict[str, Any]:
     right = {position: one.answer for position, one in enumerate(examples)}
     objective = objective_named(given.objective)
     counting = Counting(bench.measure)
-    batches = bench.batches(searches)
     shortlist = None if way in SPEEDS else shortlist_from(way)
+    is_raced = shortlist is None and way not in EXACT
+    batches = bench.batches(searches, RACE_BLOCK if is_raced else None)
     clock = Clock()
     scores = [] if shortlist is None else [LAYER_SCORES[shortlist.score]]
     search = GreedyRemoval(

@@ -52,7 +52,7 @@ LIMIT = 60
 
 def search(model: Path, task: Task | str, out: Path, **more: Any) -> Path:
     asked: Any = {"limit": 40, "held_out": 30, "tolerance": 1.0, "max_removed": 2, "text": PAGE}
-    telltale.search(str(model), task, out=out, dtype="float32", **{**asked, **more})
+    telltale.search(str(model), task, out=out, **{"dtype": "float32", **asked, **more})
     return out
 
 
@@ -358,6 +358,17 @@ def test_what_a_name_a_precision_or_calibration_does_to_a_cell_is_told(
     assert "was measured in float32 and here it is in bfloat16" in found.cautions[2]
     found = telltale.transfer(study, dtype="float32", **{**asked, "pick": 1})
     assert len(found.cautions) == 1
+
+
+def test_it_is_measured_in_the_precision_that_all_searches_had(place: Path, tmp_path: Path) -> None:
+    low = search(place / "model", "boolean_expressions", tmp_path / "low", dtype="bfloat16")
+    asked: Any = {"tasks": "capitals", "limit": 5, "pick": PICK}
+    alone = telltale.transfer(low, out=tmp_path / "alone", **asked)
+    assert alone.model["dtype"] == "bfloat16"
+    assert not [one for one in alone.cautions if "was measured in" in one]
+    both = telltale.transfer([low, studies(place)[1]], out=tmp_path / "both", **asked)
+    assert both.model["dtype"] == "float32"  # as in `evaluate`
+    assert len([one for one in both.cautions if "low was measured in" in one]) == 1
 
 
 def test_text_that_is_written_is_measured_too(place: Path, tmp_path: Path) -> None:

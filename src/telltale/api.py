@@ -634,7 +634,8 @@ def transfer(
             draw; of a task that a study was searched by, all that the study held out.
         truncate: as in `search`; a study's own task keeps the study's.
         device: as in `search`.
-        dtype: as in `evaluate`.
+        dtype: ``float32``, ``bfloat16``, or ``auto``: what the studies were measured in, where that
+            is one; else as in `evaluate`.
         watcher: is told how it goes on.
 
     Raises:

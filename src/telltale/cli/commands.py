@@ -481,7 +481,7 @@ def transfer(
         typer.Option(
             "--dtype",
             metavar="float32|bfloat16|auto",
-            help="The precision; auto is float32 on a CPU and bfloat16 on a GPU.",
+            help="The precision; auto is that of the searches, where it is one.",
         ),
     ] = "auto",
 ) -> None:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from telltale.watcher import Watcher
 
 EXAMPLES = 200  # of a task that is no study's own, where it is not said how many
+AUTO = "auto"
 MEASURED = "measured"  # in a transfer's folder, what it has measured
 # How a task is asked, as a study keeps it and as `load_task` takes it.
 ASKED = ("prompt", "protocol", "shots", "scoring", "extract", "stop", "max_new_tokens")
@@ -373,6 +374,9 @@ def transfer_recipes(
     ``folder`` keeps what is measured.
     """
     source = searched_source(studies[0].asked)
+    precisions = {one.result.model["dtype"] for one in studies}
+    if dtype == AUTO and len(precisions) == 1:
+        (dtype,) = precisions
     bench = Workbench(source, tasks[0].task, tasks[0].task.examples, device, dtype)
     precision = str(bench.dtype).removeprefix("torch.")
     whole = LayerPath.whole(studies[0].result.model["layers"])

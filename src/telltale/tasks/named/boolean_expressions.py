@@ -1,4 +1,4 @@
-"""Boolean expressions of BIG-Bench-Hard; a thousand generated ones where asked, or not available."""
+"""Boolean expressions of BIG-Bench-Hard, or a thousand generated ones."""
 
 from __future__ import annotations
 
