@@ -70,6 +70,7 @@ def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
     return {
         "searched": searched,
         "verdict": None if result is None else result.verdict,
+        "target": None if result is None else result.target_said,
         "minds": () if result is None else minds(result),
         "final": None if result is None else final_sentence(result),
         "cost": cost_of(study),
@@ -110,6 +111,8 @@ def _worth_name(searched: Searched) -> str:
         return ""
     many = len(model.removed) > MANY_LAYERS
     lacking = f"without {f'{len(model.removed)} layers' if many else layers_named(model.removed)}"
+    if "target" in model.names:
+        return f"The model chosen by what was asked of it: {lacking}"
     if searched.recommended == "confirmed_best":
         return f"The model recommended, BEST, whose gain is shown: {lacking}"
     if searched.recommended is not None:

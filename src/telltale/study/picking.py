@@ -70,6 +70,8 @@ def picked_from(result: Result, pick: str) -> PathModel:
     if pick in NAMED:
         named = result.by_name(pick)
         if named is None:
+            if pick == "target":
+                raise InputError(_without_target(result, counts))
             raise InputError(
                 f"{pick} is no model of this study: its held-out examples show none; see "
                 f"telltale show, or pick best, bsba or a number of removed layers, {counts}"
@@ -88,3 +90,13 @@ def picked_from(result: Result, pick: str) -> PathModel:
             f"removed layers, {counts}"
         )
     return found
+
+
+def _without_target(result: Result, counts: str) -> str:
+    """Why a study has no model called target, and what to do."""
+    if result.target is None:
+        return (
+            "this study was asked for no target; search again with one, such as `target_speedup` "
+            f"1.3, or pick best, bsba or a number of removed layers, {counts}"
+        )
+    return f"{result.target_said} Or pick best, bsba or a number of removed layers, {counts}"
