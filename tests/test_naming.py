@@ -39,6 +39,7 @@ OPTION = re.compile(r"(?<![\w/-])--[a-z{]")
 WRITES_OPTIONS = {
     "evidence/calibration.py": "texts of a result",
     "evidence/cautions.py": "texts of a result",
+    "evidence/pareto.py": "texts of a result",
     "report/repeating.py": "the command of a study",
     "report/template.py": "variables of CSS",
     "report/svg.py": "variables of CSS",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.calibration import Arms, Calibration, Gain, Level
 from telltale.evidence.comparison import Comparison
+from telltale.evidence.pareto import front_document
 from telltale.evidence.parts import NAMED, Cost, FinalLook, PathModel, Text
 from telltale.evidence.selection import Asked, Claims
 from telltale.evidence.selection import Level as ErrorLevel
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from telltale.evidence.result import Result
 
 VERSION = 2  # rises when the meaning of a field changes
-LATER = ("claims", "naive_passes", "slowed_by")  # fields that earlier versions did not write
+LATER = (
+    "claims",
+    "naive_passes",
+    "slowed_by",
+    "pareto",
+)  # fields that earlier versions did not write
 COUNTS = ("unparsable", "cut_off")  # what `generation_counts` gives
 
 
@@ -55,6 +61,7 @@ def document_of(result: Result) -> dict[str, Any]:
         "final": None if result.final is None else _final(result.final, result.baseline),
         **_calibration(result.calibration),
         **_target(result.target),
+        "pareto": front_document(result.models),
         "rounds": list(_rounds(result)),
         "verdict": result.verdict,
         "text": {"name": result.text.name, "sha256": result.text.sha256},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.calibration import CALIBRATED
+from telltale.evidence.pareto import front
 from telltale.report.examples import BUDGET, LONG, MOST_SHOWN, changes
 from telltale.report.figures import drawings
 from telltale.report.repeating import command, settings_tables
@@ -16,7 +17,7 @@ from telltale.report.sentences import (
     other_changes,
 )
 from telltale.report.svg import INLINE
-from telltale.report.tables import arms_table, path_columns
+from telltale.report.tables import arms_table, front_columns, path_columns
 from telltale.report.template import KeyFigure, markup, rendered
 from telltale.searches import GreedyRemoval
 from telltale.support.words import (
@@ -83,6 +84,8 @@ def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
         "key_figures": _key_figures(searched),
         "figures": {name: markup(drawing) for name, drawing in drawings(searched, INLINE).items()},
         "columns": path_columns(searched) if searched.models else [],
+        "front": front(searched.models) if len(searched.models) > 1 else (),
+        "front_columns": front_columns(searched) if searched.models else [],
         "changes": changes(study, worth, budget) if worth is not None else None,
         "arms": ([], []) if result is None else arms_table(result),
         "is_calibrated": searched.settings.get("scoring") == CALIBRATED,
