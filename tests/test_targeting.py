@@ -27,6 +27,7 @@ from telltale.study.settings import Settings
 from telltale.study.targeting import Asked, Costs, Depths, request_of
 from telltale.tasks.loading import load_task
 from telltale.timing import targets as timing
+from telltale.tracking.records import summary_of
 from tests import tiny
 from tests.studies import PAGE, result_of, search_arguments
 from tests.test_docs import INLINE, ROOT, keys
@@ -224,6 +225,8 @@ def test_a_target_names_the_most_accurate_model_that_meets_it(
     assert result_from(json.loads(json.dumps(document | {"cost": result.document["cost"]})), 0) == (
         result_from(result.document, 0)
     )
+    layers = str(summary_of(result)["target/removed"])
+    assert layers.replace(" ", "") == ",".join(map(str, wanted.removed))
     read = read_study(tmp_path / "s").result
     assert read is not None
     assert read.target == result.target
@@ -244,6 +247,9 @@ def test_a_target_changes_nothing_else(tiny_folder: Path, tmp_path: Path, machin
     assert asked["search"].pop("price") == {"accuracy": 1.0}
     assert asked == plain
     assert "target" not in plain
+    result = read_study(tmp_path / "plain").result
+    assert result is not None
+    assert "target/removed" not in summary_of(result)
 
 
 def test_what_was_timed_is_kept(tiny_folder: Path, tmp_path: Path, machine: Machine) -> None:

@@ -27,6 +27,7 @@ from telltale.evidence.targets import (
 )
 from telltale.paths import LayerPath
 from telltale.searches import Kept
+from telltale.support.arguments import parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,7 +123,7 @@ def test_where_none_meets_it_the_one_of_least_work_is_said() -> None:
         "The target is not met: none of the models kept is shown to be at least 1.30 times as "
         "fast. The best that can be had of them, without layers 6, 7, 8, 9, is 1.25 times as fast "
         "(95% interval 1.25 to 1.25), for one request of 8 tokens read and 1 token written. Ask "
-        "for less, or search with a larger tolerance."
+        "for what can be had, or let the search go further, by a larger tolerance above all."
     )
 
 
@@ -152,8 +153,8 @@ def test_prices_trade_accuracy_for_time_and_size() -> None:
         (1.0, 0.0, 0.11): 1,
         (0.0, 0.0, 1.0): 2,
     }
-    for (accuracy, latency, parameters), wanted in cases.items():
-        price = {"accuracy": accuracy, "latency": latency, "parameters": parameters}
+    for (accuracy, latency, size), wanted in cases.items():
+        price = {"accuracy": accuracy, "latency": latency, "parameters": size}
         found = chosen(accuracies, Targets({}, price), Timed({}), speeds)
         assert (price, found) == (price, (wanted, True))
 
@@ -213,6 +214,14 @@ def test_prices_are_read_from_a_text_or_a_mapping() -> None:
     for wrong in ("accuracy", "accuracy=x", "accuracy=1,,", ""):
         with pytest.raises(ValueError, match=r"^$|could not convert"):
             price_from(wrong)
+
+
+def test_parameters_have_suffixes() -> None:
+    given = {"100M": 10**8, "1.5B": 15 * 10**8, "50k": 50_000, " 7 ": 7, 12: 12}
+    assert {text: parameters(text) for text in given} == given
+    for wrong in ("1T", "-1", "M", "1e6", "1.5.2M"):
+        with pytest.raises(ValueError, match=r"^$"):
+            parameters(wrong)
 
 
 def test_a_document_has_what_was_asked_and_no_more() -> None:

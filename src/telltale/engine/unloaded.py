@@ -161,7 +161,7 @@ class Seconds(NamedTuple):
 def request_seconds(
     source: ModelSource, device: torch.device, dtype: str, prompt: int, new_tokens: int
 ) -> Seconds | None:
-    """How long a request takes by a moment's timing, as plain transformers does it.
+    """How long a request takes at least by a moment's timing, as plain transformers does it.
 
     A model of one layer of each kind and one of two are timed in turns; none has weights of its
     own.
@@ -185,7 +185,8 @@ def request_seconds(
             turns.append(tuple(_request_once(one, device, prompt, new_tokens) for one in models))
     except Exception:  # loading the model will say what is wrong with it
         return None
-    once, twice = (statistics.median(turn[place] for turn in turns[1:]) for place in (0, 1))
+    # The least, since a busy machine is only ever slower than it can be.
+    once, twice = (min(turn[place] for turn in turns[1:]) for place in (0, 1))
     layer = (twice - once) / layers
     return Seconds(layer, max(0.0, once - (twice - once))) if layer > 0 else None
 

@@ -215,8 +215,8 @@ class Chosen:
             )
             return (
                 f"The target is not met: none of the models kept is shown to {wanted}. The "
-                f"best that can be had of them, {who}, {' and '.join(has)}{timed}. Ask for less, "
-                "or search with a larger tolerance."
+                f"best that can be had of them, {who}, {' and '.join(has)}{timed}. Ask for what "
+                "can be had, or let the search go further, by a larger tolerance above all."
             )
         said = f"Chosen by what was asked: {who} the model"
         said += f" {' and '.join(has)}{timed}." if has else " is worth most."

@@ -85,8 +85,9 @@ def picked_from(result: Result, pick: str) -> PathModel:
     # As a number, so that 02 is 2.
     found = by_count.get(str(int(pick))) if pick.isdecimal() else None
     if found is None:
+        names = [name for name in NAMED if name != "target" or result.target is not None]
         raise InputError(
-            f"`pick` {pick} names no model of this study; give {', '.join(NAMED)} or a number of "
+            f"`pick` {pick} names no model of this study; give {', '.join(names)} or a number of "
             f"removed layers, {counts}"
         )
     return found
