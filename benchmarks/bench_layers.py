@@ -2,7 +2,7 @@ r"""Does a model with fewer layers save what its work says, in plain transformer
 
 `telltale bench` on a model and on itself without layers that are spread evenly over its depth: five
 prompt lengths one text at a time, and five batch sizes of short prompts. For each cell the ratio of
-processor times as a share of the ideal, the ratio of the work as `telltale.timing.work` counts it:
+processor times as a share of the ideal, the ratio of the work as `telltale.models.work` counts it:
 in a layer the numbers of its matrices for each token and its attention for each pair of tokens, in
 the head those of its matrix for each token whose logits are wanted, in the embedding none.
 Each depth is kept as soon as it is done, and not run again.

@@ -80,6 +80,7 @@ def test_search_has_every_section_and_the_ten_most_used_first(
         "Examples",
         "Asking",
         "Search",
+        "Targets",
         "Evidence",
         "Model and machine",
     ]

@@ -40,6 +40,7 @@ OPTION = re.compile(r"(?<![\w/-])--[a-z{]")
 WRITES_OPTIONS = {
     "evidence/calibration.py": "texts of a result",
     "evidence/cautions.py": "texts of a result",
+    "evidence/pareto.py": "texts of a result",
     "evidence/transfers.py": "the command that a warning has",
     "report/repeating.py": "the command of a study",
     "report/template.py": "variables of CSS",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from telltale.errors import InputError
 from telltale.evidence.calibration import CALIBRATED, RAW, check_calibrates, check_scoring
+from telltale.evidence.targets import KINDS
 from telltale.evidence.tuned import REGIMES
 from telltale.study.request import (
     CHECKS,
@@ -130,6 +131,8 @@ NOT_COMPARED = (
     "scoring",
     "shortlist",
     "paper",
+    *KINDS,
+    "price",
 )
 
 
@@ -180,6 +183,23 @@ def search(
             score of information and gradient; a score as in ``search``. By default all.
         paper: the published method to the letter: candidates are ranked by accuracy, and nothing
             is guarded or calibrated.
+        target_speedup: how many times as fast as the whole model the model called ``target`` must
+            be: of the models kept that meet all targets, the most accurate on the search set. What
+            is timed is one request at a time, of as many tokens as the task's examples have on
+            average, and as many written as the task lets a model write, or one where choices are
+            compared: in plain transformers, in fresh processes, the whole model and the other in
+            alternation; by processor time on a CPU, else by time. A target is met where the whole
+            95% interval of the timing meets it. What no depth can meet is refused before anything
+            is measured, with the best that can be had.
+        max_latency_ms: the most milliseconds that such a request may take on this machine.
+        max_memory: the most memory that such a process may hold meanwhile, with weights, and on a
+            CPU with Python and torch: bytes, or such as ``2GiB``.
+        max_parameters: the most parameters that it may have, embeddings included: a number, or such
+            as ``100M`` or ``1.5B``.
+        price: what is worth how much, by which ``target`` is chosen instead of by accuracy: of
+            ``accuracy``, for a point gained on the search set; ``latency``, for a percent saved of
+            the time that the task's examples take; ``parameters``, for a percent of them saved.
+            ``accuracy=1,latency=0.2``, or a mapping.
         truncate: ``left`` cuts the beginning of prompts longer than the model takes; ``no`` refuses
             them.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -215,12 +235,14 @@ def search(
 
     from telltale.report import write_report
     from telltale.study.run import run_study
+    from telltale.timing.targets import check_timed, time_against_whole
     from telltale.tracking import tracker_named
 
     folder = Path(request.out)
     trackers = Watchers([tracker_named(given, folder / REPORT) for given in track])
     told = Watchers([request.watcher or Watcher(), trackers])
     with opened(request) as (question, settings, page), trackers:
+        check_timed(question.source, question.device, settings.targets)
         result = run_study(
             question,
             settings,
@@ -229,6 +251,7 @@ def search(
             page=page,
             resume_anyway=request.resume_anyway,
             is_taken=True,
+            timer=time_against_whole,
         )
         write_report([folder], folder / REPORT)
         return result
@@ -257,8 +280,10 @@ def plan(model: str, task: Task | str, *, out: str | Path, **asked: Unpack[Asked
 
     from telltale.engine.perplexity import built_in_page
     from telltale.study.planning import plan_search
+    from telltale.timing.targets import check_timed
 
     with opened(request, writes=False) as (question, settings, page):
+        check_timed(question.source, question.device, settings.targets)
         return plan_search(
             question,
             settings,
@@ -293,7 +318,7 @@ def compare(
             measured is not measured again for the next.
         **asked: what else `search` takes, but for what says how far and by what it searches:
             ``search``, ``tolerance``, ``max_removed``, ``guards``, ``shortlist``, ``scoring`` and
-            ``paper``; and ``final`` and ``max_loss``, since nothing is claimed.
+            ``paper``; ``final`` and ``max_loss``, since nothing is claimed; and targets and prices.
 
     Raises:
         TelltaleError: as in `search`.
@@ -846,8 +871,8 @@ def export(
 
     Args:
         study: the study's folder.
-        pick: ``best``, ``bsba``, ``confirmed_best``, ``fastest_safe``, or how many layers are
-            removed on the study's path.
+        pick: ``best``, ``bsba``, ``confirmed_best``, ``fastest_safe``, ``target``, or how many
+            layers are removed on the study's path.
         to: the folder to write; must not exist, or be empty.
         dtype: float32, bfloat16 or float16; by default what the model's files hold.
         carry: the folder of a LoRA adapter of the whole model, as peft saves it; it is written for
@@ -895,7 +920,7 @@ def bench(
     Each model is loaded from its files by a fresh process, in plain transformers or another
     program, and continues made-up prompts greedily with a key-value cache. Both are timed in every
     repeat, one right after the other. The ratios are those of pairs of repeats, and beside each is
-    the ideal: the ratio of the work, as `telltale.timing.work` counts it, in which all but the
+    the ideal: the ratio of the work, as `telltale.models.work` counts it, in which all but the
     embedding and the head scales with the layers.
 
     Args:

@@ -36,8 +36,9 @@ class Watcher:
         """A part of the study begins.
 
         That is ``self-test`` where a study has not begun yet, ``search``, ``held-out``,
-        ``guard NAME held-out``, ``text``, ``speed`` or ``final``; of an evaluation ``self-test``,
-        ``evaluation`` or ``text``; of tuning also ``put-back``, ``tune`` and those of its searches.
+        ``guard NAME held-out``, ``text``, ``speed``, ``final`` or ``target``; of an evaluation
+        ``self-test``, ``evaluation`` or ``text``; of tuning also ``put-back``, ``tune`` and those
+        of its searches.
         """
 
     def advised(self, advice: str) -> None:

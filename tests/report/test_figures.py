@@ -103,7 +103,7 @@ def test_figures_are_svg_and_png_and_tables_csv(tmp_path: Path) -> None:
     written = write_study_figures(Made().finished(), tmp_path / "figures")
     names = {file.name for file in written}
     assert names == {file.name for file in (tmp_path / "figures").iterdir()}
-    drawn = {"accuracy", "rounds-likelihood", "rounds-accuracy", "size", "speed"}
+    drawn = {"accuracy", "rounds-likelihood", "rounds-accuracy", "size", "speed", "pareto"}
     assert {name.split(".")[0] for name in names if name.endswith(".svg")} == drawn
     for name in drawn:
         root = ET.fromstring((tmp_path / "figures" / f"{name}.svg").read_text(encoding="utf-8"))

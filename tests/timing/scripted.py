@@ -25,7 +25,7 @@ class Machine:
     open: list[str] = field(default_factory=list)
 
     @contextmanager
-    def held(self, name: str, given: Mapping[str, Any]) -> Iterator[Any]:
+    def held(self, name: str, given: Mapping[str, Any], *_: str) -> Iterator[Any]:
         """In place of `telltale.timing.processes.held`."""
         self.open.append(name)
         yield _Process(name, self)

@@ -15,12 +15,12 @@ from telltale.cli.commands import main
 from telltale.cli.screen import console
 from telltale.cli.timed import timed
 from telltale.errors import InputError
+from telltale.models.work import work_of
 from telltale.paths import LayerPath
 from telltale.timing import bench as bench_module
 from telltale.timing.bench import FIGURES, bench_models
 from telltale.timing.settings import BenchSettings, Cell
 from telltale.timing.sides import Side
-from telltale.timing.work import work_of
 from tests import tiny
 from tests.test_docs import INLINE, ROOT, keys
 from tests.timing.scripted import Machine

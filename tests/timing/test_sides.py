@@ -11,12 +11,12 @@ from telltale.checkpoints import export as export_module
 from telltale.checkpoints.verify import Verification
 from telltale.errors import InputError
 from telltale.models.source import resolve_model
+from telltale.models.work import work_of
 from telltale.paths import LayerPath
 from telltale.study import read_study
 from telltale.timing import sides as sides_module
 from telltale.timing.settings import LLAMA, TRANSFORMERS
 from telltale.timing.sides import side_of, sides_of
-from telltale.timing.work import work_of
 from tests import tiny
 from tests.checkpoints.test_gguf_file import fields, written
 

@@ -368,7 +368,7 @@ def explain(
         str | None,
         typer.Option(
             "--pick",
-            metavar="best|bsba|confirmed_best|fastest_safe|N",
+            metavar="best|bsba|confirmed_best|fastest_safe|target|N",
             help="Which of a study's models.  [default: the one that it shows first]",
             show_default=False,
         ),
@@ -605,7 +605,7 @@ def export(
         str,
         typer.Option(
             "--pick",
-            metavar="best|bsba|confirmed_best|fastest_safe|N",
+            metavar="best|bsba|confirmed_best|fastest_safe|target|N",
             help="A model by its name, or the one with the first N layers of the path removed.",
         ),
     ] = "best",
@@ -671,7 +671,7 @@ def bench(
         str | None,
         typer.Option(
             "--pick",
-            metavar="best|bsba|confirmed_best|fastest_safe|N",
+            metavar="best|bsba|confirmed_best|fastest_safe|target|N",
             help="Which of a study's models.  [default: the one that it shows first]",
             show_default=False,
         ),

@@ -30,6 +30,7 @@ SECTIONS = {
         "--learning-rate --epochs --max-steps --batch-size --micro-batch --loss --patience "
         "--four-bit"
     ),
+    "Targets": "--target-speedup --max-latency-ms --max-memory --max-parameters --price",
     "Evidence": "--final --max-loss --confidence --text --sizes --resamples",
     "Timing": "--prompt-lengths --batch-sizes --new-tokens --repeats",
     "Model and machine": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from telltale.cli.columns import Column, print_table
+from telltale.evidence.targets import asked_for
 from telltale.support.words import duration, millions
 from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH, Part, Role
 
@@ -88,7 +89,7 @@ def shown_rounds(rounds: int) -> list[int]:
 
 def _minded(plan: SearchPlan) -> list[str]:
     """What the figures rest on, and what they leave out."""
-    found = []
+    found = [_needed(plan, name, count) for name, count in plan.needs.items()]
     if plan.rounds:
         last = "" if plan.settings["max_removed"] else f", after {len(plan.rounds)} rounds at most"
         found.append(f"The search ends where no candidate stays above the floor{last}.")
@@ -113,6 +114,17 @@ def _minded(plan: SearchPlan) -> list[str]:
     if plan.is_begun:
         found.append("This study has begun, and what it has measured is not measured again.")
     return found
+
+
+def _needed(plan: SearchPlan, name: str, count: int | None) -> str:
+    """How deep the search must go for a target."""
+    asked = asked_for(name, plan.settings[name])
+    if count is None:
+        return f"To {asked}: how many layers must go for it is known only when models are timed."
+    return (
+        f"To {asked}, the model must lack at least {count} of {plan.model['layers']} layers, as "
+        "is counted from its shape; whether it does so is timed after the search."
+    )
 
 
 def tokens(work: Work) -> str:

@@ -65,6 +65,7 @@ PHASES = {
     "held-out": "held-out set",
     "text": "ordinary text",
     "speed": "timing",
+    "target": "timing for a target",
     "evaluation": "evaluating",
     "final": "final set",
     "put-back": "trying removed layers again",
@@ -259,6 +260,8 @@ def summary(result: Result, out: Console) -> None:
         out.print(final)
     out.print()
     out.print(Text(printable(result.verdict), style="bold"))
+    if result.target_said is not None:
+        out.print(Text(printable(result.target_said), style="bold"))
     for line in minds(result):
         out.print(f"Mind: {line}")
     for line in cost_sentences(result):

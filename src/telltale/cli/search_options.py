@@ -142,6 +142,52 @@ PaperOption = Annotated[
     bool,
     typer.Option("--paper", help="The published method to the letter: by accuracy, unguarded."),
 ]
+TargetSpeedupOption = Annotated[
+    float | None,
+    typer.Option(
+        "--target-speedup",
+        metavar="X",
+        help="Name as target the most accurate model on the search set that is X times as fast as "
+        "the whole one. Timed is a request like the task's, one at a time: its examples' mean "
+        "length is read, and as much written as --max-new-tokens, or one token where choices are "
+        "compared; in fresh processes, both models in alternation, by processor time on a CPU. It "
+        "is met where the whole 95% interval meets it.",
+    ),
+]
+MaxLatencyOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-latency-ms",
+        metavar="X",
+        help="The most milliseconds such a request may take on this machine.",
+    ),
+]
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="The most memory that a process which does it may hold, such as 2GiB: with weights, "
+        "and on a CPU with Python and torch.",
+    ),
+]
+MaxParametersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-parameters",
+        metavar="N",
+        help="The most parameters it may have, such as 100M or 1.5B.",
+    ),
+]
+PriceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--price",
+        metavar="accuracy=1,latency=0.2",
+        help="Choose target not by accuracy alone: what a point of accuracy gained, and a percent "
+        "saved of latency (the time of the task's examples) or of parameters, is worth.",
+    ),
+]
 
 MemoryOption = Annotated[
     str | None,
@@ -172,6 +218,11 @@ def search_options(
     scoring: ScoringOption = None,
     shortlist: ShortlistOption = None,
     paper: PaperOption = False,
+    target_speedup: TargetSpeedupOption = None,
+    max_latency_ms: MaxLatencyOption = None,
+    max_memory: MaxMemoryOption = None,
+    max_parameters: MaxParametersOption = None,
+    price: PriceOption = None,
     memory: MemoryOption = None,
     seed: SeedOption = 0,
     data_dir: DataDirOption = None,
@@ -193,6 +244,11 @@ def search_options(
         "scoring": scoring_of(scoring)[1],
         "shortlist": shortlist,
         "paper": paper,
+        "target_speedup": target_speedup,
+        "max_latency_ms": max_latency_ms,
+        "max_memory": max_memory,
+        "max_parameters": max_parameters,
+        "price": price,
         "memory": memory,
         "seed": seed,
     }

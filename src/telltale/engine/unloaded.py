@@ -6,18 +6,21 @@ same shape, says how fast this machine is at it.
 
 from __future__ import annotations
 
+import inspect
 import statistics
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from telltale.engine.runner import ModelFacts
 from telltale.errors import MeasurementError
-from telltale.models.layered import LayeredModel, find_layers, longest_input_of
+from telltale.models.layered import CACHE_NAMES, LayeredModel, find_layers, longest_input_of
 from telltale.models.load import hollow_model
-from telltale.models.precision import layers_of
+from telltale.models.precision import layers_of, one_of_each_kind
+from telltale.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +37,7 @@ MOST_OPERATIONS = 5e10
 LEAST_TOKENS = 16
 SECONDS = 0.5  # after which no more turns are begun
 LEAST_TURNS = 3  # the first does not count
+TIMED_TOKENS = 8  # that are written at most; a request's others are taken to be like them
 
 
 class UnloadedRunner:
@@ -141,3 +145,89 @@ def layer_token_seconds(
     except Exception:  # loading the model will say what is wrong with it
         return None
     return statistics.median(turns[1:]) / (rows * length * model.depth)
+
+
+class Seconds(NamedTuple):
+    """How long a request takes in each layer, and beside the layers."""
+
+    layer: float
+    beside: float
+
+    def of(self, layers: int) -> float:
+        """How long it takes with so many layers."""
+        return self.beside + layers * self.layer
+
+
+def request_seconds(
+    source: ModelSource, device: torch.device, dtype: str, prompt: int, new_tokens: int
+) -> Seconds | None:
+    """How long a request takes at least by a moment's timing, as plain transformers does it.
+
+    A model of one layer of each kind and one of two are timed in turns; none has weights of its
+    own.
+
+    Args:
+        source: says the model's shape.
+        device: where it runs.
+        dtype: the precision that it runs in.
+        prompt: how many tokens are read.
+        new_tokens: how many are written, the first of them where the prompt ends.
+
+    Returns:
+        None where such models cannot be made or run, or no difference can be seen.
+    """
+    try:
+        models = [_hollow_filled(source, device, dtype, times) for times in (1, 2)]
+        layers = int(models[0].config.get_text_config().num_hidden_layers)
+        turns: list[tuple[float, ...]] = []
+        begun = time.perf_counter()
+        while len(turns) < LEAST_TURNS or time.perf_counter() - begun < SECONDS:
+            turns.append(tuple(_request_once(one, device, prompt, new_tokens) for one in models))
+    except Exception:  # loading the model will say what is wrong with it
+        return None
+    # The least, since a busy machine is only ever slower than it can be.
+    once, twice = (min(turn[place] for turn in turns[1:]) for place in (0, 1))
+    layer = (twice - once) / layers
+    return Seconds(layer, max(0.0, once - (twice - once))) if layer > 0 else None
+
+
+def _hollow_filled(source: ModelSource, device: torch.device, dtype: str, times: int) -> Any:
+    """A model of one layer of each kind, so many times; all of its numbers are small and alike."""
+    trusts = source.trust_remote_code
+    with quiet_transformers():
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trusts)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                one_of_each_kind(config, times, vocabulary=None),
+                dtype=getattr(torch, dtype),
+                trust_remote_code=trusts,
+            )
+        model = model.to_empty(device=device).eval()
+    with torch.no_grad():
+        for one in (*model.parameters(), *model.buffers()):
+            one.fill_(0.01 if one.is_floating_point() else 0)
+    return model
+
+
+@torch.inference_mode()
+def _request_once(model: Any, device: torch.device, prompt: int, new_tokens: int) -> float:
+    """The seconds of a request; of those after the first token only a few are written."""
+    takes = inspect.signature(model.forward).parameters
+    name = next(name for name in CACHE_NAMES if name in takes)
+    last = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+
+    def step(tokens: torch.Tensor, cache: Any = None) -> tuple[torch.Tensor, Any]:
+        found = model(tokens, use_cache=True, **last, **({name: cache} if cache else {}))
+        following = found.logits[:, -1:].argmax(dim=-1)
+        following.tolist()  # waits for a GPU
+        return following, getattr(found, name)
+
+    times = [time.perf_counter()]
+    tokens, cache = step(torch.zeros((1, prompt), dtype=torch.long, device=device))
+    times.append(time.perf_counter())
+    written = min(new_tokens - 1, TIMED_TOKENS)
+    for _ in range(written):
+        tokens, cache = step(tokens, cache)
+    times.append(time.perf_counter())
+    decoding = (times[2] - times[1]) / written * (new_tokens - 1) if written else 0.0
+    return times[1] - times[0] + decoding

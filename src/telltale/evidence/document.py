@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.calibration import Arms, Calibration, Gain, Level
 from telltale.evidence.comparison import Comparison
+from telltale.evidence.pareto import front_document
 from telltale.evidence.parts import NAMED, Cost, FinalLook, PathModel, Text
 from telltale.evidence.selection import Asked, Claims
 from telltale.evidence.selection import Level as ErrorLevel
 from telltale.evidence.stats import Interval
+from telltale.evidence.targets import Chosen, Figure, Request, targets_from
 from telltale.paths import LayerPath
 from telltale.searches import Candidate, Certainty, Kept, Round
 
@@ -25,7 +27,12 @@ if TYPE_CHECKING:
     from telltale.evidence.result import Result
 
 VERSION = 2  # rises when the meaning of a field changes
-LATER = ("claims", "naive_passes", "slowed_by")  # fields that earlier versions did not write
+LATER = (
+    "claims",
+    "naive_passes",
+    "slowed_by",
+    "pareto",
+)  # fields that earlier versions did not write
 COUNTS = ("unparsable", "cut_off")  # what `generation_counts` gives
 
 
@@ -53,6 +60,8 @@ def document_of(result: Result) -> dict[str, Any]:
         "claims": None if result.claims is None else _claims(result.claims),
         "final": None if result.final is None else _final(result.final, result.baseline),
         **_calibration(result.calibration),
+        **_target(result.target),
+        "pareto": front_document(result.models),
         "rounds": list(_rounds(result)),
         "verdict": result.verdict,
         "text": {"name": result.text.name, "sha256": result.text.sha256},
@@ -151,6 +160,26 @@ def _calibration(found: Calibration | None) -> dict[str, Any]:
     if found is None:
         return {}
     return {"calibration": {name: _arms(one) for name, one in found.by_name.items()}}
+
+
+def _target(found: Chosen | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    document = {
+        "asked": found.targets.document(),
+        "met": found.is_met,
+        # By the name that every model has, only where it is the one to be picked.
+        ("removed" if found.is_met else "nearest"): list(found.removed),
+        "figures": {name: _figure(one) for name, one in found.figures.items()},
+        **({"request": found.request._asdict()} if found.request else {}),
+        **({"worth": dict(found.worth)} if found.worth else {}),
+    }
+    return {"target": document}
+
+
+def _figure(found: Figure) -> dict[str, Any]:
+    ideal = {} if found.ideal is None else {"ideal": found.ideal}
+    return {"value": found.value, "interval": [found.low, found.high], **ideal}
 
 
 def _arms(arms: Arms) -> dict[str, Any]:
@@ -278,6 +307,7 @@ def parts_from(document: Mapping[str, Any]) -> dict[str, Any]:
         "claims": _claims_from(document, by_path) if "claims" in document else None,
         "final": None if final is None else _final_from(final, document["task"]),
         "calibration": _calibration_from(document.get("calibration")),
+        "target": _target_from(document.get("target")),
         "verdict": document["verdict"],
         "cautions": tuple(document["cautions"]),
         "text": Text(document["text"]["name"], document["text"]["sha256"]),
@@ -329,7 +359,7 @@ def _models_from(document: Mapping[str, Any]) -> Iterator[PathModel]:
             tuple(
                 name
                 for name in NAMED
-                if document[name] is not None and document[name]["removed"] == one["removed"]
+                if (document.get(name) or {}).get("removed") == one["removed"]
             ),
         )
         before = path
@@ -363,6 +393,23 @@ def _calibration_from(document: Mapping[str, Any] | None) -> Calibration | None:
         return None
     arms = {name: _arms_from(one) for name, one in document.items()}
     return Calibration(arms.pop("whole"), arms)
+
+
+def _target_from(document: Mapping[str, Any] | None) -> Chosen | None:
+    if document is None:
+        return None
+    request = document.get("request")
+    return Chosen(
+        targets_from(document["asked"]),
+        document["met"],
+        tuple(document["removed" if document["met"] else "nearest"]),
+        {
+            name: Figure(one["value"], one["interval"][0], one["interval"][1], one.get("ideal"))
+            for name, one in document["figures"].items()
+        },
+        None if request is None else Request(**request),
+        document.get("worth", {}),
+    )
 
 
 def _arms_from(document: Mapping[str, Any]) -> Arms:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from telltale.searches import Kept, Round
 
 # The models that a result names beside the whole one.
-NAMED = ("best", "bsba", "confirmed_best", "fastest_safe")
+NAMED = ("best", "bsba", "confirmed_best", "fastest_safe", "target")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from telltale.evidence.calibration import Calibration
     from telltale.evidence.comparison import Comparison
     from telltale.evidence.selection import Claims, Level
+    from telltale.evidence.targets import Chosen
     from telltale.paths import LayerPath
     from telltale.searches import Found, Kept
 
@@ -37,9 +38,16 @@ __all__ = [
     "result_from",
     "verdict",
     "with_names",
+    "with_target",
 ]
 
-SHOWN_FIRST = ("confirmed_best", "fastest_safe", "best", "bsba")  # the first that removes a layer
+SHOWN_FIRST = (
+    "target",
+    "confirmed_best",
+    "fastest_safe",
+    "best",
+    "bsba",
+)  # the first that removes a layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +71,7 @@ class Result(Searched):
             the document.
         calibration: the whole model and those with a name, each as it is and calibrated; None
             where no choices are compared, and in a study of an earlier version.
+        target: the model that was chosen by targets and prices; None where none were given.
         version: of the document.
         lacks: fields that the version that wrote the document did not write.
     """
@@ -77,6 +86,7 @@ class Result(Searched):
     cost: Cost
     held_out_looks: int | None = None
     calibration: Calibration | None = None
+    target: Chosen | None = None
     version: int = VERSION
     lacks: frozenset[str] = frozenset()
 
@@ -131,6 +141,14 @@ class Result(Searched):
         return next((name for name in names if self.by_name(name) is not None), None)
 
     @property
+    def target_said(self) -> str | None:
+        """What came of the targets, in sentences; None where none were given."""
+        if self.target is None:
+            return None
+        model = next(one for one in self.models if one.removed == self.target.removed)
+        return self.target.said(model.held_out, self.confidence)
+
+    @property
     def named(self) -> dict[str, PathModel]:
         """The models that have a name, the whole one first."""
         names = {
@@ -145,7 +163,8 @@ class Result(Searched):
     def shown_first(self) -> PathModel | None:
         """The model to look at first; None where no layer is removed.
 
-        That is the one recommended, else BEST or BSBA, else the one that lacks fewest layers.
+        That is the one chosen by targets, where they are met; else the one recommended, BEST or
+        BSBA, else the one that lacks fewest layers.
         """
         named = [model for name in SHOWN_FIRST if (model := self.by_name(name)) is not None]
         shallower = [model for model in (*named, *self.models) if model.removed]
@@ -227,10 +246,20 @@ def with_names(
     return tuple(
         replace(
             models[kept.path],
-            names=tuple(name for name in NAMED if (one := named[name]) and one.path == kept.path),
+            names=tuple(name for name, one in named.items() if one and one.path == kept.path),
         )
         for kept in found.kept
     )
+
+
+def with_target(result: Result, target: Chosen) -> Result:
+    """A result that says which model was chosen by targets, where one meets them, by its name."""
+
+    def named(model: PathModel) -> PathModel:
+        is_it = target.is_met and model.removed == target.removed
+        return replace(model, names=(*model.names, "target")) if is_it else model
+
+    return replace(result, target=target, models=tuple(map(named, result.models)))
 
 
 def verdict(

@@ -92,18 +92,26 @@ def layers_of(source: ModelSource) -> LayeredModel:
     return LayeredModel(model)
 
 
-def one_of_each_kind(config: Any) -> Any:
-    """The same configuration with the first layer of each kind alone, and few tokens to know."""
+def one_of_each_kind(config: Any, times: int = 1, vocabulary: int | None = VOCABULARY) -> Any:
+    """The same configuration with the first layer of each kind alone, and few tokens to know.
+
+    Args:
+        config: it.
+        times: how often the layers come, one set after the other.
+        vocabulary: how many tokens it is to know; None for as many as it does.
+    """
     config = copy.deepcopy(config)
     text = config.get_text_config()
     depth = text.num_hidden_layers
     kinds = getattr(text, "layer_types", None) or [None] * depth
-    first = [kinds.index(kind) for kind in dict.fromkeys(kinds)]
+    first = [kinds.index(kind) for kind in dict.fromkeys(kinds)] * times
     for name, value in list(vars(text).items()):
         if isinstance(value, list | tuple) and len(value) == depth:  # one a layer
             setattr(text, name, type(value)(value[layer] for layer in first))
     text.num_hidden_layers = len(first)
-    text.vocab_size = VOCABULARY
+    if vocabulary is None:
+        return config
+    text.vocab_size = vocabulary
     for token in ("pad_token_id", "bos_token_id", "eos_token_id"):
         setattr(text, token, None)
     return config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from telltale.evidence.pareto import front
 from telltale.report.sentences import arms_rows, names_of
 from telltale.report.svg import (
     SIZE,
@@ -267,6 +268,16 @@ def size_chart(searched: Searched, palette: Palette) -> Drawing:
     return _scatter(searched, palette, in_millions, "parameters, millions", "size")
 
 
+def front_chart(searched: Searched, palette: Palette) -> Drawing:
+    """Held-out accuracy against parameters, with the Pareto front as a line."""
+
+    def in_millions(model: PathModel) -> float:
+        return (model.parameters or 0) / 1e6
+
+    on_it = front(searched.models)
+    return _scatter(searched, palette, in_millions, "parameters, millions", "size, Pareto", on_it)
+
+
 def speed_chart(searched: Searched, palette: Palette) -> Drawing:
     """Held-out accuracy against tokens per second."""
 
@@ -277,9 +288,17 @@ def speed_chart(searched: Searched, palette: Palette) -> Drawing:
 
 
 def _scatter(
-    searched: Searched, palette: Palette, of: Callable[[PathModel], float], axis: str, kind: str
+    searched: Searched,
+    palette: Palette,
+    of: Callable[[PathModel], float],
+    axis: str,
+    kind: str,
+    on_line: Sequence[PathModel] | None = None,
 ) -> Drawing:
-    """A point for each model of the path, in order, with its interval."""
+    """A point for each model of the path, in order, with its interval.
+
+    A line goes through all, and the whole model is hollow; or through some, and all others are.
+    """
     width, plot = 440.0, 230.0
     seen = [(model, model.held_out) for model in searched.models if model.held_out is not None]
     x = scale_for((of(model) for model, _ in seen), LEFT, width - RIGHT, 0.1)
@@ -298,16 +317,20 @@ def _scatter(
     parts = [*_share_axis(y, width, palette), *_number_axis(x, bottom, axis, palette)]
     parts.append(
         polyline(
-            ((x.at(of(model)), y.at(found.accuracy)) for model, found in seen),
+            (
+                (x.at(of(model)), y.at(found.accuracy))
+                for model, found in seen
+                if on_line is None or model in on_line
+            ),
             palette.held_out,
-            stroke_width=1,
-            stroke_opacity=0.4,
+            stroke_width=1 if on_line is None else 2,
+            stroke_opacity=0.4 if on_line is None else 0.8,
         )
     )
     for model, found in seen:
         at, low, high = x.at(of(model)), *(y.at(end) for end in found.interval)
         says = f"{model.words}: {number(of(model))} {axis}, {percent(found.accuracy)} held out"
-        hollow = not model.removed
+        hollow = not model.removed if on_line is None else model not in on_line
         dot = tag(
             "circle",
             cx=at,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from telltale.errors import InputError
 from telltale.evidence.result import Result
-from telltale.report.charts import accuracy_chart, arms_chart, size_chart, speed_chart
+from telltale.report.charts import accuracy_chart, arms_chart, front_chart, size_chart, speed_chart
 from telltale.report.compared import method_values, methods_chart
 from telltale.report.examples import as_rows, differences
 from telltale.report.heat import heat_map
@@ -21,7 +21,7 @@ from telltale.report.layer_tables import layer_values, pair_values, prediction_v
 from telltale.report.pair_map import pair_map
 from telltale.report.sentences import arms_rows
 from telltale.report.svg import LIGHT
-from telltale.report.tables import calibration_rows, csv_text, path_rows, round_rows
+from telltale.report.tables import calibration_rows, csv_text, front_rows, path_rows, round_rows
 from telltale.report.transferred import transfer_matrix, transfer_values
 from telltale.support.files import make_readable, write_text
 
@@ -54,6 +54,7 @@ def drawings(searched: Searched, palette: Palette) -> dict[str, Drawing]:
     if len(searched.models) > 1 and searched.is_finished:
         found["size"] = size_chart(searched, palette)
         found["speed"] = speed_chart(searched, palette)
+        found["pareto"] = front_chart(searched, palette)
     if isinstance(searched, Result) and arms_rows(searched):
         found["calibration"] = arms_chart(searched, palette)
     return found
@@ -70,6 +71,7 @@ def tables(study: StoredStudy, searched: Searched) -> dict[str, str]:
     found = {
         "path": csv_text(path_rows(searched)),
         "rounds": csv_text(round_rows(searched)),
+        "pareto": csv_text(front_rows(searched)),
         "calibration": csv_text(calibration_rows(study.result)) if study.result else "",
         "examples": csv_text(as_rows(seen)),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.calibration import CALIBRATED
+from telltale.evidence.pareto import front
 from telltale.report.examples import BUDGET, LONG, MOST_SHOWN, changes
 from telltale.report.figures import drawings
 from telltale.report.repeating import command, settings_tables
@@ -16,7 +17,7 @@ from telltale.report.sentences import (
     other_changes,
 )
 from telltale.report.svg import INLINE
-from telltale.report.tables import arms_table, path_columns
+from telltale.report.tables import arms_table, front_columns, path_columns
 from telltale.report.template import KeyFigure, markup, rendered
 from telltale.searches import GreedyRemoval
 from telltale.support.words import (
@@ -70,6 +71,7 @@ def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
     return {
         "searched": searched,
         "verdict": None if result is None else result.verdict,
+        "target": None if result is None else result.target_said,
         "minds": () if result is None else minds(result),
         "final": None if result is None else final_sentence(result),
         "cost": cost_of(study),
@@ -82,6 +84,8 @@ def _section(study: StoredStudy, budget: int) -> dict[str, Any]:
         "key_figures": _key_figures(searched),
         "figures": {name: markup(drawing) for name, drawing in drawings(searched, INLINE).items()},
         "columns": path_columns(searched) if searched.models else [],
+        "front": front(searched.models) if len(searched.models) > 1 else (),
+        "front_columns": front_columns(searched) if searched.models else [],
         "changes": changes(study, worth, budget) if worth is not None else None,
         "arms": ([], []) if result is None else arms_table(result),
         "is_calibrated": searched.settings.get("scoring") == CALIBRATED,
@@ -110,6 +114,8 @@ def _worth_name(searched: Searched) -> str:
         return ""
     many = len(model.removed) > MANY_LAYERS
     lacking = f"without {f'{len(model.removed)} layers' if many else layers_named(model.removed)}"
+    if "target" in model.names:
+        return f"The model chosen by what was asked of it: {lacking}"
     if searched.recommended == "confirmed_best":
         return f"The model recommended, BEST, whose gain is shown: {lacking}"
     if searched.recommended is not None:

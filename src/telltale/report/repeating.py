@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from telltale.evidence.calibration import CALIBRATED
+from telltale.evidence.targets import targets_from
 from telltale.objectives import OBJECTIVES
 from telltale.searches import SEARCHES, name_of, search_of
 from telltale.support.plain import printable
@@ -158,6 +159,10 @@ def _options(searched: Searched) -> list[str]:
     options = [
         word for name, value in given.items() if value is not None for word in (name, str(value))
     ]
+    for name, value in targets_from(settings).asked.items():
+        options += [f"--{name.replace('_', '-')}", f"{value:.10g}"]
+    if price := settings.get("price"):
+        options += ["--price", ",".join(f"{name}={value:g}" for name, value in price.items())]
     for guard in settings.get("guards", ()):
         options += ["--guard", f"{guard['task']}:{guard['most_loss']:g}"]
     return options

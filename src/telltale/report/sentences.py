@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from telltale.study.reading import StoredStudy
 
 # What a name of a result is called where there is little room.
-NAMES = {"best": "BEST", "bsba": "BSBA", "fastest_safe": "safe", "confirmed_best": "gain shown"}
+NAMES = {
+    "best": "BEST",
+    "bsba": "BSBA",
+    "fastest_safe": "safe",
+    "confirmed_best": "gain shown",
+    "target": "target",
+}
 
 
 def names_of(model: PathModel) -> tuple[str, ...]:
@@ -128,7 +134,7 @@ def arms_of(found: Calibration, model: PathModel) -> Arms | None:
     """A model's arms; None of one that has no name and lacks layers."""
     if not model.removed:
         return found.whole
-    return next((found.named[name] for name in model.names), None)
+    return next((found.named[name] for name in model.names if name in found.named), None)
 
 
 def cost_of(study: StoredStudy) -> tuple[str, ...]:

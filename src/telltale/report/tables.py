@@ -11,6 +11,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from telltale.evidence.pareto import export_command, front
 from telltale.report.sentences import arms_rows, labels_of, names_of, offsets_shown
 from telltale.support.plain import printable
 from telltale.support.words import (
@@ -298,6 +299,42 @@ def _change(candidate: Candidate) -> dict[str, Any]:
         "layers_put_back": _listed(candidate.put_back),
         "examples": candidate.examples,
     }
+
+
+def front_columns(searched: Searched) -> list[Column[PathModel]]:
+    """The columns of the Pareto front: each model's layers removed, evidence, cost and command."""
+    whole = searched.models[0].tokens_per_second
+
+    def speed(model: PathModel) -> str:
+        now = model.tokens_per_second
+        return NOTHING if not whole or not now else f"×{now / whole:.2f}"
+
+    return [
+        Column(
+            "removed",
+            lambda model: ", ".join(map(str, model.path.removed)) or "whole model",
+            {"removed": lambda model: _listed(model.path.removed)},
+            is_text=True,
+        ),
+        Column(
+            "parameters",
+            lambda model: NOTHING if model.parameters is None else millions(model.parameters),
+            {"parameters": lambda model: model.parameters},
+        ),
+        *(one for one in _evidence(searched) if one.heading.startswith("held out")),
+        Column("speed", speed, {"tokens_per_second": lambda model: model.tokens_per_second}),
+        Column(
+            "to have it",
+            lambda model: export_command(model) or NOTHING,
+            {"command": lambda model: export_command(model) or ""},
+            is_text=True,
+        ),
+    ]
+
+
+def front_rows(searched: Searched) -> list[dict[str, Any]]:
+    """The Pareto front with exact values; none where nothing is held out yet."""
+    return exact_rows(front_columns(searched), front(searched.models)) if searched.models else []
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:

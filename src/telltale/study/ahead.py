@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class SearchPlan:
         advice: what can be seen with so many held-out examples.
         is_begun: whether the folder holds the study, so that it goes on.
         layer_token_seconds: what was timed; None where it could not be.
+        needs: by target, how many layers must be removed for it at least, as is counted from the
+            model's shape and a moment's timing; None where that is not known.
     """
 
     model: Mapping[str, Any]
@@ -104,6 +106,7 @@ class SearchPlan:
     advice: str
     is_begun: bool
     layer_token_seconds: float | None
+    needs: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def speed(self) -> str:
@@ -161,4 +164,5 @@ class SearchPlan:
             "memory": dict(self.memory),
             "layer_token_seconds": self.layer_token_seconds,
             "advice": self.advice,
+            **({"needs": dict(self.needs)} if self.needs else {}),
         }

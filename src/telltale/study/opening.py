@@ -26,6 +26,7 @@ from telltale.study.measuring import Measuring, absences_of
 from telltale.study.plan import Plan, plan_of
 from telltale.study.question import differences
 from telltale.study.records import Records, has_begun, open_records
+from telltale.study.targeting import check_targets
 from telltale.support.files import sha256_of, sha256_of_json
 from telltale.tasks.sets import FINAL, HELD_OUT
 from telltale.watcher import Watcher
@@ -83,6 +84,8 @@ def open_study(
         identity = question.identity()
         name = search_name(identity, question, settings, page)
         plan = _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
+        if not _has_result_by(records, question, settings):
+            check_targets(question, settings)
         records.start_run(library_versions(question.task))
         measuring = Measuring(question, plan, records, page)
         layers = measuring.bench.depth if plan is None else plan.layers
@@ -117,6 +120,14 @@ def check_before(
         name = search_name(identity, question, settings, page)
         plan = _checked(records, question, identity, name, folder, resume_anyway=resume_anyway)
         return question, plan
+
+
+def _has_result_by(records: Records, question: Question, settings: Settings) -> bool:
+    """Whether the study is finished and has chosen by these settings."""
+    result = records.fact("result")
+    return result is not None and result["search"] == json.loads(
+        json.dumps(chosen_by(question, settings))
+    )
 
 
 def _checked(
@@ -185,6 +196,8 @@ def search_name(
         chosen["text_sha256"] = page.sha256
     if settings.scoring == RAW:  # as it was before it could be chosen
         del chosen["scoring"]
+    for name in settings.targets.document():  # they change neither the search nor a claim
+        del chosen[name]
     return sha256_of_json([identity, chosen])
 
 

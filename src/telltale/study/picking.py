@@ -70,6 +70,8 @@ def picked_from(result: Result, pick: str) -> PathModel:
     if pick in NAMED:
         named = result.by_name(pick)
         if named is None:
+            if pick == "target":
+                raise InputError(_without_target(result, counts))
             raise InputError(
                 f"{pick} is no model of this study: its held-out examples show none; see "
                 f"telltale show, or pick best, bsba or a number of removed layers, {counts}"
@@ -83,8 +85,19 @@ def picked_from(result: Result, pick: str) -> PathModel:
     # As a number, so that 02 is 2.
     found = by_count.get(str(int(pick))) if pick.isdecimal() else None
     if found is None:
+        names = [name for name in NAMED if name != "target" or result.target is not None]
         raise InputError(
-            f"`pick` {pick} names no model of this study; give {', '.join(NAMED)} or a number of "
+            f"`pick` {pick} names no model of this study; give {', '.join(names)} or a number of "
             f"removed layers, {counts}"
         )
     return found
+
+
+def _without_target(result: Result, counts: str) -> str:
+    """Why a study has no model called target, and what to do."""
+    if result.target is None:
+        return (
+            "this study was asked for no target; search again with one, such as `target_speedup` "
+            f"1.3, or pick best, bsba or a number of removed layers, {counts}"
+        )
+    return f"{result.target_said} Or pick best, bsba or a number of removed layers, {counts}"

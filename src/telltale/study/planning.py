@@ -30,6 +30,7 @@ from telltale.searches.search import EXACT, SPEEDS
 from telltale.study.ahead import PlannedRound, Range, SearchPlan, Work
 from telltale.study.forecast import search_ahead
 from telltale.study.opening import check_before, chosen_by
+from telltale.study.targeting import depths_of
 from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH, Part, Role
 
 if TYPE_CHECKING:
@@ -74,11 +75,13 @@ def plan_search(
         InputError, UnsupportedModelError: the search would be refused.
     """
     question, frozen = check_before(question, settings, folder, page, resume_anyway=resume_anyway)
+    depths = depths_of(question, settings)
     is_local = question.make_runner is LocalRunner
     # Neither is asked of the model: whoever would run it is not asked for more.
     runner = UnloadedRunner(question.source, question.runner.device, question.runner.dtype)
     question = replace(question, make_runner=lambda *_: runner)
-    return _Planning(question, settings, runner, frozen, page, is_local=is_local).plan()
+    found = _Planning(question, settings, runner, frozen, page, is_local=is_local).plan()
+    return found if depths is None else replace(found, needs=depths.needs())
 
 
 def _either(works: Sequence[Work]) -> Work:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from telltale.errors import InputError
 from telltale.evidence.calibration import CALIBRATED, RAW, check_calibrates
+from telltale.evidence.targets import KINDS, Targets, price_from
 from telltale.searches import SEARCHES, Search, check_search, search_named
 from telltale.searches.search import shortlist_from
 from telltale.study.records import check_study_folder, check_writable, only_writer
 from telltale.study.settings import MAX_LOSS, Settings
 from telltale.support.arguments import (
+    PARAMETERS,
     PATH,
     SEED,
     SIZE,
@@ -93,6 +95,11 @@ CHECKS = {
     "scoring": text_or("raw or calibrated"),
     "shortlist": text_or("a score and a number, such as joint:8"),
     "paper": SWITCH,
+    "target_speedup": Check("a number of times, such as 1.3", real),
+    "max_latency_ms": Check("a number of milliseconds, such as 25", real),
+    "max_memory": SIZE,
+    "max_parameters": PARAMETERS,
+    "price": Check("prices such as accuracy=1,latency=0.2", price_from),
     "truncate": text_or("left or no"),
     "device": text_or("auto, cpu, cuda, cuda:N or mps"),
     "dtype": text_or("a precision's name, such as float32"),
@@ -134,6 +141,11 @@ class SearchRequest:
     scoring: str = RAW
     shortlist: str | None = None
     paper: bool = False
+    target_speedup: float | None = None
+    max_latency_ms: float | None = None
+    max_memory: int | str | None = None
+    max_parameters: int | str | None = None
+    price: str | Mapping[str, float] | None = None
     truncate: str = "no"
     device: str = "auto"
     dtype: str = "auto"
@@ -172,6 +184,11 @@ class Asked(TypedDict, total=False):
     scoring: str
     shortlist: str | None
     paper: bool
+    target_speedup: float | None
+    max_latency_ms: float | None
+    max_memory: int | str | None
+    max_parameters: int | str | None
+    price: str | Mapping[str, float] | None
     truncate: str
     device: str
     dtype: str
@@ -338,7 +355,18 @@ def _settings(request: SearchRequest, task: Task) -> Settings:
         request.speed,
         request.scoring,
         None if request.shortlist is None else shortlist_from(request.shortlist),
+        _targets(request),
     )
+
+
+def _targets(request: SearchRequest) -> Targets:
+    """What the model that is chosen may cost.
+
+    Raises:
+        InputError: a target or a price cannot be.
+    """
+    asked = {name: value for name in KINDS if (value := getattr(request, name)) is not None}
+    return Targets(asked, request.price or {})  # type: ignore[arg-type]  # as it was checked
 
 
 def _guarded(request: SearchRequest, task: Task) -> list[tuple[Task, float]]:

@@ -25,6 +25,7 @@ from telltale.evidence.result import (
     Text,
     verdict,
     with_names,
+    with_target,
 )
 from telltale.evidence.selection import Level, claims
 from telltale.paths import LayerPath
@@ -39,6 +40,7 @@ from telltale.study.opening import (
     open_study,
 )
 from telltale.study.records import key_of
+from telltale.study.targeting import Timer, chosen_by_targets, costs_of
 from telltale.support.files import write_json
 from telltale.tasks.sets import FINAL, HELD_OUT, SEARCH, Part, Role
 from telltale.watcher import Watcher
@@ -67,6 +69,7 @@ def run_study(
     page: Page | None = None,
     resume_anyway: bool = False,
     is_taken: bool = False,
+    timer: Timer | None = None,
 ) -> Result:
     """Search, measure the models kept on the held-out set, and write ``result.json``.
 
@@ -78,6 +81,7 @@ def run_study(
         page: the text on which perplexity is measured.
         resume_anyway: go on although a library has another version than when the study began.
         is_taken: the folder is taken already, by `telltale.study.records.only_writer`.
+        timer: times models where settings have targets for which that must be.
 
     Raises:
         InputError: the folder holds something else, a library's version has changed, or examples of
@@ -89,7 +93,7 @@ def run_study(
         question, settings, folder, page, watcher, resume_anyway=resume_anyway, is_taken=is_taken
     )
     with begun as study:
-        result = Run(study, watcher, page).result()
+        result = Run(study, watcher, page, timer).result()
     write_json(folder / RESULT_FILE, result.document)
     watcher.finished(result)
     return result
@@ -98,12 +102,15 @@ def run_study(
 class Run:
     """One run of a study, with what its parts share."""
 
-    def __init__(self, study: OpenStudy, watcher: Watcher, page: Page) -> None:
+    def __init__(
+        self, study: OpenStudy, watcher: Watcher, page: Page, timer: Timer | None = None
+    ) -> None:
         self.study = study
         self.question, self.settings = study.question, study.settings
         self.plan, self.measuring, self.records = study.plan, study.measuring, study.records
         self.watcher = watcher
         self.page = page
+        self.timer = timer
 
     def result(self) -> Result:
         """The study from start to end."""
@@ -159,9 +166,23 @@ class Run:
             held_out_looks=looks,
         )
         result = replace(result, final=self._final(result))
+        result = self._targeted(result)
         result = replace(result, cautions=tuple(self._cautions(result, held_out)))
         self.records.set_facts({"result": result.document, "held_out_looks": looks})
         return result
+
+    def _targeted(self, result: Result) -> Result:
+        """The result, with the model that was chosen by targets where there are any."""
+        settings, question = self.settings, self.question
+        if not settings.targets:
+            return result
+        self.watcher.phase("target")
+        tokens = self.plan.search_tokens / len(question.sets[SEARCH])
+        costs, asked = costs_of(question, tokens, self.records.fact("identity")["dtype"])
+        chosen = chosen_by_targets(
+            result.models, settings.targets, costs, asked, self.records, self.timer
+        )
+        return with_target(result, chosen)
 
     def asked(self) -> dict[str, Any]:
         """What is asked, the settings too, and what is known of the model."""

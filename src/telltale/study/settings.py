@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
 from telltale.evidence.calibration import CALIBRATED, RAW, check_scoring
 from telltale.evidence.stats import CONFIDENCE
+from telltale.evidence.targets import Targets, targets_from
 from telltale.measure import accuracy, outcomes_by_path
 from telltale.objectives import OBJECTIVES, Objective, highest_of
 from telltale.searches import SEARCHES, Search, search_of
@@ -33,6 +34,8 @@ class Settings:
     ``confidence`` is that of intervals and of what is certified. ``scoring`` is how choices are
     judged (`telltale.evidence.calibration`): ``calibrated``, each candidate is measured in full,
     since its offsets are not known before. ``shortlist`` says which layers are tried.
+    ``targets`` are what the model that is chosen may cost; they change neither the search nor what
+    is claimed.
     """
 
     objective: Objective = OBJECTIVES["accuracy"]
@@ -45,6 +48,7 @@ class Settings:
     speed: str = "exact"
     scoring: str = RAW
     shortlist: Shortlist | None = None
+    targets: Targets = field(default_factory=Targets)
 
     def __post_init__(self) -> None:
         check_scoring(self.scoring)
@@ -104,6 +108,7 @@ class Settings:
             "speed": self.speed,
             "scoring": self.scoring,
             **({} if self.shortlist is None else {"shortlist": str(self.shortlist)}),
+            **self.targets.document(),
         }
 
 
@@ -127,6 +132,7 @@ def settings_from(document: Mapping[str, Any]) -> Settings | None:
         document.get("speed", "full"),  # before it could be chosen, all was measured in full
         document.get("scoring", RAW),
         shortlist_from(document["shortlist"]) if "shortlist" in document else None,
+        targets_from(document),
     )
 
 

@@ -136,6 +136,8 @@ def either(*takes: Callable[[Any], Any]) -> Callable[[Any], Any]:
 UNITS = {"": 1, "b": 1, **{f"{one}b": 1000**n for n, one in enumerate("kmgt", 1)}}
 UNITS |= {f"{one}ib": 1024**n for n, one in enumerate("kmgt", 1)}
 
+MANY = {"": 1, "k": 1000, "m": 1000**2, "b": 1000**3}  # parameters
+
 
 def size(value: Any) -> int:
     """A number of bytes, or one with a unit, such as 2GiB or 500 MB."""
@@ -150,6 +152,16 @@ def size(value: Any) -> int:
     return found_bytes
 
 
+def parameters(value: Any) -> int:
+    """A number of parameters, or one with a suffix, such as 100M or 1.5B."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) *([kKmMbB]?)", value.strip(), re.ASCII)
+        if found is None:
+            raise ValueError
+        value = int(float(found[1]) * MANY[found[2].lower()])
+    return whole(value)
+
+
 def text_or(wanted: str) -> Check:
     """A check for a text."""
     return Check(wanted, an(str))
@@ -158,6 +170,7 @@ def text_or(wanted: str) -> Check:
 PATH = Check("a path", an(str, os.PathLike))
 SWITCH = Check("True or False", an(bool))
 SEED = Check("a whole number", whole)
+PARAMETERS = Check("a number of parameters, such as 100M or 1.5B", parameters)
 SIZE = Check("a number of bytes, or a size such as 2GiB or 500MB", size)
 
 

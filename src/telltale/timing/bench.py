@@ -21,10 +21,10 @@ from telltale.timing.settings import LLAMA, TRANSFORMERS, VLLM
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from telltale.models.work import Work
     from telltale.timing.processes import Process, Run
     from telltale.timing.settings import BenchSettings, Cell
     from telltale.timing.sides import Side
-    from telltale.timing.work import Work
 
 VERSION = 1
 SIDES = ("model", "against")

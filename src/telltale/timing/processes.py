@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from typing import IO
 
 PROGRAM = Path(__file__).with_name("worker.py")
+TOO_LITTLE = (
+    "if there is too little memory give smaller `batch_sizes` or `prompt_lengths`: all models are "
+    "held at once"
+)
 LAST_LINES = 1  # of what a process that died has said
 
 
@@ -38,8 +42,11 @@ class Run(NamedTuple):
 class Process:
     """A model held by a process of its own; ``said`` is what it said when it was loaded."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str], log: IO[str]) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[str], log: IO[str], remedy: str
+    ) -> None:
         self._name, self._process, self._log = name, process, log
+        self._remedy = remedy
         self.said: Mapping[str, Any] = self._answer()
 
     def run(self, asked: Mapping[str, Any]) -> Run:
@@ -60,10 +67,7 @@ class Process:
         found: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
         if "error" in found:
             words = " ".join(found["error"].split())
-            raise MeasurementError(
-                f"timing {self._name} failed: {words[:240]}; if there is too little memory give "
-                "smaller `batch_sizes` or `prompt_lengths`: all models are held at once"
-            )
+            raise MeasurementError(f"timing {self._name} failed: {words[:240]}; {self._remedy}")
         return found
 
     def _last_words(self) -> str:
@@ -74,12 +78,13 @@ class Process:
 
 
 @contextmanager
-def held(name: str, given: Mapping[str, Any]) -> Iterator[Process]:
+def held(name: str, given: Mapping[str, Any], remedy: str = TOO_LITTLE) -> Iterator[Process]:
     """A process that has loaded a model, for as long as the block lasts.
 
     Args:
         name: the model's, for people.
         given: what `worker` is given.
+        remedy: what to do where it fails, for a message.
 
     Raises:
         MeasurementError: it could not load it.
@@ -96,7 +101,7 @@ def held(name: str, given: Mapping[str, Any]) -> Iterator[Process]:
         )
         with process:
             try:
-                yield Process(name, process, log)
+                yield Process(name, process, log, remedy)
             finally:
                 process.kill()  # it holds nothing that would be lost
                 with suppress(OSError):  # what it was asked last may never have been read

@@ -14,11 +14,11 @@ from telltale.models.folder import weight_files
 from telltale.models.load import hollow_model
 from telltale.models.pypi import gguf_from_pypi
 from telltale.models.source import ModelSource, resolve_model
+from telltale.models.work import Work, work_of
 from telltale.study.picking import finished, picked_from, searched_source
 from telltale.study.records import has_begun
 from telltale.support.scratch import scratch_folder
 from telltale.timing.settings import LLAMA
-from telltale.timing.work import Work, work_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

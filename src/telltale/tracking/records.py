@@ -140,6 +140,8 @@ def summary_of(result: Result) -> dict[str, Value]:
         "recommended": result.recommended or "the whole model",
     }
     for name in NAMED:
+        if name == "target" and result.target is None:
+            continue
         model = result.by_name(name)
         summary[f"{name}/removed"] = "none" if model is None else _layers(model.removed)
     final = result.final

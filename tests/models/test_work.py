@@ -10,8 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from telltale.models.layered import CACHE_NAMES
+from telltale.models.work import Work, work_of
 from telltale.paths import LayerPath
-from telltale.timing.work import Work, work_of
 from tests import tiny
 
 TOKENS = 12  # more than a window

@@ -90,6 +90,10 @@ class Work:
             for position in range(prompt + 1, prompt + new_tokens)
         )
 
+    def request(self, prompt: int, new_tokens: int) -> int:
+        """Multiply-adds of reading a prompt and writing so many tokens, the first one included."""
+        return self.first_token(prompt) + self.decoding(prompt, new_tokens)
+
     def numbers_held(self, texts: int, tokens: int) -> int:
         """How many numbers weights, and keys and values of texts of so many tokens, are."""
         held = sum(one.held * _seen(tokens, one.window) for one in self.layers)
