@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-DEMO_TASK := boolean_expressions --split generated --limit 150 --held-out 800 --max-removed 2
+DEMO_TASK := boolean_expressions --split generated --limit 100 --held-out 600 --max-removed 2
 LOCK := locked.txt
 # What depends on the releases of transformers and of what comes with it, of scipy, scikit-learn and peft.
 CONTRACT := tests/engine tests/models tests/checkpoints tests/information tests/tuning \

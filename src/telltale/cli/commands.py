@@ -459,7 +459,7 @@ def transfer(
         str,
         typer.Option(
             "--pick",
-            metavar="best|bsba|confirmed_best|fastest_safe|N",
+            metavar="best|bsba|confirmed_best|fastest_safe|target|N",
             help="Which model of each search, by its name or by the layers removed.",
         ),
     ] = "best",
