@@ -261,6 +261,7 @@ def test_help_breaks_no_option_over_two_lines(
     assert "..." not in out.replace("{STUDY}...", "").replace("STUDY...", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "status", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],

@@ -133,6 +133,7 @@ def small_disk(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_with_room_the_same_command_goes_on(
     finished: Path, tiny_folder: Path, tmp_path: Path, small_disk: Path
 ) -> None:

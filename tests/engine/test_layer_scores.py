@@ -365,6 +365,7 @@ def test_layers_are_scored_on_examples_with_answers() -> None:
             layer_scores(tiny.layered("llama"), encoded, batches, [INFLUENCE])
 
 
+@pytest.mark.slow
 def test_the_joint_score_is_that_of_states_and_gradients_taken_apart(tiny_folder: Path) -> None:
     """Of questions with the same choices: the state after the context."""
     pytest.importorskip("sklearn", reason="information is estimated with scikit-learn")

@@ -647,6 +647,7 @@ def test_a_group_s_score_is_the_harness_s_own(tmp_path: Path, *, by_size: bool) 
     assert dict(task.shares)["harness:red"] == pytest.approx(1 / 3 if by_size else 1 / 2)
 
 
+@pytest.mark.slow
 def test_a_group_may_hold_groups_and_change_its_tasks(tmp_path: Path) -> None:
     inner = {"group": "shades", "task": [{"task": "blue", "num_fewshot": 3}]}
     file = colours(tmp_path, task=[inner, "red"])

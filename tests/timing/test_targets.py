@@ -107,6 +107,7 @@ def test_a_process_that_fails_says_what_to_do(
         time_against_whole(asked_of(tiny_folder, 1))
 
 
+@pytest.mark.slow
 def test_fresh_processes_time_what_was_written(tiny_folder: Path) -> None:
     found = time_against_whole(asked_of(tiny_folder, 0, 1, 2, 3, 4, request=Request(30, 2)))
     assert found[SPEEDUP].low > 1  # one layer of six is left

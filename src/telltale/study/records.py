@@ -530,9 +530,14 @@ def _check_format_of(folder: Path) -> None:
 
 
 def _check_undamaged(connection: sqlite3.Connection, file: Path) -> None:
-    """Read the whole file: SQLite's structure, then every row's seal."""
+    """Read the whole file: its size, SQLite's structure, then every row's seal."""
+    pages, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+    )
+    # SQLite reads zeros where a page is cut off, and says nothing.
+    is_cut = file.stat().st_size < pages * size
     structure = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if structure != "ok":
+    if is_cut or structure != "ok":
         raise TelltaleError(f"{file}: {DAMAGED}")
     for table, columns in SEALED.items():
         wrong = f"SELECT COUNT(*) FROM {table} WHERE seal IS NOT seal_of({columns})"
