@@ -6,14 +6,12 @@ document's form; docs/reference/compare.md describes it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from telltale.errors import InputError
 from telltale.evidence.document import comparison_document, comparison_from
 from telltale.evidence.stats import Interval
-from telltale.support.files import read_text
+from telltale.support.files import read_versioned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -167,19 +165,7 @@ def read_compared(folder: Path) -> Compared:
     Raises:
         InputError: it holds none, or one of another version.
     """
-    file = folder / FILE
-    try:
-        document = json.loads(read_text(file))
-        version = document["version"]
-    except (ValueError, TypeError, KeyError):
-        raise InputError(
-            f"{file} is no comparison, or is damaged; give the command of telltale compare again"
-        ) from None
-    if version != VERSION:
-        raise InputError(
-            f"{file} is of version {version}, and this telltale reads version {VERSION}; give the "
-            "command of telltale compare again"
-        )
+    document = read_versioned(folder / FILE, VERSION, "comparison", "telltale compare")
     examples = document["task"]["held_out_examples"]
     whole = _model_from(document["baseline"], examples)
     assert whole is not None

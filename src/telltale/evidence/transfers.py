@@ -6,14 +6,12 @@ document's form; docs/reference/transfer.md describes it.
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from telltale.errors import InputError
 from telltale.evidence.document import comparison_document, comparison_from
-from telltale.support.files import read_text
+from telltale.support.files import read_versioned
 from telltale.support.plain import printable
 from telltale.support.words import layers_named, loss, one_of, points, points_between
 from telltale.tasks.loading import HARNESS, HUB
@@ -195,19 +193,7 @@ def read_transferred(folder: Path) -> Transferred:
     Raises:
         InputError: it holds none, or one of another version.
     """
-    file = folder / FILE
-    try:
-        document = json.loads(read_text(file))
-        version = document["version"]
-    except (ValueError, TypeError, KeyError):
-        raise InputError(
-            f"{file} is no transfer, or is damaged; give the command of telltale transfer again"
-        ) from None
-    if version != VERSION:
-        raise InputError(
-            f"{file} is of version {version}, and this telltale reads version {VERSION}; give the "
-            "command of telltale transfer again"
-        )
+    document = read_versioned(folder / FILE, VERSION, "transfer", "telltale transfer")
     tasks = tuple(
         MeasuredTask(
             name,

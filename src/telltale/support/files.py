@@ -63,6 +63,32 @@ def read_text(path: Path) -> str:
         ) from None
 
 
+def read_versioned(path: Path, version: int, what: str, command: str) -> dict[str, Any]:
+    """A JSON document of our own that has a version.
+
+    Args:
+        path: the file.
+        version: the only one that can be read.
+        what: what it holds, in a word.
+        command: what writes it.
+
+    Raises:
+        InputError: the file cannot be read, holds something else, or is of another version.
+        DataError: a byte is not UTF-8.
+    """
+    again = f"give the command of {command} again"
+    try:
+        document: dict[str, Any] = json.loads(read_text(path))
+        found = document["version"]
+    except (ValueError, TypeError, KeyError):
+        raise InputError(f"{path} is no {what}, or is damaged; {again}") from None
+    if found != version:
+        raise InputError(
+            f"{path} is of version {found}, and this telltale reads version {version}; {again}"
+        )
+    return document
+
+
 def is_full_disk(problem: OSError) -> bool:
     """Whether an error means that the disk, a quota or a size limit is reached."""
     return problem.errno in FULL_DISK
