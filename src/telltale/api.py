@@ -432,6 +432,11 @@ def stability(
     return document
 
 
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise InputError(f"`limit` must be at least 1, got {limit}")
+
+
 @checked(ARGUMENTS)
 def evaluate(
     model: str,
@@ -482,8 +487,7 @@ def evaluate(
     Raises:
         TelltaleError: as in `search`.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"`limit` must be at least 1, got {limit}")
+    _check_limit(limit)
     cuts = cuts_by(truncate)
     chosen = load_task(task) if isinstance(task, str) else task
     check_scoring(scoring)
@@ -563,8 +567,7 @@ def explain(
     Raises:
         TelltaleError: as in `search`.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"`limit` must be at least 1, got {limit}")
+    _check_limit(limit)
     cuts = cuts_by(truncate)
 
     from telltale.evidence.explanation import FILE
@@ -666,8 +669,7 @@ def transfer(
     Raises:
         TelltaleError: as in `search`.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"`limit` must be at least 1, got {limit}")
+    _check_limit(limit)
     cuts = cuts_by(truncate)
 
     from telltale.evidence.transfers import FILE

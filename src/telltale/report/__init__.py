@@ -9,7 +9,7 @@ explanation `layer_charts`, `pair_map`, `layer_tables` and `explained` do; of me
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from telltale.errors import InputError
 from telltale.evidence import explanation, methods, transfers
@@ -18,7 +18,7 @@ from telltale.study import records
 from telltale.study.reading import read_study
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from telltale.evidence.explanation import Explanation
@@ -35,6 +35,8 @@ __all__ = [
     "write_transfer",
     "write_tuned",
 ]
+
+Found = TypeVar("Found")
 
 # What has a page of its own, as a message names it.
 EXPLANATION, COMPARISON, TUNING = "an explanation", "a comparison", "a tuning"
@@ -86,10 +88,8 @@ def write_explanation(explained: Explanation, to: Path) -> None:
         OSError: the file cannot be written.
     """
     from telltale.report.explained import explanation_page
-    from telltale.support.files import write_text
 
-    _check_place(to)
-    write_text(to, explanation_page(explained))
+    _write(explanation_page, explained, to)
 
 
 def write_comparison(compared: Compared, to: Path) -> None:
@@ -104,10 +104,8 @@ def write_comparison(compared: Compared, to: Path) -> None:
         OSError: the file cannot be written.
     """
     from telltale.report.compared import comparison_page
-    from telltale.support.files import write_text
 
-    _check_place(to)
-    write_text(to, comparison_page(compared))
+    _write(comparison_page, compared, to)
 
 
 def write_transfer(transferred: Transferred, to: Path) -> None:
@@ -122,10 +120,8 @@ def write_transfer(transferred: Transferred, to: Path) -> None:
         OSError: the file cannot be written.
     """
     from telltale.report.transferred import transfer_page
-    from telltale.support.files import write_text
 
-    _check_place(to)
-    write_text(to, transfer_page(transferred))
+    _write(transfer_page, transferred, to)
 
 
 def write_tuned(found: TuneResult | RegimesCompared, to: Path) -> None:
@@ -140,10 +136,8 @@ def write_tuned(found: TuneResult | RegimesCompared, to: Path) -> None:
         OSError: the file cannot be written.
     """
     from telltale.report.tuned import tuned_page
-    from telltale.support.files import write_text
 
-    _check_place(to)
-    write_text(to, tuned_page(found))
+    _write(tuned_page, found, to)
 
 
 def _kind_of(folder: Path) -> str | None:
@@ -168,6 +162,13 @@ def _write_page(kind: str, folder: Path, to: Path) -> None:
         write_transfer(transfers.read_transferred(folder), to)
     else:
         write_tuned(read_tuned(folder), to)
+
+
+def _write(page: Callable[[Found], str], found: Found, to: Path) -> None:
+    from telltale.support.files import write_text
+
+    _check_place(to)
+    write_text(to, page(found))
 
 
 def _check_place(to: Path) -> None:
