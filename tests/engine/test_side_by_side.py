@@ -18,7 +18,7 @@ from telltale.engine.shared import Capabilities
 from telltale.engine.side_by_side import PART_TOKENS
 from telltale.measure import Batch, BatchTooLargeError, outcomes_by_path
 from telltale.models.layered import LayeredModel
-from telltale.models.row_caches import RowCache
+from telltale.models.row_caches import FEWEST_ROWS, RowCache
 from telltale.paths import LayerPath
 from tests import tiny
 from tests.encoded import example
@@ -244,7 +244,7 @@ def low(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("count", [1, 2, 5])  # prompts: fewer than the fewest rows, and more
 @pytest.mark.parametrize("family", ["llama", "mistral-window", "gemma3", "gpt2", "falcon-alibi"])
 def test_in_low_precision_a_path_writes_what_it_writes_without_companions(
-    family: str, count: int
+    family: str, count: int, counted: Counted
 ) -> None:
     encoded = prompts(count, seed=17)
     (batch,) = batches_of(encoded, 10_000)
@@ -257,6 +257,18 @@ def test_in_low_precision_a_path_writes_what_it_writes_without_companions(
     for path in ROUND:
         alone = engine_for(family, encoded, budget=0, **asked)
         assert by_path(alone, [path], [batch]) == {path: together[path]}
+    assert min(counted.rows) >= FEWEST_ROWS
+
+
+@pytest.mark.usefixtures("low", "many_parts")
+def test_in_low_precision_a_batch_is_written_whole_however_many_paths_there_are(
+    monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    monkeypatch.setattr(generating, "ROWS_AT_ONCE", 4)
+    encoded = prompts(9, seed=19)
+    (batch,) = batches_of(encoded, 10_000)
+    by_path(engine_for("llama", encoded, capabilities=CACHED), [WHOLE], [batch])
+    assert counted.rows[0] == len(encoded)
 
 
 @pytest.mark.usefixtures("low")
