@@ -305,6 +305,18 @@ def test_in_low_precision_paths_are_written_together_where_rows_do_not_depend_on
 
 
 @pytest.mark.usefixtures("low")
+def test_where_there_is_no_memory_to_try_paths_together_each_is_written_alone(
+    monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    encoded = prompts(4, seed=20)
+    (batch,) = batches_of(encoded, 10_000)
+    small_memory(monkeypatch, len(encoded))
+    engine = engine_for("llama", encoded, capabilities=CACHED)
+    assert len(list(engine(ROUND, [batch]))) == len(ROUND)
+    assert max(counted.rows) == len(encoded)
+
+
+@pytest.mark.usefixtures("low")
 def test_on_a_gpu_no_paths_are_tried_together_in_low_precision() -> None:
     class OnGpu:
         dtype = torch.bfloat16

@@ -36,6 +36,7 @@ from telltale.engine.prefixes import prefixes
 from telltale.engine.store import size_bytes
 from telltale.errors import MeasurementError
 from telltale.measure import Generated, Outcome
+from telltale.models.layered import is_out_of_memory
 from telltale.tasks.extractions import extraction
 
 if TYPE_CHECKING:
@@ -133,10 +134,15 @@ class Generating:
         """Whether so many paths may be written side by side; in low precision it is tried once."""
         if not is_low_precision(model):
             return True
-        rows = sum(len(part.examples) for part in walked)
-        if (rows, count) not in self._tried:
-            self._tried[rows, count] = give_the_same(model, walked, count)
-        return self._tried[rows, count]
+        tried = sum(len(part.examples) for part in walked), count
+        if tried not in self._tried:
+            try:
+                self._tried[tried] = give_the_same(model, walked, count)
+            except (RuntimeError, MemoryError) as problem:
+                if not is_out_of_memory(problem):
+                    raise
+                self._tried[tried] = False  # alone they may have room
+        return self._tried[tried]
 
     def write(
         self,
