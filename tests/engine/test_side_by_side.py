@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,12 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telltale.engine.generating import Cached
+from telltale.engine import generating
+from telltale.engine.continuing import Cached, give_the_same, may_go_together
 from telltale.engine.shared import Capabilities
 from telltale.engine.side_by_side import PART_TOKENS
 from telltale.measure import Batch, BatchTooLargeError, outcomes_by_path
 from telltale.models.layered import LayeredModel
-from telltale.models.row_caches import RowCache
+from telltale.models.row_caches import FEWEST_ROWS, RowCache
 from telltale.paths import LayerPath
 from tests import tiny
 from tests.encoded import example
@@ -231,20 +233,98 @@ def small_memory(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(Cached, "__init__", limited)
 
 
-def test_in_low_precision_a_path_is_written_without_companions(
+@pytest.fixture
+def low(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models in bfloat16."""
+    layered = cache(lambda family: LayeredModel(tiny.build(family).to(torch.bfloat16)))
+    monkeypatch.setattr(tiny, "layered", layered)
+
+
+@pytest.mark.usefixtures("low")
+@pytest.mark.parametrize("count", [1, 2, 5])  # prompts: fewer than the fewest rows, and more
+@pytest.mark.parametrize("family", ["llama", "mistral-window", "gemma3", "gpt2", "falcon-alibi"])
+def test_in_low_precision_a_path_writes_what_it_writes_without_companions(
+    family: str, count: int, counted: Counted
+) -> None:
+    encoded = prompts(count, seed=17)
+    (batch,) = batches_of(encoded, 10_000)
+    asked: dict[str, Any] = {"capabilities": CACHED, "end_tokens": frozenset(range(0, 300, 9))}
+    together: dict[LayerPath, dict[int, Outcome]] = by_path(
+        engine_for(family, encoded, **asked), ROUND, [batch]
+    )
+    lengths = {len(one.generated.text) for of in together.values() for one in of.values()}  # type: ignore[union-attr]
+    assert len(lengths) > 1  # rows end at different times
+    for path in ROUND:
+        alone = engine_for(family, encoded, budget=0, **asked)
+        assert by_path(alone, [path], [batch]) == {path: together[path]}
+    assert min(counted.rows) >= FEWEST_ROWS
+
+
+@pytest.mark.usefixtures("low", "many_parts")
+def test_in_low_precision_a_batch_is_written_whole_however_many_paths_there_are(
     monkeypatch: pytest.MonkeyPatch, counted: Counted
 ) -> None:
-    low = LayeredModel(tiny.build("llama").to(torch.bfloat16))
-    monkeypatch.setattr(tiny, "layered", lambda _: low)
-    encoded = prompts(4, seed=17)
+    monkeypatch.setattr(generating, "ROWS_AT_ONCE", 4)
+    encoded = prompts(9, seed=19)
     (batch,) = batches_of(encoded, 10_000)
-    together: dict[LayerPath, dict[int, Outcome]] = by_path(
-        engine_for("llama", encoded, capabilities=CACHED), ROUND, [batch]
+    by_path(engine_for("llama", encoded, capabilities=CACHED), [WHOLE], [batch])
+    assert counted.rows[0] == len(encoded)
+
+
+@pytest.mark.usefixtures("low")
+@pytest.mark.parametrize("independent", [True, False])
+def test_in_low_precision_paths_are_written_together_where_rows_do_not_depend_on_each_other(
+    *, independent: bool, monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    step = LayeredModel.next_logits
+
+    def stepped(model: Any, layers: Any, tokens: Any, *rest: Any) -> Any:
+        """Numbers of which each row has its own; but where they are not independent."""
+        found = step(model, layers, tokens, *rest)
+        own = torch.zeros_like(found) + tokens[:, None]
+        return own if independent else own + len(tokens)
+
+    monkeypatch.setattr(LayeredModel, "next_logits", stepped)
+    encoded = prompts(5, seed=17)
+    (batch,) = batches_of(encoded, 10_000)
+    engine = engine_for("llama", encoded, capabilities=CACHED, end_tokens=frozenset())
+    asked: list[int] = []
+    monkeypatch.setattr(
+        generating,
+        "give_the_same",
+        lambda *given: asked.append(given[-1]) or give_the_same(*given),  # type: ignore[func-returns-value]
     )
+    found = by_path(engine, ROUND, [batch])
+    assert set(found) == set(ROUND)
+    tried = len(counted.rows) - (NEW_TOKENS - 1) * (1 if independent else len(ROUND))
+    assert tried > 0
+    written = len(encoded) * (len(ROUND) if independent else 1)
+    assert set(counted.rows[-(NEW_TOKENS - 1) :]) == {written}
+    by_path(engine, ROUND, [batch])
+    assert asked == [len(ROUND)] or not independent  # tried once
+
+
+@pytest.mark.usefixtures("low")
+def test_where_there_is_no_memory_to_try_paths_together_each_is_written_alone(
+    monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    encoded = prompts(4, seed=20)
+    (batch,) = batches_of(encoded, 10_000)
+    small_memory(monkeypatch, len(encoded))
+    engine = engine_for("llama", encoded, capabilities=CACHED)
+    assert len(list(engine(ROUND, [batch]))) == len(ROUND)
     assert max(counted.rows) == len(encoded)
-    for path in ROUND:
-        alone = engine_for("llama", encoded, capabilities=CACHED, budget=0)
-        assert by_path(alone, [path], [batch]) == {path: together[path]}
+
+
+@pytest.mark.usefixtures("low")
+def test_on_a_gpu_no_paths_are_tried_together_in_low_precision() -> None:
+    class OnGpu:
+        dtype = torch.bfloat16
+        device = torch.device("cuda")
+
+    assert not may_go_together(OnGpu())  # type: ignore[arg-type]
+    OnGpu.dtype = torch.float32
+    assert may_go_together(OnGpu())  # type: ignore[arg-type]
 
 
 def test_an_engine_that_is_let_go_of_leaves_no_states_behind() -> None:

@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations import sdpa_attention
 
-from telltale.engine.generating import Cached
+from telltale.engine.continuing import Cached
 from telltale.models.layered import LayerCache
-from telltale.models.row_caches import Pieces, PromptCache
+from telltale.models.row_caches import FEWEST_ROWS, Pieces, PromptCache
 from telltale.paths import LayerPath
 from tests import tiny
 
@@ -60,6 +60,15 @@ def test_each_row_has_its_own_prompt_at_the_end_of_the_columns() -> None:
 def test_a_prompt_that_paths_have_in_common_is_held_once() -> None:
     cache, placed = filled()
     assert cache.bytes == sum(one.nbytes for pair in placed.values() for one in pair)
+
+
+def test_a_prompt_is_read_by_enough_rows_at_once_whoever_goes_on() -> None:
+    cache, _ = filled()
+    for rows in (torch.arange(ROWS), torch.tensor([0, 4, 5, 11]), torch.tensor([1, 2])):
+        cache.keep(rows, WHOLE.kept)
+        for layer in WHOLE.kept:
+            keys, _ = added(cache, layer, len(rows))
+            assert all(readers.shape[1] >= FEWEST_ROWS for _, readers in keys.prompts)
 
 
 @pytest.mark.parametrize("kind", ["none", "bool", "float"])

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from telltale.engine.choosing import Choosing
+from telltale.engine.continuing import continuation, last_states
 from telltale.engine.encode import ChoiceSize, EncodedExample
-from telltale.engine.generating import continuation, last_states
 from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore
 from telltale.errors import UnsupportedModelError

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from telltale.models.layered import KeyValue
     from telltale.paths import LayerPath
 
+# A product of fewer rows may be made another way, its sums in another order: on a processor that of
+# one row of bfloat16, and of one to three of float32.
+FEWEST_ROWS = 4
+
 
 class RowCache(LayerCache):
     """A cache that is written in place: the rows of one path go on token by token.
@@ -99,8 +103,8 @@ class RowCache(LayerCache):
 class Prompts(NamedTuple):
     """Keys and values of prompts, each (prompts, heads, tokens, head width), and who reads them.
 
-    ``readers`` are the rows that read each prompt, (prompts, most rows); where there are fewer, the
-    first of them fills up.
+    ``readers`` are the rows that read each prompt, (prompts, most rows), and at least
+    `FEWEST_ROWS`; where there are fewer, the first of them fills up.
     """
 
     keys: Tensor
@@ -117,7 +121,7 @@ class Prompts(NamedTuple):
             return None
         readers = readers[read]
         readers = readers[:, : int((readers >= 0).sum(dim=-1).max())]
-        readers = torch.where(readers < 0, readers[:, :1], readers)
+        readers = _filled(torch.where(readers < 0, readers[:, :1], readers))
         keys, values = (one if bool(read.all()) else one[read] for one in self[:2])
         return Prompts(keys, values, readers)
 
@@ -161,7 +165,7 @@ class PromptCache(RowCache):
             readers = torch.tensor([self._readers[one] for one in alike])[:, None] * self._prompts
             readers = (readers + torch.arange(self._prompts)[:, None]).flatten(0, 1)
             zeros = _zeros(key_value, len(alike) * self._prompts, self._columns)
-            of_layer[count] = Prompts(*zeros, readers.to(key_value[0].device))
+            of_layer[count] = Prompts(*zeros, _filled(readers).to(key_value[0].device))
         start = alike.index(prefix) * self._prompts + first
         _move_right(of_layer[count][:2], start, key_value, lengths, self._columns)
 
@@ -292,6 +296,14 @@ def _attended(
         found = _by_prompt(weights[..., :columns], readers) @ values
         output[readers] = output[readers] + _by_row(found, readers)
     return output.reshape(*query.shape[:3], output.shape[-1])
+
+
+def _filled(readers: Tensor) -> Tensor:
+    """Enough readers of each prompt, (prompts, rows): where there are fewer, the first fills up."""
+    lacking = FEWEST_ROWS - readers.shape[1]
+    if lacking <= 0:
+        return readers
+    return torch.cat([readers, readers[:, :1].expand(-1, lacking)], dim=1)
 
 
 def _by_prompt(given: Tensor, readers: Tensor) -> Tensor:
