@@ -88,7 +88,12 @@ WRONG: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "evaluate": {"remove": LAYERS, "limit": COUNTS, "scoring": NAMES},
     "explain": {"remove": LAYERS, "limit": COUNTS, "pairs": SWITCHES, "pick": (True, 1.5)},
-    "compare": {"methods": (3, [3], {"greedy": 1}), "depths": LAYERS, "limit": COUNTS},
+    "compare": {
+        "methods": (3, [3], {"greedy": 1}),
+        "depths": LAYERS,
+        "limit": COUNTS,
+        "against": NAMES,
+    },
     "stability": {"sizes": LAYERS, "resamples": COUNTS, "limit": COUNTS, "protect": LAYERS},
     "export": {
         "study": PATHS,

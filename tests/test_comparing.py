@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +16,11 @@ from telltale.cli.commands import main
 from telltale.evidence import compare
 from telltale.evidence.methods import FILE, best_at, read_compared
 from telltale.measure import Batch, Measurement, Outcome
+from telltale.models.layered import LayeredModel
 from telltale.report import write_figures, write_report
 from telltale.searches import GreedyRemoval, SlebRemoval
-from telltale.study import read_study
+from telltale.study import comparing, read_study
+from telltale.study.beside import times_as_fast
 from telltale.study.work import Work
 from telltale.tasks.sets import HELD_OUT
 from telltale.watcher import Watcher
@@ -212,6 +216,138 @@ def test_the_command_says_the_same(
     assert model_of is not None
     assert f"{100 * model_of.held_out.accuracy:.1f}%" in row
     assert "beside greedy: none can be told from it." in said
+
+
+# What may be used instead
+
+
+@pytest.fixture(scope="module")
+def beside(
+    model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, list[dict[str, Any]]]:
+    """A comparison beside a model of two layers, that model, and what was timed."""
+    small = tiny.save(tmp_path_factory.mktemp("small"), num_hidden_layers=2)
+    out = tmp_path_factory.mktemp("beside") / "c"
+    timed: list[dict[str, Any]] = []
+
+    def kept(*given: Any) -> list[float]:
+        timed.append({"paths": given[2]})
+        return times_as_fast(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparing, "times_as_fast", kept)
+        with pytest.raises(KeyboardInterrupt):
+            compared(model, out, METHODS, against=str(small), watcher=Stops(2))
+        compared(model, out, METHODS, against=str(small))
+        compared(model, out, METHODS, against=str(small))
+    return out, small, timed
+
+
+def test_another_model_is_asked_the_held_out_examples_and_nothing_else_changes(
+    beside: tuple[Path, Path, list[dict[str, Any]]], folder: Path
+) -> None:
+    out, small, _ = beside
+    found = read_compared(out)
+    document = json.loads((out / FILE).read_text(encoding="utf-8"))
+    assert found.document == document
+    plain = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    assert plain["against"] is None
+    for name in ("model", "task", "fingerprint", "search", "baseline"):
+        assert document[name] == plain[name]
+    for name, one in plain["methods"].items():
+        for depth, model in one["depths"].items():
+            assert document["methods"][name]["depths"][depth] == model
+    other = found.other
+    assert other is not None
+    assert (other.layers, other.name) == (2, small.name)
+    # By itself, on these examples, as `telltale eval` says.
+    study = read_study(out / "searched")
+    held_out = study.outcomes[HELD_OUT, LayerPath.whole(6)]
+    asked = [one for one in study.examples if one.role == HELD_OUT]
+    by_context = {one.context: one for one in telltale.load_task("capitals").examples}
+    task = replace(
+        telltale.load_task("capitals"),
+        examples=tuple(by_context[one.context] for one in asked),
+    )
+    alone = telltale.evaluate(str(small), task, dtype="float32")
+    scores = [one["score"] for one in alone["examples"]]
+    assert other.held_out.accuracy == alone["accuracy"]
+    gain = statistics.mean(scores) - statistics.mean(one.score for one in held_out.values())
+    assert other.held_out.gain == pytest.approx(gain)
+    for depth, over in other.over_greedy.items():
+        greedy = found.methods[0].depths[depth]
+        assert greedy is not None
+        assert over is not None
+        assert over[0] == pytest.approx(other.held_out.accuracy - greedy.held_out.accuracy)
+        assert over[1].low <= over[0] <= over[1].high
+
+
+def test_speeds_are_timed_once_and_kept(beside: tuple[Path, Path, list[dict[str, Any]]]) -> None:
+    out, _, timed = beside
+    (once,) = timed
+    assert [len(path.removed) for path in once["paths"]] == [0, 2, 3]
+    other = read_compared(out).other
+    assert other is not None
+    assert set(other.speeds) == {2, 3}
+
+
+def test_a_speed_is_how_many_times_less_the_same_examples_take(
+    model: Path,
+    beside: tuple[Path, Path, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a clock that goes on with every token that a layer is run on."""
+    clock, run_layer = [0], LayeredModel.run_layer
+
+    def run(of_model: Any, layer: int, hidden: Any, prepared: Any) -> Any:
+        clock[0] += hidden.shape[0] * hidden.shape[1]
+        return run_layer(of_model, layer, hidden, prepared)
+
+    monkeypatch.setattr(LayeredModel, "run_layer", run)
+    monkeypatch.setattr("telltale.study.beside.time.perf_counter", lambda: clock[0])
+    small = beside[1]
+    other = compared(model, tmp_path / "c", ["greedy"], against=str(small)).other
+    assert other is not None
+    # What prompts begin with is read once a call, and that counts too.
+    assert other.speeds == pytest.approx({2: 6 / 4, 3: 6 / 3}, rel=0.05)
+    assert other.speed == pytest.approx(6 / 2, rel=0.05)
+    assert other.nearest == 3
+
+
+def test_the_page_and_the_command_show_what_may_be_used_instead(
+    model: Path,
+    beside: tuple[Path, Path, list[dict[str, Any]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, small, _ = beside
+    markup = Markup((out / "report.html").read_text(encoding="utf-8"))
+    assert markup.unbalanced == []
+    assert "What may be used instead" in markup.text
+    assert "without 2 layers, greedy" in markup.text
+    arguments = ["compare", str(model), "capitals", "--out", str(out), "--depths", "2,3"]
+    arguments += ["--methods", "greedy", "--limit", "24", "--held-out", "20", "--text", str(PAGE)]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--dtype", "float32", "--against", str(small)])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert "What may be used instead:" in said
+    assert f"{small.name}: " in said
+    assert "nearest in speed is the one without" in said
+
+
+def test_every_field_of_what_may_be_used_instead_is_in_its_page(
+    beside: tuple[Path, Path, list[dict[str, Any]]],
+) -> None:
+    page = (Path(__file__).parents[1] / "docs/reference/compare.md").read_text(encoding="utf-8")
+    document = json.loads((beside[0] / FILE).read_text(encoding="utf-8"))
+    for name in document["against"]:
+        assert f"`{name}`" in page
+
+
+def test_the_model_itself_is_nothing_to_use_instead(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is the model itself; give another one"):
+        compared(model, tmp_path / "c", ["greedy"], against=str(model))
 
 
 # What is refused

@@ -301,6 +301,7 @@ def compare(
     methods: Iterable[str],
     depths: Iterable[int],
     out: str | Path,
+    against: str | None = None,
     **asked: Unpack[Asked],
 ) -> Compared:
     """How methods compare at equal depth: held-out accuracy on the same examples, and cost.
@@ -316,6 +317,10 @@ def compare(
         depths: how many layers are removed, for example ``[2, 4]``.
         out: the comparison's folder; one that holds the same is gone on with. What one method has
             measured is not measured again for the next.
+        against: another model, as ``model``, that may be used instead, such as a smaller or a
+            quantised one: measured on the same held-out examples, and timed in turn with the whole
+            model and one of each depth, for which both are in memory. ``trust_remote_code`` holds
+            for it too, ``revision`` and ``adapter`` do not.
         **asked: what else `search` takes, but for what says how far and by what it searches:
             ``search``, ``tolerance``, ``max_removed``, ``guards``, ``shortlist``, ``scoring`` and
             ``paper``; ``final`` and ``max_loss``, since nothing is claimed; and targets and prices.
@@ -329,8 +334,10 @@ def compare(
     names = taken("methods", ARGUMENTS["methods"], methods)
     removed = taken("depths", ARGUMENTS["depths"], depths)
     out = taken("out", ARGUMENTS["out"], out)
+    named = None if against is None else taken("against", ARGUMENTS["against"], against)
 
     from telltale.evidence.methods import FILE
+    from telltale.models.source import resolve_model
     from telltale.report import write_comparison
     from telltale.study.comparing import (
         SEARCHED,
@@ -354,6 +361,9 @@ def compare(
         **asked,
     )
     with opened(request) as (question, settings, page):
+        other = None
+        if named is not None:
+            other = resolve_model(named, trust_remote_code=request.trust_remote_code)
         found = compare_methods(
             question,
             settings_of(searches, wanted, settings),
@@ -361,6 +371,7 @@ def compare(
             folder / SEARCHED,
             page,
             request.watcher or Watcher(),
+            other=other,
             resume_anyway=request.resume_anyway,
         )
     write_json(folder / FILE, found.document)

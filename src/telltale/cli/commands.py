@@ -218,6 +218,15 @@ def compare(
             help="The comparison's folder. The same command goes on where it was stopped.",
         ),
     ],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="MODEL",
+            help="Also what may be used instead, a smaller or quantised model: its held-out "
+            "accuracy, and how fast it is beside every depth.",
+        ),
+    ] = None,
     resume_anyway: ResumeOption = False,
     *,
     task: LoadTask,
@@ -244,6 +253,7 @@ def compare(
             methods=[name for one in methods.split(",") if (name := one.strip())],
             depths=removed,
             out=out,
+            against=against,
             resume_anyway=resume_anyway,
             watcher=watcher,
             **asked(),

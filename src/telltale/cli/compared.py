@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from telltale.cli.columns import Column, print_table
-from telltale.report.compared import conclusions, over_greedy, sure
+from telltale.report.compared import choices, conclusions, over_greedy, sure
 from telltale.support.plain import printable
 from telltale.support.words import (
     NOTHING,
@@ -20,11 +20,12 @@ from telltale.support.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
     from telltale.evidence.methods import Compared, ModelAtDepth
+    from telltale.report.compared import Choice
 
 FIRST_LEFT_OUT = ("time", "search")
 THEN_LEFT_OUT = ("removed", "passes")
@@ -48,6 +49,11 @@ def comparison(found: Compared, out: Console) -> None:
             first=FIRST_LEFT_OUT,
             then=THEN_LEFT_OUT,
         )
+    rows = choices(found)
+    if rows:
+        out.print()
+        out.print("What may be used instead:")
+        print_table(_of_choices(rows, found), out, where="compare.json and the report have them")
     out.print()
     for line in conclusions(found):
         out.print(Text(printable(line), style="bold"))
@@ -57,6 +63,20 @@ def comparison(found: Compared, out: Console) -> None:
         f"All searches together took {duration(found.seconds)}; passes and time are what each "
         "takes by itself, to all depths, in passes of the search set through the whole model."
     )
+
+
+def _of_choices(rows: Sequence[Choice], found: Compared) -> list[Column]:
+    def column(heading: str, name: str, *, is_text: bool = False) -> Column:
+        return Column(heading, [getattr(row, name) for row in rows], is_text=is_text)
+
+    return [
+        column("model", "name", is_text=True),
+        column("layers", "layers"),
+        column("parameters", "parameters"),
+        column("held out", "held_out"),
+        column(f"gain ({sure(found)})", "gain"),
+        column("speed", "speed"),
+    ]
 
 
 def _columns(found: Compared, depth: int) -> list[Column]:

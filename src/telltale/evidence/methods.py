@@ -6,6 +6,7 @@ document's form; docs/reference/compare.md describes it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,41 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherModel:
+    """A model that may be used instead of a shallower one, on the same held-out examples.
+
+    Attributes:
+        name: the model's.
+        sha256: of its bytes.
+        layers: how many it has.
+        parameters: how many it has, embeddings included.
+        held_out: it beside the whole model.
+        over_greedy: by depth, its gain over `REFERENCE`'s model, and the interval of that; None
+            where there is none.
+        speed: how many times as fast as the whole model it does the task.
+        speeds: by depth, the same of a model without so many layers.
+    """
+
+    name: str
+    sha256: str
+    layers: int
+    parameters: int
+    held_out: Comparison
+    over_greedy: Mapping[int, tuple[float, Interval] | None]
+    speed: float
+    speeds: Mapping[int, float]
+
+    @property
+    def nearest(self) -> int | None:
+        """The depth whose models are nearest to it in speed; None where none was timed."""
+
+        def apart(depth: int) -> float:
+            return abs(math.log(self.speeds[depth] / self.speed))
+
+        return min(self.speeds, key=apart, default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """Methods at equal depth, on the same examples.
 
@@ -93,6 +129,7 @@ class Compared:
         depths: how many layers are removed, ascending.
         baseline: the whole model.
         methods: in the order in which they were given.
+        other: what may be used instead, where a model was given.
         cautions: sentences that a reader should be told, without a full stop.
         seconds: what measuring the search set and the text took for all methods together.
     """
@@ -104,6 +141,7 @@ class Compared:
     depths: tuple[int, ...]
     baseline: ModelAtDepth
     methods: tuple[Method, ...]
+    other: OtherModel | None = None
     cautions: tuple[str, ...] = field(default=())
     seconds: float = 0.0
 
@@ -124,6 +162,7 @@ class Compared:
             "depths": list(self.depths),
             "baseline": _model_document(self.baseline),
             "methods": {one.name: _method_document(one) for one in self.methods},
+            "against": None if self.other is None else _other_document(self.other),
             "cautions": list(self.cautions),
             "cost": {"seconds": self.seconds},
         }
@@ -132,7 +171,6 @@ class Compared:
 def _model_document(one: ModelAtDepth | None) -> dict[str, Any] | None:
     if one is None:
         return None
-    over = one.over_greedy
     return {
         "removed": list(one.removed),
         "layers": one.layers,
@@ -140,8 +178,43 @@ def _model_document(one: ModelAtDepth | None) -> dict[str, Any] | None:
         "search": {"accuracy": one.accuracy, "objective": one.objective},
         "held_out": comparison_document(one.held_out),
         "loses_at_most": one.held_out.loses_at_most,
-        "over_greedy": None if over is None else {"gain": over[0], "interval": list(over[1])},
+        "over_greedy": _over_document(one.over_greedy),
     }
+
+
+def _over_document(over: tuple[float, Interval] | None) -> dict[str, Any] | None:
+    return None if over is None else {"gain": over[0], "interval": list(over[1])}
+
+
+def _over_from(document: Mapping[str, Any] | None) -> tuple[float, Interval] | None:
+    return None if document is None else (document["gain"], Interval(*document["interval"]))
+
+
+def _other_document(one: OtherModel) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "sha256": one.sha256,
+        "layers": one.layers,
+        "parameters": one.parameters,
+        "held_out": comparison_document(one.held_out),
+        "loses_at_most": one.held_out.loses_at_most,
+        "over_greedy": {str(depth): _over_document(it) for depth, it in one.over_greedy.items()},
+        "speed": one.speed,
+        "speeds": {str(depth): speed for depth, speed in one.speeds.items()},
+    }
+
+
+def _other_from(document: Mapping[str, Any], examples: int) -> OtherModel:
+    return OtherModel(
+        name=document["name"],
+        sha256=document["sha256"],
+        layers=document["layers"],
+        parameters=document["parameters"],
+        held_out=comparison_from(document["held_out"], document["loses_at_most"], examples),
+        over_greedy={int(n): _over_from(one) for n, one in document["over_greedy"].items()},
+        speed=document["speed"],
+        speeds={int(depth): speed for depth, speed in document["speeds"].items()},
+    )
 
 
 def _method_document(one: Method) -> dict[str, Any]:
@@ -179,6 +252,7 @@ def read_compared(folder: Path) -> Compared:
         methods=tuple(
             _method_from(name, one, examples) for name, one in document["methods"].items()
         ),
+        other=_other_from(other, examples) if (other := document.get("against")) else None,
         cautions=tuple(document["cautions"]),
         seconds=document["cost"]["seconds"],
     )
@@ -187,7 +261,6 @@ def read_compared(folder: Path) -> Compared:
 def _model_from(document: Mapping[str, Any] | None, examples: int) -> ModelAtDepth | None:
     if document is None:
         return None
-    over = document["over_greedy"]
     return ModelAtDepth(
         removed=tuple(document["removed"]),
         layers=document["layers"],
@@ -195,7 +268,7 @@ def _model_from(document: Mapping[str, Any] | None, examples: int) -> ModelAtDep
         accuracy=document["search"]["accuracy"],
         objective=document["search"]["objective"],
         held_out=comparison_from(document["held_out"], document["loses_at_most"], examples),
-        over_greedy=None if over is None else (over["gain"], Interval(*over["interval"])),
+        over_greedy=_over_from(document["over_greedy"]),
     )
 
 

@@ -28,6 +28,7 @@ from telltale.support.words import (
     counted,
     duration,
     listed,
+    millions,
     one_of,
     percent,
     points,
@@ -38,7 +39,7 @@ from telltale.support.words import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from telltale.evidence.methods import Compared
+    from telltale.evidence.methods import Compared, OtherModel
 
 ROW, TOP, PANEL, GAP = 24.0, 52.0, 190.0, 26.0
 SURE = "%"
@@ -52,6 +53,17 @@ class Row(NamedTuple):
     passes: str
     time: str
     cells: tuple[tuple[str, str, str, str], ...]
+
+
+class Choice(NamedTuple):
+    """What may be used, a row of the table of models and their speeds."""
+
+    name: str
+    layers: str
+    parameters: str
+    held_out: str
+    gain: str
+    speed: str
 
 
 def comparison_page(compared: Compared) -> str:
@@ -71,6 +83,7 @@ def comparison_page(compared: Compared) -> str:
         sure=sure(compared),
         figure_of_methods=markup(methods_chart(compared, INLINE)),
         rows=[_row(one) for one in compared.methods],
+        choices=choices(compared),
         cost=f"All methods together took {duration(compared.seconds)} to search: what one has "
         "measured, the next remembers. The cost of each is what it takes by itself.",
     )
@@ -83,7 +96,66 @@ def sure(compared: Compared) -> str:
 
 def conclusions(compared: Compared) -> list[str]:
     """What each depth shows, in sentences: the highest, and who can be told from greedy removal."""
-    return [_conclusion(compared, depth) for depth in compared.depths]
+    said = [_conclusion(compared, depth) for depth in compared.depths]
+    return said if compared.other is None else [*said, _of_other(compared.other)]
+
+
+def _of_other(other: OtherModel) -> str:
+    """What a model that may be used instead is, beside the shallower ones of its speed."""
+    said = (
+        f"{other.name}: {percent(other.held_out.accuracy)} on held-out examples, "
+        f"{times(other.speed)} as fast as the whole model"
+    )
+    depth = other.nearest
+    if depth is None:
+        return f"{said}."
+    said += f"; nearest in speed is the one without {counted(depth, 'layer')} "
+    said += f"({times(other.speeds[depth])})"
+    over = other.over_greedy[depth]
+    if over is None:
+        return f"{said}."
+    gain, interval = over
+    told = (
+        f"shown to be better than {REFERENCE} removal's"
+        if interval.low > 0
+        else f"shown to be worse than {REFERENCE} removal's"
+        if interval.high < 0
+        else f"not to be told from {REFERENCE} removal's"
+    )
+    return f"{said}, and it is {told} of that depth: {points(gain)} ({points_between(interval)})."
+
+
+def times(ratio: float) -> str:
+    """A ratio of speeds: ``1.22 times``."""
+    return f"{ratio:.2f} times"
+
+
+def choices(compared: Compared) -> list[Choice]:
+    """The whole model, one of every depth that was timed, and what may be used instead.
+
+    Of a depth it is greedy removal's model, or that of the first method that has one.
+    """
+    other = compared.other
+    if other is None:
+        return []
+    methods = sorted(compared.methods, key=lambda one: one.name != REFERENCE)
+
+    def row(name: str, model: ModelAtDepth | OtherModel, speed: float) -> Choice:
+        seen = model.held_out
+        return Choice(
+            name,
+            str(model.layers),
+            millions(model.parameters),
+            percent(seen.accuracy),
+            f"{points(seen.gain)} ({points_between(seen.gain_interval)})",
+            times(speed),
+        )
+
+    rows = [row("whole model", compared.baseline, 1.0)]
+    for depth, speed in other.speeds.items():
+        named, model = next((one.name, it) for one in methods if (it := one.depths[depth]))
+        rows.append(row(f"without {counted(depth, 'layer')}, {named}", model, speed))
+    return [*rows, row(other.name, other, other.speed)]
 
 
 def _conclusion(compared: Compared, depth: int) -> str:

@@ -16,14 +16,23 @@ from telltale.engine.runner import LocalRunner
 from telltale.engine.unloaded import UnloadedRunner
 from telltale.errors import InputError
 from telltale.evidence.comparison import compare
-from telltale.evidence.methods import REFERENCE, Compared, Method, MethodCost, ModelAtDepth
+from telltale.evidence.methods import (
+    REFERENCE,
+    Compared,
+    Method,
+    MethodCost,
+    ModelAtDepth,
+    OtherModel,
+)
 from telltale.information import check_installed
 from telltale.searches import Evolution, search_named, source_of
+from telltale.study.beside import measured_beside, times_as_fast
 from telltale.study.measuring import needed_scores
 from telltale.study.opening import open_study, search_name
 from telltale.study.records import has_begun
 from telltale.study.run import Run
 from telltale.study.work import Work
+from telltale.support.files import sha256_of_json
 from telltale.tasks.sets import HELD_OUT, SEARCH
 
 if TYPE_CHECKING:
@@ -32,19 +41,26 @@ if TYPE_CHECKING:
 
     from telltale.engine.perplexity import Page
     from telltale.engine.runner import ModelRunner
+    from telltale.evidence.stats import Interval
     from telltale.measure import Outcome
+    from telltale.models.source import ModelSource
     from telltale.paths import LayerPath
     from telltale.searches import Kept, Search
+    from telltale.study.beside import Beside
     from telltale.study.opening import OpenStudy
     from telltale.study.question import Question
     from telltale.study.settings import Settings
     from telltale.watcher import Watcher
 
 SEARCHED = "searched"  # in a comparison's folder, the study that all methods share
+BESIDE = "beside"  # in that folder, what another model gives
 GRADIENT_PASSES = 3  # that a pass forth and back is worth, of which back takes twice as much
 FLATTERS = (
     "each interval is for its method and depth alone; the held-out accuracy of a method that is "
     "picked because it is the highest of this table flatters"
+)
+UNQUANTISED = (
+    "{name} is timed with its weights in {dtype}, and not in the quantised form of its file"
 )
 CHOSE_BY = "chosen by the perplexity of {page}, and not by the task's examples: {names}"
 
@@ -122,6 +138,7 @@ def compare_methods(
     page: Page | None,
     watcher: Watcher,
     *,
+    other: ModelSource | None = None,
     resume_anyway: bool,
 ) -> Compared:
     """Search by every method, and measure what each has found at every depth.
@@ -134,10 +151,12 @@ def compare_methods(
             (`telltale.study.records.only_writer`); what it holds is not measured again.
         page: the text of those that go by one.
         watcher: is told how it goes on.
+        other: a model that may be used instead, measured on the same held-out examples and timed.
         resume_anyway: see `telltale.study.run.run_study`.
 
     Raises:
-        InputError: a depth is beyond the model, or as of a study.
+        InputError: a depth is beyond the model, or as of a study; or ``other`` is the model itself
+            or cannot be asked.
         MeasurementError: measuring failed; what was measured is kept.
     """
     page, first = page or built_in_page(), next(iter(methods.values()))
@@ -149,7 +168,11 @@ def compare_methods(
     )
     with begun as study:
         _check_reached(depths, study.question.runner, first)
-        return _Comparing(study, methods, tuple(depths), page, watcher).compared()
+        beside = None
+        if other is not None:  # before any search, so that what cannot be asked is told soon
+            dtype = str(study.measuring.bench.dtype).removeprefix("torch.")
+            beside = measured_beside(study.question, other, dtype, folder / BESIDE, watcher)
+        return _Comparing(study, methods, tuple(depths), page, watcher, beside).compared()
 
 
 def _check_reached(depths: Sequence[int], runner: ModelRunner, settings: Settings) -> None:
@@ -178,9 +201,10 @@ class _Comparing:
         depths: tuple[int, ...],
         page: Page,
         watcher: Watcher,
+        beside: Beside | None,
     ) -> None:
         self.study, self.methods, self.depths = study, methods, depths
-        self.page, self.watcher = page, watcher
+        self.page, self.watcher, self.beside = page, watcher, beside
         self.first = next(iter(methods.values()))
         # The order of examples is found by the whole model before; each method's cost has it.
         self.plan = study.measuring.dealt(study.plan, self.first, watcher)
@@ -256,9 +280,58 @@ class _Comparing:
                 )
                 for name, own in self.methods.items()
             ),
+            other=None if self.beside is None else self._other(self.beside, kept, held_out, whole),
             cautions=tuple(self._cautions()),
             seconds=spent.seconds,
         )
+
+    def _other(
+        self,
+        other: Beside,
+        kept: Mapping[str, Mapping[int, Kept | None]],
+        held_out: Mapping[LayerPath, Mapping[int, Outcome]],
+        whole: Kept,
+    ) -> OtherModel:
+        clusters, confidence = self.study.question.clusters, self.first.confidence
+        reference = kept.get(REFERENCE, {})
+
+        def over(depth: int) -> tuple[float, Interval] | None:
+            model = reference.get(depth)
+            if model is None:
+                return None
+            found = compare(held_out[model.path], other.outcomes, clusters, confidence)
+            return found.gain, found.gain_interval
+
+        # Of each depth one model stands for all: layers of a kind take as long.
+        timed = {
+            depth: next((model for one in kept.values() if (model := one[depth])), None)
+            for depth in self.depths
+        }
+        paths = {depth: model.path for depth, model in timed.items() if model is not None}
+        *speeds, speed = self._speeds([whole.path, *paths.values()], other)
+        return OtherModel(
+            name=other.source.name,
+            sha256=other.source.sha256,
+            layers=other.facts.depth,
+            parameters=other.facts.parameters,
+            held_out=compare(held_out[whole.path], other.outcomes, clusters, confidence),
+            over_greedy={depth: over(depth) for depth in self.depths},
+            speed=speed,
+            speeds=dict(zip(paths, speeds, strict=True)),
+        )
+
+    def _speeds(self, paths: Sequence[LayerPath], other: Beside) -> list[float]:
+        """See `times_as_fast`; what was timed once is kept."""
+        records = self.study.records
+        name = sha256_of_json([other.fingerprint, *([*path.removed] for path in paths)])
+        known = records.fact("beside") or {}
+        if name not in known:
+            self.watcher.phase("speed")
+            bench = self.study.measuring.bench
+            known |= {name: times_as_fast(self.study.question, bench, paths, other)}
+            records.set_facts({"beside": known})
+        found: list[float] = known[name]
+        return found
 
     def _model(
         self,
@@ -310,6 +383,9 @@ class _Comparing:
         said = [FLATTERS]
         if by_text:
             said.append(CHOSE_BY.format(names=", ".join(by_text), page=self.page.name))
+        if self.beside is not None and self.beside.source.from_gguf:
+            dtype = str(self.study.measuring.bench.dtype).removeprefix("torch.")
+            said.append(UNQUANTISED.format(name=self.beside.source.name, dtype=dtype))
         return said
 
 

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from telltale.engine.selftest import Absence, told, unable
 from telltale.engine.workbench import Workbench
 from telltale.errors import InputError
 from telltale.evidence.calibration import CALIBRATED
@@ -30,15 +29,13 @@ from telltale.evidence.transfers import (
     Transferred,
     warning_of,
 )
-from telltale.measure import Batch, outcomes_by_path
 from telltale.paths import LayerPath
+from telltale.study.keeping import MeasuredOnce, measured_once
 from telltale.study.ledger import note_look
-from telltale.study.measuring import Remembering, with_halves
-from telltale.study.opening import library_versions
 from telltale.study.picking import finished, picked_from, searched_source
-from telltale.study.question import digest_of, identity_of
-from telltale.study.records import ALONE, has_begun, open_records
-from telltale.support.files import sha256_of, sha256_of_json
+from telltale.study.question import digest_of
+from telltale.study.records import has_begun, open_records
+from telltale.support.files import sha256_of
 from telltale.tasks.loading import HARNESS, HUB, load_task, names_apart
 from telltale.tasks.sets import HELD_OUT, Part
 from telltale.tasks.shots import without_shown
@@ -49,8 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from telltale.evidence.result import PathModel, Result
-    from telltale.measure import Measurement, Outcome
-    from telltale.study.records import Records, StoredExample
+    from telltale.measure import Outcome
+    from telltale.study.records import StoredExample
     from telltale.tasks import Example
     from telltale.watcher import Watcher
 
@@ -388,9 +385,9 @@ def transfer_recipes(
         for study in studies:
             names = [sha256_of(source.sha256, name) for e in own.examples for name in e.names]
             note_look(study.search, names)
-        measured.append(_measured(own, one, folder / MEASURED, paths, watcher))
+        measured.append(measured_once(own, paths, folder / MEASURED, watcher, one.task.name))
     found = [
-        (one, _task_of(one, *of_task, whole), of_task[1])
+        (one, _task_of(one, of_task, whole), of_task.outcomes)
         for one, of_task in zip(tasks, measured, strict=True)
     ]
     recipes = tuple(
@@ -426,72 +423,9 @@ def transfer_recipes(
     )
 
 
-def _measured(
-    bench: Workbench,
-    chosen: Chosen,
-    folder: Path,
-    paths: Sequence[LayerPath],
-    watcher: Watcher,
-) -> tuple[dict[str, Any], dict[LayerPath, dict[int, Outcome]]]:
-    """What is kept of one task, and the outcomes of all paths; only what lacks is measured."""
-    identity = {
-        "examples_sha256": digest_of(bench.examples),
-        **identity_of(bench),
-        "versions": library_versions(bench.task),
-    }
-    fingerprint = sha256_of_json(identity)
-    with open_records(folder / fingerprint[:16], write=True) as records:
-        records.start_run(identity["versions"])
-        watcher.phase("self-test")
-        kept = _begun(bench, records, identity)
-        absences = [Absence(*one) for one in kept["absences"]]
-        for line in told(absences):
-            watcher.advised(line)
-        watcher.phase(chosen.task.name)
-        batches = [Batch(tuple(one)) for one in kept["batches"]]
-        watcher.expect(len(batches) * len(paths))
-        known = replace(bench, known_capabilities=kept["capabilities"])
-
-        remembering = Remembering(records, _Unloaded(known), watcher)
-        outcomes = with_halves(lambda: outcomes_by_path(remembering(paths, batches)), records.split)
-    return {**kept, "fingerprint": fingerprint, "unable": unable(absences)}, outcomes
-
-
-@dataclass(frozen=True, slots=True)
-class _Unloaded:
-    """Measures on a bench, whose model is not loaded before it is asked for something."""
-
-    bench: Workbench
-
-    def __call__(
-        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
-    ) -> Iterator[Measurement]:
-        """See `telltale.measure.Measure`."""
-        return self.bench.measure(paths, batches)
-
-
-def _begun(bench: Workbench, records: Records, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What is frozen when a task is first measured."""
-    plan: dict[str, Any] | None = records.fact("plan")
-    if plan is None:
-        plan = {
-            "capabilities": list(bench.capabilities),
-            "absences": [list(one) for one in bench.absences],
-            "batches": [one.examples for one in bench.batches(range(len(bench.examples)))],
-            "truncated": sum(one.is_cut for one in bench.encoded),
-        }
-        records.set_facts({"identity": identity, "plan": plan, ALONE: 0})
-    return plan
-
-
-def _task_of(
-    chosen: Chosen,
-    kept: Mapping[str, Any],
-    outcomes: Mapping[LayerPath, Mapping[int, Outcome]],
-    whole: LayerPath,
-) -> MeasuredTask:
+def _task_of(chosen: Chosen, measured: MeasuredOnce, whole: LayerPath) -> MeasuredTask:
     task = chosen.task
-    of_whole = outcomes[whole]
+    of_whole = measured.outcomes[whole]
     return MeasuredTask(
         task.name,
         {
@@ -502,16 +436,16 @@ def _task_of(
         chosen.named,
         chosen.held_out_of,
         digest_of(task.examples),
-        kept["fingerprint"],
+        measured.fingerprint,
         compare(of_whole, of_whole, _clusters(task)),
         (
             *evaluation_cautions(
                 [of_whole[place] for place in range(len(task.examples))],
                 task.examples,
-                truncated=kept["truncated"],
+                truncated=measured.truncated,
                 remedies=remedies_for(task),
             ),
-            *kept["unable"],
+            *measured.unable,
         ),
     )
 
