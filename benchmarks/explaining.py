@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODEL_NAMES))
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--limit", type=int, default=200)
+    parser.add_argument("--dtype", default="float32")
     given = parser.parse_args()
     if not given.table:
         for task in given.tasks:
@@ -69,7 +70,7 @@ def explained(model: str, name: str, given: argparse.Namespace) -> dict[str, Any
         out=out,
         remove=recorded(given.figures, f"{model} {name}"),
         limit=given.limit,
-        dtype="float32",
+        dtype=given.dtype,
     )
     document = json.loads((out / "explain.json").read_text(encoding="utf-8"))
     return {

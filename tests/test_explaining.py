@@ -12,6 +12,7 @@ import telltale
 from telltale.cli.commands import main
 from telltale.errors import InputError, MeasurementError
 from telltale.evidence.explanation import MEASURES, read_explanation
+from telltale.models.precision import Precision
 from telltale.study import explaining
 from telltale.study.information import A_CHOICE, items_of
 from telltale.watcher import Watcher
@@ -101,6 +102,37 @@ def test_single_removals_and_pairs_are_those_of_an_evaluation(
     both = telltale.evaluate(str(harmed), searched, remove=(0, planted.HARMFUL), device="cpu")
     beyond = (whole - both["accuracy"]) - sum(whole - one for one in singles)
     assert found.pairs.accuracy[0][planted.HARMFUL] == pytest.approx(beyond)
+
+
+def test_the_precision_is_timed_once_and_kept(
+    harmed: Path, words: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[str] = []
+
+    def choose(source: Any) -> Precision:
+        timed.append(source.name)
+        return Precision("bfloat16", "bfloat16 is much faster here")
+
+    monkeypatch.setattr(explaining, "choose_precision", choose)
+    heard = Heard()
+    asked: dict[str, Any] = {"limit": 20, "device": "cpu", "out": tmp_path / "e"}
+    for _ in range(2):
+        found = telltale.explain(str(harmed), words, watcher=heard, **asked)
+        assert found.model["dtype"] == "bfloat16"
+    assert timed == [harmed.name]
+    assert heard.advice.count("bfloat16 is much faster here") == 1
+    with pytest.raises(InputError, match="explains something else: dtype differ"):
+        telltale.explain(str(harmed), words, dtype="float32", **asked)
+
+
+class Heard(Watcher):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.advice: list[str] = []
+
+    def advised(self, advice: str) -> None:
+        self.advice.append(advice)
 
 
 def _first(words: Task) -> Task:

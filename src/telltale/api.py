@@ -569,7 +569,7 @@ def explain(
         seed: chooses the examples, and how they are dealt to train and to judge a probe.
         truncate: as in `search`.
         device: as in `search`.
-        dtype: as in `evaluate`.
+        dtype: as in `search`: with ``auto`` a new explanation on a CPU times bfloat16.
         adapter: as in `search`; a study has its own.
         revision: a hub branch, tag or commit.
         trust_remote_code: run Python files that the model brings.

@@ -33,6 +33,8 @@ from telltale.evidence.lens import Lens, lens, lens_paths
 from telltale.information import joint_score, predictions
 from telltale.information.estimating import check_installed, entropy
 from telltale.measure import Batch, accuracy, outcomes_by_path
+from telltale.models.load import choose_device
+from telltale.models.precision import choose_precision
 from telltale.objectives import OBJECTIVES, values_by
 from telltale.paths import LayerPath
 from telltale.study.information import ESTIMATORS, Told, estimated, items_of, told_by
@@ -66,6 +68,7 @@ SCORES = {
     "magnitude": "magnitude",
 }
 LEFT_OUT_ON = 100  # examples, about, on which the model is measured without each layer
+AUTO = "auto"
 MEASURED = "measured"  # in an explanation's folder, what it has measured
 
 
@@ -94,9 +97,11 @@ def explain_task(
             "task with choices, by `protocol` loglik"
         )
     watcher = watcher or Watcher()
-    bench = Workbench(source, task, examples, device, dtype, seed=seed, cuts=cuts)
     check_explanation_folder(folder)
     with open_records(folder / MEASURED, write=True) as records:
+        if dtype == AUTO:
+            dtype = _precision(records, source, device, watcher)
+        bench = Workbench(source, task, examples, device, dtype, seed=seed, cuts=cuts)
         _check_same(records, folder, identity := _identity(bench))
         watcher.phase("self-test")
         path = LayerPath.from_removed(removed, bench.depth)
@@ -164,6 +169,19 @@ def _identity(bench: Workbench) -> dict[str, Any]:
     }
     found: dict[str, Any] = json.loads(json.dumps(identity))
     return found
+
+
+def _precision(records: Records, source: ModelSource, device: str, watcher: Watcher) -> str:
+    """The precision that an explanation has, or on a CPU the one that pays for a new one."""
+    if choose_device(device).type != "cpu":
+        return AUTO
+    known = records.fact("identity")
+    if known is not None:
+        return str(known["dtype"])
+    chosen = choose_precision(source)
+    if chosen.reason:
+        watcher.advised(chosen.reason)
+    return chosen.dtype
 
 
 def check_explanation_folder(folder: Path) -> None:
