@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ import telltale
 from telltale.cli.commands import main
 from telltale.errors import InputError, MeasurementError
 from telltale.evidence.explanation import MEASURES, read_explanation
+from telltale.measure import Batch
 from telltale.models.precision import Precision
 from telltale.study import explaining
 from telltale.study.information import A_CHOICE, items_of
@@ -123,6 +125,18 @@ def test_the_precision_is_timed_once_and_kept(
     assert heard.advice.count("bfloat16 is much faster here") == 1
     with pytest.raises(InputError, match="explains something else: dtype differ"):
         telltale.explain(str(harmed), words, dtype="float32", **asked)
+
+
+@pytest.mark.parametrize(("tokens", "examples"), [(20, 100), (120, 100), (170, 72), (400, 52)])
+def test_layers_are_left_out_on_fewer_examples_where_these_are_long(
+    tokens: int, examples: int
+) -> None:
+    batches = [Batch(tuple(range(start, start + 4))) for start in range(0, 200, 4)]
+    bench = SimpleNamespace(tokens_in=lambda batch: tokens * len(batch.examples))
+    of: Any = explaining._Explaining._few_batches
+    chosen = of.fget(SimpleNamespace(_batches=batches, bench=bench))
+    assert sum(len(one.examples) for one in chosen) == examples
+    assert chosen == batches[: len(chosen)]
 
 
 class Heard(Watcher):

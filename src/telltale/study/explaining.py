@@ -67,7 +67,9 @@ SCORES = {
     "angular_distance": "angular-distance",
     "magnitude": "magnitude",
 }
-LEFT_OUT_ON = 100  # examples, about, on which the model is measured without each layer
+# On how many examples, about, the model is measured without each layer, which takes the most work:
+# on fewer where they have more tokens than these together, but on no fewer than the least.
+LEFT_OUT_ON, LEFT_OUT_TOKENS, LEAST_LEFT_OUT = 100, 12_000, 50
 AUTO = "auto"
 MEASURED = "measured"  # in an explanation's folder, what it has measured
 
@@ -320,11 +322,15 @@ class _Explaining:
 
     @property
     def _few_batches(self) -> list[Batch]:
-        """As many as have enough examples to leave each layer out on, which takes the most work."""
+        """As many as have enough examples to leave each layer out on."""
         found: list[Batch] = []
+        examples = tokens = 0
         for batch in self._batches:
-            if sum(len(one.examples) for one in found) < LEFT_OUT_ON:
+            most = LEFT_OUT_ON if tokens < LEFT_OUT_TOKENS else LEAST_LEFT_OUT
+            if examples < most:
                 found.append(batch)
+                examples += len(batch.examples)
+                tokens += self.bench.tokens_in(batch)
         return found
 
     def _scores(self) -> dict[str, Sequence[float]]:
