@@ -69,7 +69,7 @@ SCORES = {
 }
 # On how many examples, about, the model is measured without each layer, which takes the most work:
 # on fewer where they have more tokens than these together, but on no fewer than the least.
-LEFT_OUT_ON, LEFT_OUT_TOKENS, LEAST_LEFT_OUT = 100, 12_000, 50
+LEFT_OUT_ON, LEFT_OUT_TOKENS, LEAST_LEFT_OUT = 100, 8_000, 50
 AUTO = "auto"
 MEASURED = "measured"  # in an explanation's folder, what it has measured
 
