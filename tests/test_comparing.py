@@ -305,7 +305,7 @@ def test_a_speed_is_how_many_times_less_the_same_examples_take(
         return run_layer(of_model, layer, hidden, prepared)
 
     monkeypatch.setattr(LayeredModel, "run_layer", run)
-    monkeypatch.setattr("telltale.study.beside.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("telltale.engine.speed.time.perf_counter", lambda: clock[0])
     small = beside[1]
     other = compared(model, tmp_path / "c", ["greedy"], against=str(small)).other
     assert other is not None

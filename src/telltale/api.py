@@ -565,8 +565,7 @@ def explain(
         limit: how many examples are looked at, those that a search with this limit and seed has as
             its search set; by default 200, of a study all that it searched by.
         pairs: also measure the model without each two layers, which takes some ten times as long.
-            Layers are left out on about 100 of the examples,
-            on 50 to 100 where these are long.
+            Layers are left out on about 100 of the examples, on 50 to 100 where these are long.
         seed: chooses the examples, and how they are dealt to train and to judge a probe.
         truncate: as in `search`.
         device: as in `search`.

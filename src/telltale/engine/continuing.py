@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from telltale.models.row_caches import FEWEST_ROWS, PromptCache, RowCache
+from telltale.models.row_caches import FEWEST_ROWS, PromptCache, RowCache, filled
 from telltale.paths import LayerPath
 
 if TYPE_CHECKING:
@@ -71,14 +71,15 @@ class Cached:
     ) -> None:
         self.model = model
         self.layer_tokens = 0
-        self.fewest = FEWEST_ROWS if is_low_precision(model) else 1
+        # What a row gives alone is then made as it is beside other paths, to be equal to the bit.
+        agrees = is_low_precision(model) and may_go_together(model)
+        self.fewest = FEWEST_ROWS if agrees else 1
         device, total = model.device, max(lengths)
         self._lengths = lengths
         self._placed = 0
         filling = max(0, self.fewest - len(paths) * len(lengths))
         sizes = total, total + steps, len(lengths)
-        # What a row gives alone is made as it is beside other paths, where the two are to be equal.
-        is_alone = len(paths) == 1 and not (is_low_precision(model) and may_go_together(model))
+        is_alone = len(paths) == 1 and not agrees
         self._cache = RowCache(*sizes) if is_alone else PromptCache(*sizes, paths)
         self._layers: dict[int, Tensor | None] = {}
         for layer in sorted({layer for path in paths for layer in path.kept}):
@@ -179,14 +180,6 @@ def may_go_together(model: LayeredModel) -> bool:
     A GPU's libraries choose a product by its number of rows.
     """
     return not is_low_precision(model) or model.device.type == "cpu"
-
-
-def filled(rows: Tensor, fewest: int) -> Tensor:
-    """At least so many rows, (rows, ...): where there are fewer, the first fills up."""
-    lacking = fewest - len(rows)
-    if lacking <= 0:
-        return rows
-    return torch.cat([rows, rows[:1].expand(lacking, *rows.shape[1:])])
 
 
 def give_the_same(model: LayeredModel, walked: Sequence[Walked], count: int) -> bool:

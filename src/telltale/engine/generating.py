@@ -26,7 +26,6 @@ import torch
 from telltale.engine.continuing import (
     Cached,
     Recomputed,
-    filled,
     give_the_same,
     is_low_precision,
     last_states,
@@ -37,6 +36,7 @@ from telltale.engine.store import size_bytes
 from telltale.errors import MeasurementError
 from telltale.measure import Generated, Outcome
 from telltale.models.layered import is_out_of_memory
+from telltale.models.row_caches import filled
 from telltale.tasks.extractions import extraction
 
 if TYPE_CHECKING:

@@ -121,7 +121,7 @@ class Prompts(NamedTuple):
             return None
         readers = readers[read]
         readers = readers[:, : int((readers >= 0).sum(dim=-1).max())]
-        readers = _filled(torch.where(readers < 0, readers[:, :1], readers))
+        readers = _enough(torch.where(readers < 0, readers[:, :1], readers))
         keys, values = (one if bool(read.all()) else one[read] for one in self[:2])
         return Prompts(keys, values, readers)
 
@@ -165,7 +165,7 @@ class PromptCache(RowCache):
             readers = torch.tensor([self._readers[one] for one in alike])[:, None] * self._prompts
             readers = (readers + torch.arange(self._prompts)[:, None]).flatten(0, 1)
             zeros = _zeros(key_value, len(alike) * self._prompts, self._columns)
-            of_layer[count] = Prompts(*zeros, _filled(readers).to(key_value[0].device))
+            of_layer[count] = Prompts(*zeros, _enough(readers).to(key_value[0].device))
         start = alike.index(prefix) * self._prompts + first
         _move_right(of_layer[count][:2], start, key_value, lengths, self._columns)
 
@@ -298,12 +298,17 @@ def _attended(
     return output.reshape(*query.shape[:3], output.shape[-1])
 
 
-def _filled(readers: Tensor) -> Tensor:
-    """Enough readers of each prompt, (prompts, rows): where there are fewer, the first fills up."""
-    lacking = FEWEST_ROWS - readers.shape[1]
+def filled(rows: Tensor, fewest: int) -> Tensor:
+    """At least so many rows, (rows, ...): where there are fewer, the first fills up."""
+    lacking = fewest - len(rows)
     if lacking <= 0:
-        return readers
-    return torch.cat([readers, readers[:, :1].expand(-1, lacking)], dim=1)
+        return rows
+    return torch.cat([rows, rows[:1].expand(lacking, *rows.shape[1:])])
+
+
+def _enough(readers: Tensor) -> Tensor:
+    """Enough readers of each prompt, (prompts, rows)."""
+    return filled(readers.T, FEWEST_ROWS).T
 
 
 def _by_prompt(given: Tensor, readers: Tensor) -> Tensor:

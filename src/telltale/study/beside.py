@@ -8,11 +8,10 @@ until it is timed. Knows no search.
 from __future__ import annotations
 
 import statistics
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from telltale.engine.speed import REPEATS, timing_job
+from telltale.engine.speed import timed_in_turn, timing_job
 from telltale.engine.unloaded import UnloadedRunner
 from telltale.engine.workbench import Workbench
 from telltale.errors import InputError
@@ -38,12 +37,14 @@ class Beside:
 
     Attributes:
         source: its files.
+        dtype: the precision that it is measured in.
         facts: what they say of it.
         outcomes: by the example's position in the study.
         fingerprint: all that decides an outcome of it, as one hash.
     """
 
     source: ModelSource
+    dtype: str
     facts: ModelFacts
     outcomes: Mapping[int, Outcome]
     fingerprint: str
@@ -66,7 +67,7 @@ def measured_beside(
     found = measured_once(bench, [whole], folder, watcher, f"{HELD_OUT}: {source.name}")
     positions = question.positions[HELD_OUT]
     outcomes = {positions[place]: one for place, one in found.outcomes[whole].items()}
-    return Beside(source, facts, outcomes, found.fingerprint)
+    return Beside(source, dtype, facts, outcomes, found.fingerprint)
 
 
 def times_as_fast(
@@ -77,24 +78,22 @@ def times_as_fast(
     All read, or read and write, some of the held-out examples, in turn: medians of ratios of times
     that follow each other.
     """
-    bench = _bench(question, other.source, str(own.dtype).removeprefix("torch."))
+    bench = _bench(question, other.source, other.dtype)
     positions = question.positions[HELD_OUT]
     batch = own.timed_part(Batch(tuple(positions)))
-    own_engine = own.runner.engine(timing_job(own.job))
-    runs = [(own_engine, path, batch) for path in paths]
+    engine = own.runner.engine(timing_job(own.job))
     same = Batch(tuple(position - positions.start for position in batch.examples))
-    runs.append((bench.runner.engine(timing_job(bench.job)), LayerPath.whole(bench.depth), same))
-    ratios: list[list[float]] = [[] for _ in runs]
-    for repeat in range(REPEATS + 1):
-        seconds = []
-        for engine, path, examples in runs:
-            start = time.perf_counter()
-            list(engine([path], [examples]))
-            seconds.append(time.perf_counter() - start)
-        if repeat:  # the first time round only warms up
-            for one, found in zip(seconds, ratios, strict=True):
-                found.append(seconds[0] / one)
-    return [statistics.median(found) for found in ratios[1:]]
+    timed = timed_in_turn(
+        [
+            *((engine, path, batch) for path in paths),
+            (bench.runner.engine(timing_job(bench.job)), LayerPath.whole(bench.depth), same),
+        ]
+    )
+    first, *others = (one.seconds for one in timed)
+    return [
+        statistics.median(whole / taken for whole, taken in zip(first, seconds, strict=True))
+        for seconds in others
+    ]
 
 
 def _bench(question: Question, source: ModelSource, dtype: str) -> Workbench:

@@ -384,8 +384,7 @@ class _Comparing:
         if by_text:
             said.append(CHOSE_BY.format(names=", ".join(by_text), page=self.page.name))
         if self.beside is not None and self.beside.source.from_gguf:
-            dtype = str(self.study.measuring.bench.dtype).removeprefix("torch.")
-            said.append(UNQUANTISED.format(name=self.beside.source.name, dtype=dtype))
+            said.append(UNQUANTISED.format(name=self.beside.source.name, dtype=self.beside.dtype))
         return said
 
 

@@ -267,8 +267,9 @@ class _Explaining:
         lenses = [one for of in both for one in lens_paths(of)]
         outcomes = self._outcomes(lenses, "lens", self._batches)
         without = [*single_removals(whole), *(pair_removals(whole) if self.pairs else ())]
-        left_out = self._outcomes(without, "layers left out", self._few_batches)
-        some = {place for batch in self._few_batches for place in batch.examples}
+        few = self._few_batches
+        left_out = self._outcomes(without, "layers left out", few)
+        some = {place for batch in few for place in batch.examples}
         left_out[whole] = {place: outcomes[whole][place] for place in some}
         scores = self._scores()
         states, why_not = self._states(both)
