@@ -22,12 +22,12 @@ import platform
 import random
 import resource
 import time
-from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from speed import Counting
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from telltale.engine import choosing
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from telltale.measure import Batch, Measure, Measurement
+    from telltale.measure import Batch, Measure
     from telltale.paths import LayerPath
     from telltale.searches import Round
 
@@ -148,24 +148,6 @@ class Drawn:
         return [-self.draw.random() for _ in range(self._count)]
 
 
-class Counting:
-    """Measures as another does, and counts layer tokens."""
-
-    def __init__(self, measure: Measure) -> None:
-        self._measure = measure
-        self.measured = 0
-        self.by_round: dict[int, int] = defaultdict(int)  # by how many layers are kept
-
-    def __call__(
-        self, paths: Sequence[LayerPath], batches: Sequence[Batch]
-    ) -> Iterator[Measurement]:
-        """See `telltale.measure.Measure`."""
-        for found in self._measure(paths, batches):
-            self.by_round[found.path.depth] += found.layer_tokens
-            self.measured += 1
-            yield found
-
-
 # ---- the search
 
 
@@ -232,8 +214,7 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
     )
     found = search(counting, batches, model.whole, watch)
     seconds = time.perf_counter() - ends[0]
-    layer_tokens = sum(counting.by_round.values())
-    arithmetic = 2 * layer_tokens * model.layer_parameters[0]
+    arithmetic = 2 * counting.layer_tokens * model.layer_parameters[0]
     return {
         "asked": {name: str(value) for name, value in vars(given).items()},
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
@@ -247,9 +228,9 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
         "ready_seconds": round(ready, 2),
         "seconds": round(seconds, 2),
         "round_seconds": [round(b - a, 2) for a, b in pairwise(ends)],
-        "layer_tokens": layer_tokens,
+        "layer_tokens": counting.layer_tokens,
         "by_round": list(counting.by_round.values()),
-        "measurements": counting.measured,
+        "measurements": sum(map(len, counting.measured.values())),
         "layer_flops": arithmetic,
         "layer_flops_a_second": None if is_counted else arithmetic / seconds,
         "machine_flops_a_second": None if is_counted else machine_flops(device, dtype_of(given)),

@@ -148,30 +148,37 @@ def memory_bytes() -> dict[str, int]:
 
 
 class Counting:
-    """Measures as another does, and keeps what was measured and at what cost."""
+    """Measures as another does, each path on each batch once, and keeps at what cost."""
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
         self.layer_tokens = 0
         self.by_round: dict[int, int] = defaultdict(int)  # by how many layers are kept
-        self.measured: dict[LayerPath, set[Batch]] = defaultdict(set)
+        self.measured: dict[LayerPath, dict[Batch, Measurement]] = defaultdict(dict)
 
     def __call__(
         self, paths: Sequence[LayerPath], batches: Sequence[Batch]
     ) -> Iterator[Measurement]:
         """See `telltale.measure.Measure`."""
-        for found in self._measure(paths, batches):
-            self.layer_tokens += found.layer_tokens
-            self.by_round[found.path.depth] += found.layer_tokens
-            self.measured[found.path].add(found.batch)
-            yield found
+        missing: dict[tuple[LayerPath, ...], list[Batch]] = defaultdict(list)
+        for batch in batches:
+            yield from (
+                self.measured[path][batch] for path in paths if batch in self.measured[path]
+            )
+            missing[tuple(path for path in paths if batch not in self.measured[path])].append(batch)
+        for unknown, of_batches in missing.items():
+            for found in self._measure(unknown, of_batches) if unknown else ():
+                self.layer_tokens += found.layer_tokens
+                self.by_round[found.path.depth] += found.layer_tokens
+                self.measured[found.path][found.batch] = found
+                yield found
 
     def least(self, encoded: Sequence[EncodedExample]) -> int:
         """The least possible number of layer tokens for what was measured."""
         of_prefixes: dict[tuple[int, ...], set[Batch]] = defaultdict(set)
         for path, batches in self.measured.items():
             for depth in range(1, path.depth + 1):
-                of_prefixes[path.kept[:depth]] |= batches
+                of_prefixes[path.kept[:depth]].update(batches)
         tokens: dict[frozenset[Batch], int] = {}
         total = 0
         for batches in map(frozenset, of_prefixes.values()):

@@ -252,6 +252,24 @@ def test_a_target_changes_nothing_else(tiny_folder: Path, tmp_path: Path, machin
     assert "target/removed" not in summary_of(result)
 
 
+def test_the_final_set_is_looked_at_for_the_model_that_the_target_names(
+    tiny_folder: Path, tmp_path: Path, machine: Machine
+) -> None:
+    asked = {"final": 20, "limit": 40, "held_out": 30, "max_loss": 0.9}
+    plain = search(tiny_folder, tmp_path / "plain", **asked)
+    # Of the models that are fast enough the deepest is none that would be recommended.
+    result = search(tiny_folder, tmp_path / "s", target_speedup=8 / 5, **asked)
+    target = result.by_name("target")
+    assert target is not None
+    assert plain.final is not None
+    assert (plain.final.name, plain.final.removed) != ("target", target.removed)
+    assert result.final is not None
+    assert (result.final.name, result.final.removed) == ("target", target.removed)
+    assert not any("looked at once, for a model that is no longer" in c for c in result.cautions)
+    page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    assert "looked at once, for the model chosen by the target" in page
+
+
 def test_what_was_timed_is_kept(tiny_folder: Path, tmp_path: Path, machine: Machine) -> None:
     first = search(tiny_folder, tmp_path / "s", target_speedup=1.3)
     known = list(machine.log)

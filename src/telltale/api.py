@@ -154,13 +154,14 @@ def search(
         out: the study's folder; one that holds the same study is gone on with.
         limit: the size of the search set; by default 500 but at most half of the examples.
         held_out: the size of the held-out set at most; by default what is left, up to 1,000.
-        final: the size of a third set, looked at once, for the model recommended.
+        final: the size of a third set, looked at once, for the model that a target chose, or else
+            for the one recommended.
         search: which search is run: ``greedy``, the published method; ``block-influence``,
             ``angular-distance``, ``gradient``, ``gradient-absolute``, ``gradient-squared``,
             ``magnitude`` or ``joint``, which remove layers in the order of such a score;
             ``last-layers``, ``random``, ``contiguous``, ``perplexity``, ``sleb`` or ``evopress``,
-            rivals in the literature; ``beam`` or ``swap``, which try more; some with a number, such
-            as ``beam:8`` or ``random:3``; or a `telltale.searches.Search`.
+            rivals in the literature; ``beam``, ``swap`` or ``evolve``, which try more; some with a
+            number, such as ``beam:8`` or ``random:3``; or a `telltale.searches.Search`.
         objective: what candidates are ranked by: ``accuracy``, ``likelihood``, ``margin``, or a
             `telltale.objectives.Objective`; by default `telltale.objectives.default_objective`.
         guards: tasks at which a candidate's accuracy may be lower than the whole model's by no more

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from telltale.engine.batches import (
     batches_in_order,
     blocks_of,
     canonical_batches,
-    grouped_batches,
+    batches_alike,
     tokens_at_once,
 )
 from telltale.engine.choosing import judge
@@ -29,7 +30,14 @@ from telltale.engine.encode import (
     common_token_prefix,
     encode_choices,
 )
-from telltale.engine.layout import _evened, groups_of, lay_out, tokens_in_row, tokens_read
+from telltale.engine.layout import (
+    _evened,
+    groups_of,
+    in_order_of_texts,
+    lay_out,
+    tokens_in_row,
+    tokens_read,
+)
 from telltale.engine.prefixes import prefixes, walks, worths
 from telltale.engine.store import StateStore, states_budget
 from telltale.errors import DataError, InputError, MeasurementError
@@ -327,8 +335,10 @@ def test_what_a_group_begins_with_is_there_once_and_its_examples_are_in_one_batc
     asked = [example((*subjects[i % 3], 7 + i), ((1,), (2,))) for i in range(9)]
     groups = groups_of(asked, 0)
     assert sorted(map(sorted, groups)) == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
-    batches = grouped_batches(
-        groups, lambda some: tokens_in_row([asked[i] for i in some], 0), token_budget=50
+    batches = batches_alike(
+        in_order_of_texts(asked),
+        lambda some: tokens_in_row([asked[i] for i in some], 0),
+        token_budget=50,
     )
     assert sorted(sorted(batch.examples) for batch in batches) == sorted(map(sorted, groups))
     for batch in batches:
@@ -338,30 +348,42 @@ def test_what_a_group_begins_with_is_there_once_and_its_examples_are_in_one_batc
         assert [len(row.tokens) for row in layout.rows] == [43]
 
 
+def test_short_texts_that_begin_alike_are_put_into_few_rows_in_order() -> None:
+    """As expressions do: no two have half of their tokens alike, all together read two thirds."""
+    random = Random(0)
+    asked = [
+        example((1, *(random.choice((2, 3)) for _ in range(9))), ((1,), (2,))) for _ in range(48)
+    ]
+    assert len(groups_of(asked, 0)) == len(asked)
+    packed = lay_out(asked, prefix_length=0, shares_context=True, packs=True)
+    read, apart = (
+        sum(len(row.tokens) for row in packed.rows),
+        sum(len(one.context) for one in asked),
+    )
+    assert tokens_in_row(asked, 0) <= read <= 0.8 * apart
+    assert len(packed.rows) * packed.length <= 1.05 * read
+
+
 @given(
-    st.lists(st.integers(1, 12), min_size=1, max_size=20),
+    st.lists(st.integers(1, 30), min_size=1, max_size=40),
     st.integers(1, 60),
     st.integers(1, 9),
+    st.integers(1, 8),
 )
-def test_grouped_batches_hold_every_example_once_within_the_budget_and_its_block(
-    counts: list[int], budget: int, block: int
+def test_batches_of_what_begins_alike_hold_every_example_once_within_the_budget_and_its_block(
+    sizes: list[int], budget: int, block: int, fewest: int
 ) -> None:
-    groups = [list(range(sum(counts[:i]), sum(counts[: i + 1]))) for i in range(len(counts))]
-
     def tokens_in(some: Sequence[int]) -> int:
-        return 10 + 3 * len(some)
+        return sum(sizes[one] for one in some)
 
-    batches = grouped_batches(groups, tokens_in, token_budget=budget, block_size=block)
-    everyone = [one for group in groups for one in group]
-    assert sorted(one for batch in batches for one in batch.examples) == everyone
-    dealt = blocks_of(everyone, block_size=block)
+    order = range(len(sizes))
+    batches = batches_alike(order, tokens_in, token_budget=budget, block_size=block, fewest=fewest)
+    assert sorted(one for batch in batches for one in batch.examples) == [*order]
+    dealt = blocks_of(order, block_size=block)
     for batch in batches:
         assert {dealt[one] for one in batch.examples} == {batch.block}
-        of_groups = [[one for one in group if one in batch.examples] for group in groups]
-        tokens = sum(tokens_in(some) for some in of_groups if some)
-        assert tokens <= max(budget, 2 * 13)
-    again = grouped_batches(groups[::-1], tokens_in, token_budget=budget, block_size=block)
-    assert {batch.id for batch in again} == {batch.id for batch in batches}
+        assert [*batch.examples] == sorted(batch.examples)
+        assert tokens_in(batch.examples) <= max(budget, 2 * sizes[batch.examples[0]])
 
 
 def test_a_question_of_one_token_choices_takes_one_row_in_either_layout() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+from typing import TYPE_CHECKING
+
 import pytest
 
 from telltale.errors import InputError
+from telltale.measure import Measurement, Outcome
 from telltale.paths import LayerPath
 from telltale.searches import GreedyRemoval, Removal, Round, greedy
 from telltale.tasks import split
@@ -18,6 +22,11 @@ from tests.searches.properties import (
     random_table,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from telltale.measure import Batch
+
 
 def test_order_best_and_bsba_equal_an_independent_rewriting() -> None:
     check_search(greedy)
@@ -29,6 +38,28 @@ def test_the_order_by_another_value_and_with_a_guard_equals_an_independent_rewri
 
 def test_exact_elimination_changes_no_removal_and_nothing_of_what_is_kept() -> None:
     check_elimination(greedy)
+
+
+def test_batches_come_first_that_are_the_hardest_for_the_parent() -> None:
+    """The whole model fails at the first batch, and without layer 2 at the second."""
+    asked: list[tuple[list[LayerPath], list[Batch]]] = []
+
+    def measure(paths: list[LayerPath], batches: list[Batch]) -> Iterator[Measurement]:
+        asked.append((list(paths), list(batches)))
+        for batch, path in product(batches, paths):
+            right = (batch == BATCHES[0]) == (2 in path.removed) and 0 not in path.removed
+            outcomes = tuple(Outcome(one, (), "", float(right)) for one in batch.examples)
+            yield Measurement(batch, path, outcomes)
+
+    search = GreedyRemoval(tolerance=1.0, highest=1.0, max_removed=2, protected=frozenset({1}))
+    found = search(measure, BATCHES, LayerPath.whole(4))
+    assert [done.kept[0].removed for done in found.rounds] == [(2,), (2, 3)]
+    first_asked = [
+        batches[0]
+        for count in (1, 2)
+        for paths, batches in [next(one for one in asked if len(one[0][0].removed) == count)]
+    ]
+    assert first_asked == BATCHES
 
 
 def test_the_two_sets_never_share_a_context_or_a_passage() -> None:

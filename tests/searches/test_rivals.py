@@ -23,6 +23,7 @@ from telltale.searches import (
     BeamSearch,
     BlockRemoval,
     Evolution,
+    EvolvedRemoval,
     LastLayers,
     PerplexityRemoval,
     RandomRemoval,
@@ -218,6 +219,40 @@ def test_swaps_are_as_described_and_never_end_below_greedy_removal_of_that_step(
         assert found.kept[2].value >= alone[2].value
         better += found.kept[2].value > alone[2].value
     assert better > 3
+
+
+def test_an_evolution_that_tries_every_path_finds_the_best_of_each_depth() -> None:
+    better = 0
+    for seed in range(12):
+        speed = ("full", "exact")[seed % 2]
+        search = EvolvedRemoval(**LIBERAL, max_removed=4, offspring=90, speed=speed)
+        found = search(measure_of(random_table(seed, LAYERS)), BATCHES, WHOLE)
+        greedy = replace(SEARCHES["greedy"], **LIBERAL, max_removed=4)
+        alone = greedy(measure_of(random_table(seed, LAYERS)), BATCHES, WHOLE).kept
+        for count in range(1, 5):
+            assert found.kept[count].value == pytest.approx(
+                float(max(values(seed, count).values()))
+            )
+        better += found.kept[4].value > alone[4].value
+    assert better > 3
+
+
+def test_an_evolution_tries_so_many_paths_and_none_twice_in_a_depth() -> None:
+    search = EvolvedRemoval(**LIBERAL, generations=3, offspring=5, protected=frozenset({1}))
+    found = search(measure_of(random_table(2, LAYERS)), BATCHES, WHOLE)
+    by_depth: dict[int, list[LayerPath]] = {}
+    for done in found.rounds:
+        assert len(done.tried) <= max(LAYERS, 5)
+        assert all(1 in path.kept for path in done.tried)
+        if any(one.put_back for one in done.tried.values()):
+            by_depth.setdefault(next(iter(done.tried)).depth, []).extend(done.tried)
+    assert max(map(len, by_depth.values())) == 15
+    for tried in by_depth.values():
+        assert len(set(tried)) == len(tried)
+    other = replace(search, seed=1)(measure_of(random_table(2, LAYERS)), BATCHES, WHOLE)
+    assert other.rounds != found.rounds
+    with pytest.raises(InputError, match="an evolution needs numbers of at least 1, got 0"):
+        EvolvedRemoval(generations=0)
 
 
 def test_a_level_switch_keeps_how_many_are_gone_and_changes_at_most_three() -> None:

@@ -54,18 +54,19 @@ FinalOption = Annotated[
     typer.Option(
         "--final",
         metavar="M",
-        help="Seal M more examples, looked at once, for the model recommended.",
+        help="Seal M more examples, looked at once, for the model that a target chose, or else the "
+        "one recommended.",
     ),
 ]
 GREEDY = DEFAULTS["search"]
-RIVALS = [name for name in SEARCHES if name not in (GREEDY, "beam", "swap")]
+RIVALS = [name for name in SEARCHES if name not in (GREEDY, "beam", "swap", "evolve")]
 SearchOption = Annotated[
     str,
     typer.Option(
         "--search",
         metavar="NAME",
-        help="Which search is run: greedy, the published method; beam:WIDTH or swap, which try "
-        f"more; or a rival: {one_of(RIVALS)}.",
+        help="Which search is run: greedy, the published method; beam:WIDTH, swap or evolve, "
+        f"which try more; or a rival: {one_of(RIVALS)}.",
     ),
 ]
 ObjectiveOption = Annotated[

@@ -108,7 +108,7 @@ def batches_in_order(
     """
     tokens = {example: math.prod(sizes[example]) for example in order}
     total = sum(tokens.values())
-    token_budget = min(token_budget, max(1, total // fewest, token_budget // MOST_CUT))
+    token_budget = _cut(token_budget, total, fewest)
     batches: list[Batch] = []
     if pads:
         for start in range(0, len(order), WINDOW):
@@ -121,6 +121,11 @@ def batches_in_order(
         parts.setdefault(int(middle / each), []).append(example)
         before += tokens[example]
     return tuple(Batch(tuple(part)) for part in parts.values())
+
+
+def _cut(token_budget: int, total: int, fewest: int) -> int:
+    """What is left of a budget where of so many tokens so many batches are to be made."""
+    return min(token_budget, max(1, total // fewest, token_budget // MOST_CUT))
 
 
 def _cut_by_length(
@@ -141,49 +146,38 @@ def _cut_by_length(
     yield Batch(tuple(batch), block)
 
 
-def grouped_batches(
-    groups: Iterable[Sequence[int]],
+def batches_alike(
+    order: Sequence[int],
     tokens_in: Callable[[Sequence[int]], int],
     *,
     token_budget: int,
     block_size: int = BLOCK_SIZE,
     seed: int = 0,
+    fewest: int = 1,
 ) -> tuple[Batch, ...]:
-    """Deal examples into the same blocks, and keep those of a group together in these.
+    """Deal examples into the same blocks, and keep those together in these that begin alike.
 
     Args:
-        groups: the examples of each group; one that is like no other is a group of its own.
-        tokens_in: how many tokens some examples of a group take, what they begin with once.
-        token_budget: the most tokens in a batch. Of a group whose single examples take more than
-            half of it, a batch may hold twice what one of them takes.
+        order: the examples, such that those follow each other that begin alike.
+        tokens_in: how many tokens some examples take, what they begin with once.
+        token_budget: the most tokens in a batch. Where single examples take more than half of it, a
+            batch may hold twice what its first takes.
         block_size: how many examples are dealt into a block.
         seed: another seed deals otherwise.
+        fewest: see `batches_in_order`.
     """
-    found = [list(group) for group in groups]
-    dealt = blocks_of([one for group in found for one in group], block_size=block_size, seed=seed)
-    parts: dict[int, list[tuple[int, list[int]]]] = {number: [] for number in dealt.values()}
-    for group in found:
-        of_blocks: dict[int, list[int]] = {}
-        for example in group:
-            of_blocks.setdefault(dealt[example], []).append(example)
-        for number, members in of_blocks.items():
-            most = max(token_budget, 2 * tokens_in(members[:1]))
-            part = members[:1]
-            for example in members[1:]:
-                if tokens_in([*part, example]) > most:
-                    parts[number].append((tokens_in(part), part))
-                    part = []
-                part = [*part, example]
-            parts[number].append((tokens_in(part), part))
+    dealt = blocks_of(order, block_size=block_size, seed=seed)
+    budget = _cut(token_budget, tokens_in(order), fewest)
     batches: list[Batch] = []
-    for number, of_block in parts.items():
-        batch: list[int] = []
-        tokens = 0
-        for size, part in sorted(of_block):
-            if batch and tokens + size > token_budget:
-                batches.append(Batch(tuple(batch), number))
-                batch, tokens = [], 0
-            batch += part
-            tokens += size
-        batches.append(Batch(tuple(batch), number))
+    for number in sorted(set(dealt.values())):
+        part: list[int] = []
+        most = 0
+        for example in (one for one in order if dealt[one] == number):
+            if part and tokens_in([*part, example]) > most:
+                batches.append(Batch(tuple(part), number))
+                part = []
+            if not part:
+                most = max(budget, 2 * tokens_in([example]))
+            part.append(example)
+        batches.append(Batch(tuple(part), number))
     return tuple(batches)

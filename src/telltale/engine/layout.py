@@ -20,7 +20,7 @@ from telltale.engine.encode import common_start
 from telltale.engine.transfers import sent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -254,20 +254,60 @@ def _tree(texts: Sequence[Tokens]) -> Row:
 
 
 def _packed(examples: Sequence[EncodedExample], prefix_length: int) -> list[list[int]]:
-    """Which examples go into each row, by their index; those of a group stay together.
+    """Which examples go into each row, by their index.
 
-    Of all numbers of rows the one that costs least is taken, by tokens, padding counted, and what
-    these see.
+    In one way groups of examples make rows as even as can be, which pads little; in the other each
+    row has examples that follow each other in the order of their texts, which share most. Of both,
+    and of all numbers of rows, what costs least is taken.
     """
+
+    def length(members: Sequence[int]) -> int:
+        return tokens_in_row([examples[i] for i in members], prefix_length)
+
     groups = groups_of(examples, prefix_length)
-    sizes = [tokens_in_row([examples[i] for i in members], prefix_length) for members in groups]
+    sizes = [length(members) for members in groups]
+    counts = range(1, len(groups) + 1)
+    evened = min(
+        (_evened(sizes, count) for count in counts),
+        key=lambda rows: _cost([sum(sizes[group] for group in row) for row in rows]),
+    )
+    ways = [
+        [[i for group in row for i in groups[group]] for row in evened],
+        _runs(in_order_of_texts(examples), length),
+    ]
+    return min(ways, key=lambda rows: _cost([length(row) for row in rows]))
 
-    def cost(rows: Sequence[Sequence[int]]) -> float:
-        longest = max(sum(sizes[group] for group in row) for row in rows)
-        return len(rows) * longest * (1 + longest / DEAR_LENGTH)
 
-    ways = (_evened(sizes, count) for count in range(1, len(groups) + 1))
-    return [[i for group in row for i in groups[group]] for row in min(ways, key=cost)]
+def _cost(lengths: Sequence[int]) -> float:
+    """What rows of these lengths cost: their tokens, padding counted, and what these see."""
+    longest = max(lengths)
+    return len(lengths) * longest * (1 + longest / DEAR_LENGTH)
+
+
+def _runs(order: Sequence[int], length: Callable[[Sequence[int]], int]) -> list[list[int]]:
+    """Of the ways to cut an order into even rows the one that costs least."""
+    alone = [length([one]) for one in order]
+    # What one adds to a row in which the one before it is the last.
+    added = [0, *(length(pair) - size for pair, size in zip(pairwise(order), alone, strict=False))]
+
+    def filled(most: int) -> list[tuple[int, int]]:
+        """Where each row starts that takes what it can, and its length; one example at least."""
+        found: list[tuple[int, int]] = []
+        for place, (size, more) in enumerate(zip(alone, added, strict=True)):
+            if found and found[-1][1] + more <= most:
+                found[-1] = found[-1][0], found[-1][1] + more
+            else:
+                found.append((place, size))
+        return found
+
+    every = range(max(alone), sum(alone) + 1)
+    cuts = [
+        filled(every[bisect_left(every, -count, key=lambda most: -len(filled(most)))])
+        for count in range(1, min(len(order), FEW) + 1)
+    ]
+    best = min(cuts, key=lambda rows: _cost([size for _, size in rows]))
+    starts = [start for start, _ in best]
+    return [[*order[start:stop]] for start, stop in pairwise([*starts, len(order)])]
 
 
 def _evened(sizes: Sequence[int], count: int) -> list[list[int]]:
@@ -312,13 +352,17 @@ def _change(
     return found
 
 
+def in_order_of_texts(examples: Sequence[EncodedExample]) -> list[int]:
+    """Examples, by their index, such that those follow each other that begin alike."""
+    return sorted(range(len(examples)), key=lambda index: (examples[index].context, index))
+
+
 def groups_of(examples: Sequence[EncodedExample], prefix_length: int) -> list[list[int]]:
     """Examples, by their index, whose contexts begin alike for a large part, each in one group."""
-    contexts = [example.context[prefix_length:] for example in examples]
     found: list[list[int]] = []
     before: Tokens = ()
-    for index in sorted(range(len(examples)), key=lambda i: (contexts[i], i)):
-        context = contexts[index]
+    for index in in_order_of_texts(examples):
+        context = examples[index].context[prefix_length:]
         alike = len(common_start([before, context]))
         if alike >= max(GROUP_TOKENS, GROUP_SHARE * min(len(before), len(context))):
             found[-1].append(index)

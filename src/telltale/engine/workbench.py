@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.engine.batches import (
     BLOCK_SIZE,
+    batches_alike,
     batches_in_order,
     canonical_batches,
-    grouped_batches,
 )
 from telltale.engine.encode import (
     EncodedExample,
@@ -25,7 +25,13 @@ from telltale.engine.encode import (
     encode_choices,
     encode_prompts,
 )
-from telltale.engine.layout import groups_of, lay_out, row_sizes, tokens_in_row, tokens_read
+from telltale.engine.layout import (
+    in_order_of_texts,
+    lay_out,
+    row_sizes,
+    tokens_in_row,
+    tokens_read,
+)
 from telltale.engine.references import WithReferences, encode_references
 from telltale.engine.runner import CollectsStates, Job, LocalRunner, Trial, Writing
 from telltale.engine.shared import Capabilities
@@ -65,9 +71,9 @@ UNMASKED_TOKENS, LEAST_PREFIX = 512, 0.25
 # After each batch candidates may leave, so that there are to be some. What is written is written
 # faster the more rows there are.
 FEWEST_BATCHES = 8
-# What is left to read where groups of examples, such as a subject's, have their beginnings read
-# once is to be at most this share, or examples are dealt into batches without regard to groups.
-MOST_OF_GROUPS = 0.75
+# What is left to read where no beginning of any examples is read twice is to be at most this share,
+# or examples are dealt into batches without regard to what they begin with.
+MOST_LEFT = 0.75
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ class Workbench:
             )
         branches = [len(example.branches) for example in encoded]
         is_masked = max(branches) > 1
-        packs = len(encoded) > 1 and (is_masked or longest <= UNMASKED_TOKENS or self._has_groups)
+        packs = len(encoded) > 1 and (is_masked or longest <= UNMASKED_TOKENS or self._begin_alike)
         wanted = Capabilities(
             keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
             shares_context=is_masked or packs,
@@ -225,12 +231,11 @@ class Workbench:
         )
 
     @cached_property
-    def _has_groups(self) -> bool:
-        """Whether much is saved by reading once what groups of the examples begin with."""
+    def _begin_alike(self) -> bool:
+        """Whether much is saved by reading once what any of the examples begin with."""
         prefix = len(common_token_prefix(self.encoded))
         apart = prefix + sum(tokens_in_row([one], prefix) for one in self.encoded)
-        together = tokens_read(self.encoded, prefix_length=prefix, shares_context=True, packs=True)
-        return together <= MOST_OF_GROUPS * apart
+        return prefix + tokens_in_row(self.encoded, prefix) <= MOST_LEFT * apart
 
     @cached_property
     def token_prefix(self) -> Tokens:
@@ -381,11 +386,12 @@ class Workbench:
         if block_size is not None:
             deal["block_size"] = block_size
         prefix_length = len(self.token_prefix)
-        if self.capabilities.packs and self._has_groups:
+        if self.capabilities.packs and self._begin_alike:
             asked = [self.encoded[position] for position in positions]
-            return grouped_batches(
-                [[positions[i] for i in one] for one in groups_of(asked, prefix_length)],
+            return batches_alike(
+                [positions[index] for index in in_order_of_texts(asked)],
                 lambda some: tokens_in_row([self.encoded[i] for i in some], prefix_length),
+                fewest=FEWEST_BATCHES,
                 **deal,
             )
         return canonical_batches(self._sizes(positions), **deal)
@@ -393,9 +399,10 @@ class Workbench:
     def batches_in_order(self, order: Sequence[int]) -> tuple[Batch, ...]:
         """Batches of some of the examples, those first that come first.
 
-        Where groups of examples lie together, they stay so, and only batches are put in order.
+        Where examples lie together that begin alike, they stay so, and only batches are put in
+        order.
         """
-        if self.capabilities.packs and self._has_groups:
+        if self.capabilities.packs and self._begin_alike:
             place = {example: number for number, example in enumerate(order)}
 
             def mean_place(batch: Batch) -> float:

@@ -17,7 +17,7 @@ from telltale.tasks.split import clusters_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from telltale.evidence.parts import FinalLook, PathModel
+    from telltale.evidence.parts import PathModel
     from telltale.evidence.result import Result
     from telltale.measure import Outcome
     from telltale.paths import LayerPath
@@ -38,6 +38,10 @@ NAMES = {
     "fastest_safe": "the fastest safe model",
     "evaluated": "the model",
 }
+FINAL_OF_ANOTHER = (
+    "the final set was looked at once, for a model that is no longer one of those named; for fresh "
+    "examples give another --seed and another --out"
+)
 SAFE_AT_CHANCE = (
     "the fastest safe model is safe only beside a whole model that is not shown to be more than "
     "guessing, so neither is shown to do the task; another prompt may help before it is exported"
@@ -98,7 +102,7 @@ def cautions(
     examples: Sequence[Example],
     *,
     truncated: int = 0,
-    final: FinalLook | None = None,
+    final_spent: bool = False,
     absences: Sequence[str] = (),
     remedies: Remedies = BY_RULE,
 ) -> list[str]:
@@ -109,7 +113,7 @@ def cautions(
         outcomes: theirs on the held-out set, each in the order of ``examples``.
         examples: the held-out set.
         truncated: how many prompts lost their beginning.
-        final: what the final set said of the model that was recommended when it was looked at.
+        final_spent: whether the final set was looked at for a model that has no name now.
         absences: what the model cannot do because it raised, each in a sentence.
         remedies: what can be done about the task's texts.
     """
@@ -128,7 +132,7 @@ def cautions(
         *([cut_prompts(truncated)] if truncated else []),
         *(line for name in names for line in worse_perplexity(name, models)),
         *(line for name in names for line in worse_at_a_guard(name, models)),
-        *final_of_another(models, final),
+        *([FINAL_OF_ANOTHER] if final_spent else []),
         *absences,
     ]
 
@@ -309,16 +313,6 @@ def worse_at_a_guard(name: str, models: Mapping[str, PathModel]) -> list[str]:
         "what a guard promises was observed on others, and is no bound; give a smaller --guard"
         for guard, found in models[name].guards.items()
         if found.gain_interval.high < 0
-    ]
-
-
-def final_of_another(models: Mapping[str, PathModel], final: FinalLook | None) -> list[str]:
-    """Whether the final set was spent on a model that is not among those named now."""
-    if final is None or any(set(one.removed) == set(final.removed) for one in models.values()):
-        return []
-    return [
-        "the final set was looked at once, for a model that is no longer one of those named; "
-        "for fresh examples give another --seed and another --out"
     ]
 
 

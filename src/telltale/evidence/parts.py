@@ -83,8 +83,8 @@ class PathModel:
 class FinalLook:
     """What the final set said of the one model that it was looked at for.
 
-    ``name`` and ``removed`` are of the model that was recommended then; ``baseline_accuracy`` is
-    the whole model's on the set.
+    ``name`` and ``removed`` are of the model that was recommended then, or chosen by a target;
+    ``baseline_accuracy`` is the whole model's on the set.
     """
 
     name: str

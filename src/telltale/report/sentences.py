@@ -38,6 +38,12 @@ NAMES = {
     "confirmed_best": "gain shown",
     "target": "target",
 }
+# For which model the final set was looked at.
+FINAL_NAMES = {
+    "confirmed_best": "BEST",
+    "fastest_safe": "the fastest safe model",
+    "target": "the model chosen by the target",
+}
 
 
 def names_of(model: PathModel) -> tuple[str, ...]:
@@ -81,14 +87,14 @@ def final_sentence(result: Result) -> str | None:
     if found is None:
         return (
             f"The final set of {counted(size, 'example')} stays sealed: no shallower model is "
-            "recommended, and it is looked at for one alone."
+            "recommended or chosen by a target, and it is looked at for one alone."
         )
     seen = found.seen
     lost = loss(seen.loses_at_most)
     bound = "nothing" if lost == "nothing" else f"at most {lost}"
-    name = "BEST" if found.name == "confirmed_best" else "the fastest safe model"
     return (
-        f"The final set of {counted(size, 'example')} was looked at once, for {name}, without "
+        f"The final set of {counted(size, 'example')} was looked at once, for "
+        f"{FINAL_NAMES[found.name]}, without "
         f"{layers_named(found.removed)}: "
         f"{percent(seen.accuracy)} ({between(seen.interval)}) where the whole model has "
         f"{percent(found.baseline_accuracy)}, so {points(seen.gain)} points "

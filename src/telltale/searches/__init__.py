@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from telltale.errors import InputError
 from telltale.searches.beam import BeamSearch
-from telltale.searches.evolution import Evolution
+from telltale.searches.evolution import Evolution, EvolvedRemoval
 from telltale.searches.found import Candidate, Certainty, Found, Kept, Round
 from telltale.searches.found import removal as Removal  # noqa: N812 - its name until 0.2
 from telltale.searches.greedy import GreedyRemoval
@@ -34,6 +34,7 @@ __all__ = [
     "Candidate",
     "Certainty",
     "Evolution",
+    "EvolvedRemoval",
     "Found",
     "GreedyRemoval",
     "Kept",
@@ -70,9 +71,15 @@ SEARCHES: Mapping[str, Search] = {
     "evopress": Evolution(),
     "beam": BeamSearch(),
     "swap": SwapRemoval(),
+    "evolve": EvolvedRemoval(),
 }
 # What a number after a search's name sets, such as beam:8.
-NUMBERED: Mapping[str, str] = {"random": "seed", "evopress": "seed", "beam": "width"}
+NUMBERED: Mapping[str, str] = {
+    "random": "seed",
+    "evopress": "seed",
+    "beam": "width",
+    "evolve": "seed",
+}
 # Where each is from.
 SOURCES: Mapping[str, str] = {
     "greedy": "TALE (arXiv 2510.22767)",
@@ -91,6 +98,7 @@ SOURCES: Mapping[str, str] = {
     "evopress": "EvoPress (arXiv 2410.14649)",
     "beam": "beam search over TALE's candidates",
     "swap": "floating search (Pudil et al. 1994) over TALE's candidates",
+    "evolve": "EvoPress's mutations (arXiv 2410.14649) of TALE's paths",
 }
 
 

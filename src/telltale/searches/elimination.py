@@ -7,14 +7,17 @@ it would keep if every candidate were measured in full, to the last digit: a sum
 that a bound computed by the same formula as the value it bounds is never below it.
 
 Which examples come first, and which candidates, changes only the work. The bound is tight once a
-good candidate is measured in full, and a candidate loses most on hard examples: so batches are
-taken in the order they come in, which is best the hardest first, and after each the most promising
-candidate is measured on all of them. Knows neither models nor examples.
+good candidate is measured in full, and a candidate loses most where its parent does: so the batches
+come first that are the hardest for the parents, and after each the most promising candidate is
+measured on all of them. Batches stay what they are from round to round, since the states that are
+kept are theirs. Knows neither models nor examples.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from telltale.measure import outcomes_by_path
@@ -56,8 +59,8 @@ class Elimination:
 
     Args:
         search: says what a candidate is valued by, its floor, and whether it may be kept.
-        measure: measures them.
-        batches: the search set, best with its hardest examples first.
+        measure: measures them, and their parents in full; it had better remember these.
+        batches: the search set, best with examples together that are about as hard.
         parents: for each path, the one that it is made from; of equals the first is kept.
         origin: what a loss is counted from.
         most: how many are kept.
@@ -72,11 +75,13 @@ class Elimination:
         origin: Candidate,
         most: int = 1,
     ) -> None:
-        self._search, self._measure, self._batches = search, measure, batches
+        self._search, self._measure = search, measure
         self._origin, self._most = origin, most
         self._tallies = {
             path: Tally(path, parent, place) for place, (path, parent) in enumerate(parents.items())
         }
+        above = [path for path in dict.fromkeys(parents.values()) if path is not None]
+        self._batches = self._hardest_first(batches, above)
         self._admitted: dict[LayerPath, bool] = {}  # what guards said
         self._finished: list[Candidate] = []  # measured in full, and not below the floor
 
@@ -95,6 +100,23 @@ class Elimination:
         refused = [path for path, is_admitted in self._admitted.items() if not is_admitted]
         kept = tuple(one.path for one in leaders)
         return Round(tried, kept, tuple(refused), self._origin.examples)
+
+    def _hardest_first(
+        self, batches: Sequence[Batch], above: Sequence[LayerPath]
+    ) -> Sequence[Batch]:
+        """The batches by the mean value that paths have on them, the lowest first."""
+        found = outcomes_by_path(self._measure(above, batches)) if above else {}
+
+        def value(batch: Batch) -> float:
+            values = [
+                self._search.value(of_path[example])
+                for of_path in found.values()
+                for example in batch.examples
+                if example in of_path
+            ]
+            return fmean(values) if values else math.inf
+
+        return sorted(batches, key=value)
 
     def _measure_open(self) -> None:
         """Measure the candidates that may yet be kept, until each is measured in full or left."""

@@ -1,6 +1,7 @@
 """Evolution of paths that lack a given number of layers, by switching layers in and out.
 
-Knows neither models nor examples: it is called with a measure, and asks for a text's perplexity.
+By a text's perplexity, as it is published, or by the task itself from greedy removal's paths. Knows
+neither models nor examples: it is called with a measure, and asks for a text's perplexity.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from telltale.errors import InputError
 from telltale.paths import LayerPath
 from telltale.searches.found import Found, Round
-from telltale.searches.search import Search, ignore
+from telltale.searches.search import Search, Steps, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,11 +57,7 @@ class Evolution(Search):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "counts", tuple(sorted(set(self.counts))))  # JSON gives a list
-        numbers = (*self.counts, self.beginnings, self.generations, self.offspring)
-        if min(numbers) < 1:
-            raise InputError(
-                f"an evolution needs numbers of at least 1, got {min(numbers)}; see its fields"
-            )
+        _check_numbers(*self.counts, self.beginnings, self.generations, self.offspring)
 
     def __call__(
         self,
@@ -114,6 +111,85 @@ class Evolution(Search):
                 some_drawn(lambda: switched(current, free, source), self.offspring, [current])  # noqa: B023
             )
         return without(parent)
+
+
+@dataclass(frozen=True)
+class EvolvedRemoval(Search):
+    """Greedy removal, and after each step an evolution from its path, by the task itself.
+
+    Offspring are made by the level-switch mutations of `Evolution`, no path twice. Where the best
+    of them has a higher value than the path they are made from, the search goes on with it.
+
+    Attributes:
+        generations: how many follow each removal.
+        offspring: how many paths a generation tries, where there are as many.
+        seed: of all draws.
+
+    Raises:
+        InputError: a number of them is below 1.
+    """
+
+    generations: int = 4
+    offspring: int = 12
+    seed: int = 0
+
+    method: ClassVar[str] = "greedy removal with evolution"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_numbers(self.generations, self.offspring)
+
+    def __call__(
+        self,
+        measure: Measure,
+        batches: Sequence[Batch],
+        start: LayerPath,
+        watch: Callable[[Round], None] = ignore,
+    ) -> Found:
+        """Search from ``start``; ``watch`` is told of every round."""
+        steps = Steps(self, measure, batches, start, watch)
+        free = [layer for layer in start.kept if layer not in self.protected]
+        path: LayerPath | None = start
+        while path is not None and (candidates := self.children([path], start)):
+            path = steps.best_of(candidates)
+            if path is None:
+                break
+            source = random.Random(f"{self.seed} {path.depth}")
+            tried = {path}
+            for _ in range(self.generations):
+                young = self._offspring(path, start, free, source, tried)
+                best = steps.best_of(young) if young else None
+                if best is not None and steps.is_better(best, path):
+                    path = best
+        return Found(steps.origin, tuple(steps.rounds))
+
+    def _offspring(
+        self,
+        path: LayerPath,
+        start: LayerPath,
+        free: Sequence[int],
+        source: random.Random,
+        tried: set[LayerPath],
+    ) -> dict[LayerPath, LayerPath]:
+        """Paths made from one by mutation, each with that one; they are ``tried`` from now on."""
+        gone = frozenset(start.kept).difference(path.kept)
+        young: dict[LayerPath, LayerPath] = {}
+        for _ in range(TRIES * self.offspring):
+            if len(young) == self.offspring:
+                break
+            layers = switched(gone, free, source)
+            other = LayerPath.from_removed((*start.removed, *layers), start.total)
+            if other not in tried:
+                tried.add(other)
+                young[other] = path
+        return young
+
+
+def _check_numbers(*numbers: int) -> None:
+    if min(numbers) < 1:
+        raise InputError(
+            f"an evolution needs numbers of at least 1, got {min(numbers)}; see its fields"
+        )
 
 
 def switched(gone: frozenset[int], free: Sequence[int], source: random.Random) -> frozenset[int]:

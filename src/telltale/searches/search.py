@@ -259,3 +259,42 @@ class Search(ABC):
             if self.is_above_floor(candidate, origin):
                 (kept if self.admits(candidate.path) else refused).append(candidate.path)
         return Round(dict(tried), tuple(kept), tuple(refused), origin.examples)
+
+
+class Steps:
+    """The rounds of a search that goes on with one path, while they are made.
+
+    Args:
+        search: whose rounds they are.
+        measure: measures candidates.
+        batches: the search set.
+        start: where the search starts.
+        watch: is told of every round.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        measure: Measure,
+        batches: Sequence[Batch],
+        start: LayerPath,
+        watch: Callable[[Round], None],
+    ) -> None:
+        self._search, self._measure, self._batches = search, measure, batches
+        self._watch = watch
+        self.origin = search.origin(measure, batches, start)
+        self.rounds: list[Round] = []
+
+    def best_of(self, parents: Mapping[LayerPath, LayerPath]) -> LayerPath | None:
+        """A round of some paths, each made from another; which is kept, None where none is."""
+        done = self._search.decided(self._measure, self._batches, parents, self.origin)
+        self.rounds.append(done)
+        self._watch(done)
+        return done.kept[0] if done.kept else None
+
+    def is_better(self, one: LayerPath, other: LayerPath) -> bool:
+        """Whether one path that was kept has a higher value than another."""
+        return self._value_of(one) > self._value_of(other) + ROUNDING
+
+    def _value_of(self, path: LayerPath) -> float:
+        return next(done.tried[path].value for done in self.rounds if path in done.kept)

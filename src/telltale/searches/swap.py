@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from telltale.paths import LayerPath
 from telltale.searches.found import Found, Round
-from telltale.searches.search import ROUNDING, Search, ignore
+from telltale.searches.search import Search, Steps, ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from telltale.measure import Batch, Measure
 
@@ -40,41 +40,31 @@ class SwapRemoval(Search):
         watch: Callable[[Round], None] = ignore,
     ) -> Found:
         """Search from ``start``; ``watch`` is told of every round."""
-        origin = self.origin(measure, batches, start)
-        rounds = list[Round]()
+        steps = Steps(self, measure, batches, start, watch)
         tried: set[LayerPath] = set()  # those whose children were tried
-
-        def best_of(parents: Mapping[LayerPath, LayerPath]) -> LayerPath | None:
-            done = self.decided(measure, batches, parents, origin)
-            rounds.append(done)
-            watch(done)
-            return done.kept[0] if done.kept else None
-
-        def value_of(path: LayerPath) -> float:
-            return next(done.tried[path].value for done in rounds if path in done.kept)
 
         def swapped(path: LayerPath) -> LayerPath | None:
             """The best other path that has as many layers, one of them put back."""
             back = {put_back(path, one): path for one in left_out(path, start)}
             back = {longer: path for longer in back if longer not in tried and longer != start}
-            longer = best_of(back) if back else None
+            longer = steps.best_of(back) if back else None
             if longer is None:
                 return None
             tried.add(longer)
             others = self.children([longer], start)
             others.pop(path, None)
-            return best_of(others) if others else None
+            return steps.best_of(others) if others else None
 
         path: LayerPath | None = start
         while path is not None and (candidates := self.children([path], start)):
             tried.add(path)
-            path = best_of(candidates)
+            path = steps.best_of(candidates)
             while path is not None:
                 other = swapped(path)
-                if other is None or value_of(other) <= value_of(path) + ROUNDING:
+                if other is None or not steps.is_better(other, path):
                     break
                 path = other
-        return Found(origin, tuple(rounds))
+        return Found(steps.origin, tuple(steps.rounds))
 
 
 def left_out(path: LayerPath, start: LayerPath) -> tuple[int, ...]:

@@ -165,8 +165,8 @@ class Run:
             cost=self._cost(searched[found.start], found),
             held_out_looks=looks,
         )
-        result = replace(result, final=self._final(result))
         result = self._targeted(result)
+        result = replace(result, final=self._final(result))
         result = replace(result, cautions=tuple(self._cautions(result, held_out)))
         self.records.set_facts({"result": result.document, "held_out_looks": looks})
         return result
@@ -326,18 +326,22 @@ class Run:
         }
 
     def _final(self, result: Result) -> FinalLook | None:
-        """The model recommended, on the set that no model was ever looked at before.
+        """The model to look at, on the set that no model was ever looked at before.
 
+        That is the one chosen by targets where one was and lacks a layer, else the one recommended.
         The set is looked at for one model in a study's life, and the look is noted before it.
         """
         if FINAL not in self.question.sets:
             return None
         sealed = self.records.fact("final")
         if sealed is None:
-            model = result.confirmed_best or result.fastest_safe
-            if model is None:
+            names = ("target", result.recommended or "")
+            found = ((name, result.by_name(name)) for name in names)
+            wanted = next(((name, one) for name, one in found if one and one.removed), None)
+            if wanted is None:
                 return None
-            sealed = {"name": result.recommended, "removed": list(model.removed)}
+            name, model = wanted
+            sealed = {"name": name, "removed": list(model.removed)}
             # Whoever has looked since the study began has broken the seal.
             seen = final_seen_before(self.question, self.study.name)
             unsealed = 0 if seen is None else seen.examples
@@ -372,12 +376,15 @@ class Run:
             for name, model in result.named.items()
         }
         unsealed = self.records.fact("final_unsealed") if result.final else 0
+        named_now = {one.path for one in result.models if one.names}
+        spent = None if result.final is None else result.final.removed
         said = cautions(
             result.named,
             outcomes,
             self.question.sets[HELD_OUT],
             truncated=self.plan.truncated,
-            final=result.final,
+            final_spent=spent is not None
+            and LayerPath.from_removed(spent, self.plan.layers) not in named_now,
             absences=unable(absences_of(self.plan)),
             remedies=remedies_for(self.question.task),
         )
