@@ -46,12 +46,10 @@ from telltale.searches.greedy import GreedyRemoval
 from telltale.tasks import Scoring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from torch import Tensor
 
-    from telltale.measure import Batch, Measure
-    from telltale.paths import LayerPath
     from telltale.searches import Round
 
 CHOICES, LONGEST_CHOICE = 4, 4

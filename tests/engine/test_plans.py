@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from telltale.engine.batches import (
     WINDOW,
+    batches_alike,
     batches_in_order,
     blocks_of,
     canonical_batches,
-    batches_alike,
     tokens_at_once,
 )
 from telltale.engine.choosing import judge
