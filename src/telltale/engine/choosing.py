@@ -16,7 +16,7 @@ from telltale.errors import MeasurementError
 from telltale.measure import ChoiceOutcome, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # A CPU lays out the whole head anew for each product, so few large ones: 128 MiB of float32.
 LOGITS_AT_ONCE = 2**25
+# Of them, and for each of its threads, so many are made log-probabilities together: 4 MiB, which
+# stays in its cache, where new memory for all would be as dear as the product.
+SOFTMAX_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +83,28 @@ def read_logliks(model: LayeredModel, reads: Reads, hidden: Tensor) -> Tensor:
     flat = hidden.flatten(0, 1)
     at_once = max(1, LOGITS_AT_ONCE // model.vocabulary)
     found = [hidden.new_empty(0, dtype=torch.float32)]
-    for start in range(0, len(reads.firsts), at_once):
-        stop = start + at_once
-        last = reads.firsts[stop] if stop < len(reads.firsts) else len(reads.places)
-        places = slice(reads.firsts[start], last)
-        found.append(
-            token_logliks(
-                model.logits(flat.index_select(0, reads.positions[start:stop])),
-                reads.rows[places] - start,
-                reads.targets[places],
+    for part in _parts(range(len(reads.firsts)), at_once):
+        logits = model.logits(flat.index_select(0, reads.positions[part.start : part.stop]))
+        few = at_once
+        if logits.device.type == "cpu":
+            few = torch.get_num_threads() * max(1, SOFTMAX_AT_ONCE // model.vocabulary)
+        for rows in _parts(part, few):
+            last = reads.firsts[rows.stop] if rows.stop < len(reads.firsts) else len(reads.places)
+            places = slice(reads.firsts[rows.start], last)
+            found.append(
+                token_logliks(
+                    logits[rows.start - part.start : rows.stop - part.start],
+                    reads.rows[places] - rows.start,
+                    reads.targets[places],
+                )
             )
-        )
     return torch.cat(found)
+
+
+def _parts(whole: range, size: int) -> Iterator[range]:
+    """A range in parts of so many."""
+    for start in whole[::size]:
+        yield range(start, min(start + size, whole.stop))
 
 
 def token_logliks(logits: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
