@@ -7,13 +7,15 @@ import math
 from collections import Counter
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from telltale.engine import choosing
 from telltale.engine.batches import (
     WINDOW,
     batches_alike,
@@ -22,7 +24,7 @@ from telltale.engine.batches import (
     canonical_batches,
     tokens_at_once,
 )
-from telltale.engine.choosing import judge
+from telltale.engine.choosing import judge, read_logliks, token_logliks
 from telltale.engine.encode import (
     ChoiceSize,
     EncodedExample,
@@ -328,6 +330,26 @@ def test_packed_rows_read_nothing_twice_and_are_padded_little(
     assert read <= sum(len(row.tokens) for row in shared.rows)
     assert read <= tokens_read(examples, prefix_length=0, shares_context=True, packs=True)
     assert lay_out(examples, prefix_length=0, shares_context=True, packs=True) == packed
+
+
+@pytest.mark.parametrize(
+    ("logits_at_once", "softmax_at_once"), [(1, 1), (60, 1), (60, 45), (999, 20)]
+)
+def test_what_is_read_does_not_depend_on_how_much_of_the_head_is_run_at_once(
+    logits_at_once: int, softmax_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several tokens are predicted at a position, and some positions by none."""
+    asked = [example((1, 2, 3), ((4, 5), (4, 6, 1), (7,))), example((1, 2, 8), ((4,), (9, 9)))]
+    reads = lay_out(asked, prefix_length=0, shares_context=True, packs=True).reads()
+    head = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+    model: Any = SimpleNamespace(vocabulary=10, logits=lambda states: states @ head.T)
+    hidden = torch.randn(1, 40, 6, generator=torch.Generator().manual_seed(1))
+    logliks = token_logliks(hidden[0, reads.positions] @ head.T, reads.rows, reads.targets)
+    monkeypatch.setattr(choosing, "LOGITS_AT_ONCE", logits_at_once)
+    monkeypatch.setattr(choosing, "SOFTMAX_AT_ONCE", softmax_at_once)
+    found = read_logliks(model, reads, hidden)
+    assert len(found) == len(reads.places) > len(reads.firsts) > 4
+    torch.testing.assert_close(found, logliks)
 
 
 def test_what_a_group_begins_with_is_there_once_and_its_examples_are_in_one_batch() -> None:
