@@ -254,7 +254,8 @@ def hardest_first(
     whole = bench.model.whole
     outcomes = outcomes_by_path(measure([whole], batches))[whole]
     value = values_by(default_objective(bench.task), bench.task.scoring, right)
-    return bench.batches_in_order(sorted(outcomes, key=lambda one: (value(outcomes[one]), one)))
+    highest = highest_of(default_objective(bench.task))
+    return bench.batches_by({one: highest - value(outcome) for one, outcome in outcomes.items()})
 
 
 def removals(kept: Sequence[Any]) -> Iterator[int]:

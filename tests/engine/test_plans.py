@@ -22,6 +22,7 @@ from telltale.engine.batches import (
     batches_in_order,
     blocks_of,
     canonical_batches,
+    comes_early,
     tokens_at_once,
 )
 from telltale.engine.choosing import judge, read_logliks, token_logliks
@@ -42,15 +43,20 @@ from telltale.engine.layout import (
 )
 from telltale.engine.prefixes import prefixes, walks, worths
 from telltale.engine.store import StateStore, states_budget
+from telltale.engine.workbench import Workbench
 from telltale.errors import DataError, InputError, MeasurementError
+from telltale.measure import Batch
+from telltale.models.source import resolve_model
 from telltale.paths import LayerPath
 from telltale.tasks import Example, Request, Scoring, Task
+from telltale.tasks.loading import load_task
 from tests import tiny
 from tests.encoded import example
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
+    from pathlib import Path
 
 SIZES = st.dictionaries(
     st.integers(0, 500), st.tuples(st.integers(1, 4), st.integers(1, 50)), min_size=1, max_size=60
@@ -194,6 +200,41 @@ def test_few_examples_in_an_order_are_still_dealt_into_some_batches(pads: bool) 
     large = dict.fromkeys(range(400), (1, 12))
     found = batches_in_order(range(400), large, token_budget=512, pads=pads, fewest=8)
     assert len(found) in (10, 13)
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.integers(0, 3)), min_size=1, max_size=30))
+def test_losses_come_early_where_batches_have_them_together(given: list[tuple[float, int]]) -> None:
+    """Example by example, as the mean says it, those of a batch all alike."""
+    losses = dict(enumerate(loss for loss, _ in given))
+    batches = [
+        Batch(tuple(one for one, (_, of) in enumerate(given) if of == number))
+        for number in sorted({of for _, of in given})
+    ]
+    found = comes_early(batches, losses)
+    if not sum(losses.values()) > 0:
+        assert found == 0.5
+        return
+    means = [sum(losses[one] for one in batch.examples) / len(batch.examples) for batch in batches]
+    in_order = sorted((mean, len(b.examples)) for mean, b in zip(means, batches, strict=True))[::-1]
+    each = [mean for mean, count in in_order for _ in range(count)]
+    shares = [(sum(each[:i]) + each[i] / 2) / sum(each) for i in range(len(each))]
+    assert found == pytest.approx(sum(shares) / len(shares))
+    apart = comes_early([Batch((one,)) for one in losses], losses)
+    assert 0.5 - 1e-9 <= found <= apart + 1e-9 <= 1 + 2e-9
+
+
+def test_examples_are_dealt_anew_where_hard_ones_then_come_earlier(tiny_folder: Path) -> None:
+    task = load_task("capitals")
+    bench = Workbench(resolve_model(str(tiny_folder)), task, task.examples[:120], "cpu", "float32")
+    alike = {position: 1 + position % 7 / 50 for position in range(120)}
+    usual = bench.batches(range(120))
+    assert bench.batches_by(alike) == usual
+    apart = alike | dict.fromkeys(range(0, 120, 5), 9.0)
+    dealt = bench.batches_by(apart)
+    assert dealt != usual
+    assert sorted(one for batch in dealt for one in batch.examples) == [*range(120)]
+    hard = sum(len(batch.examples) for batch in dealt if apart[batch.examples[0]] == 9)
+    assert 24 <= hard < 24 + max(len(batch.examples) for batch in dealt)
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=14), st.integers(1, 14))

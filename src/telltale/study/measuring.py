@@ -25,7 +25,7 @@ from telltale.measure import (
     closing,
     outcomes_by_path,
 )
-from telltale.objectives import default_objective, values_by
+from telltale.objectives import default_objective, highest_of, values_by
 from telltale.searches.search import no_text
 from telltale.study.plan import Plan, blocks_from
 from telltale.study.records import ALONE, StoredExample
@@ -208,11 +208,11 @@ class Measuring:
         return plan
 
     def dealt(self, plan: Plan, settings: Settings, watcher: Watcher) -> Plan:
-        """The plan with the search set's batches as they are to be searched by, the hardest first.
+        """The plan with the search set's batches as they are to be searched by.
 
-        How hard an example is, the whole model says, measured on the batches that the plan has.
-        Candidates lose most on hard examples, so that those which cannot win leave early. Where
-        candidates are raced, they are small random blocks instead.
+        How hard an example is, the whole model says, measured on the batches that the plan has
+        (`telltale.engine.workbench.Workbench.batches_by`). Where candidates are raced, they are
+        small random blocks instead.
         """
         if settings.speed == "fast":
             return self._in_blocks(plan)
@@ -223,12 +223,11 @@ class Measuring:
         if known is None:
             batches, whole = plan.batches[SEARCH], plan.whole
             outcomes = self.outcomes(SEARCH, [whole], batches, watcher, counted=True)[whole]
-            question = self.question
-            value = values_by(
-                default_objective(question.task), question.task.scoring, question.right
-            )
-            hardest_first = sorted(outcomes, key=lambda one: (value(outcomes[one]), one))
-            known = [batch.examples for batch in self.bench.batches_in_order(hardest_first)]
+            task, right = self.question.task, self.question.right
+            objective = default_objective(task)
+            value, highest = values_by(objective, task.scoring, right), highest_of(objective)
+            losses = {example: highest - value(outcome) for example, outcome in outcomes.items()}
+            known = [batch.examples for batch in self.bench.batches_by(losses)]
             self._records.set_facts({"dealt": known})
         self._plan = replace(plan, dealt=tuple(Batch(tuple(one)) for one in known))
         self._halve_too_large()

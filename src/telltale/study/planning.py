@@ -258,7 +258,8 @@ class _Planning:
             return self.bench.batches(positions, block_size=RACE_BLOCK)
         if self._goes_by_blocks:
             return self.bench.batches(positions)
-        return self.bench.batches_in_order(random.Random(0).sample(positions, len(positions)))
+        source = random.Random(0)
+        return self.bench.batches_by({position: source.random() for position in positions})
 
     def _tokens(self, batches: Sequence[Batch], bench: Workbench) -> int:
         """What a path reads of batches, padding counted, and what all begin with once."""
