@@ -55,6 +55,8 @@ def main() -> None:
     found: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
     for key, document in found.items() if given.table else ():
         print("\n".join(lines(key, document)))
+    if given.table:
+        print("\n".join(level(found)))
     for model in () if given.table else given.models:
         for task in given.tasks:
             key = f"{model} {task}"
@@ -85,19 +87,46 @@ def lines(key: str, document: Mapping[str, Any]) -> Iterator[str]:
         cells = [_cell(method["depths"][one]) for one in depths]
         yield f"| {name} | {' | '.join(cells)} | {method['cost']['dense_passes']:.0f} |"
     for depth in depths:
-        over = {
-            name: one["over_greedy"]["interval"]
-            for name, method in document["methods"].items()
-            if name != REFERENCE
-            and (one := method["depths"][depth]) is not None
-            and one["over_greedy"] is not None
-        }
+        over = over_greedy(document, depth)
         better = [name for name, (low, _) in over.items() if low > 0]
         worse = [name for name, (_, high) in over.items() if high < 0]
         yield (
             f"\n{depth} removed: shown to be better than greedy: {', '.join(better) or 'none'}; "
             f"worse: {', '.join(worse) or 'none'}"
         )
+
+
+def over_greedy(document: Mapping[str, Any], depth: str) -> dict[str, tuple[float, float]]:
+    """The interval of each method's gain over greedy removal at a depth, where it has a model."""
+    return {
+        name: tuple(one["over_greedy"]["interval"])
+        for name, method in document["methods"].items()
+        if name != REFERENCE
+        and (one := method["depths"][depth]) is not None
+        and one["over_greedy"] is not None
+    }
+
+
+def level(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """By model and depth, on how many tasks no method is shown to be better than greedy removal.
+
+    And how many comparisons with a rival show it to be better, worse, or neither.
+    """
+    yield "\n| model | depth | greedy is best or level on | rivals shown worse | better | neither |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    models = dict.fromkeys(key.rpartition(" ")[0] for key in found)
+    for model in models:
+        tasks = [one for key, one in found.items() if key.rpartition(" ")[0] == model]
+        for depth in DEPTHS:
+            over = [over_greedy(one, str(depth)) for one in tasks]
+            best = sum(all(low <= 0 for low, _ in of_task.values()) for of_task in over)
+            every = [interval for of_task in over for interval in of_task.values()]
+            worse = sum(high < 0 for _, high in every)
+            better = sum(low > 0 for low, _ in every)
+            yield (
+                f"| {model} | {depth} | {best} of {len(tasks)} tasks | {worse} | {better} | "
+                f"{len(every) - worse - better} |"
+            )
 
 
 def _cell(model: Mapping[str, Any] | None) -> str:
