@@ -37,7 +37,9 @@ def bench_of(source: ModelSource, count: int) -> Workbench:
 
 def test_the_engine_for_use_agrees_with_the_oracle_on_a_real_model(smollm2: ModelSource) -> None:
     bench = bench_of(smollm2, 5)
-    assert bench.capabilities == Capabilities(keeps_prefix=True, shares_context=True, packs=True)
+    assert bench.capabilities == Capabilities(
+        keeps_prefix=True, shares_context=True, packs=True, padding_free=True
+    )
     assert len(bench.token_prefix) == 7  # "Question: What is the capital of"
     paths = [LayerPath.whole(30), LayerPath.from_removed([15, 19], 30)]
     batches = bench.batches(range(5))

@@ -21,7 +21,7 @@ from telltale.tasks import Scoring
 from tests import tiny
 from tests.encoded import example
 
-BOTH = Capabilities(keeps_prefix=True, shares_context=True, packs=True)
+BOTH = Capabilities(keeps_prefix=True, shares_context=True, packs=True, padding_free=True)
 PREFIX_ONLY = Capabilities(keeps_prefix=True, shares_context=False)
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
 EXPECTED = {
@@ -109,7 +109,9 @@ def test_the_self_test_finds_what_an_architecture_can_do(family: str) -> None:
 def test_nothing_is_tried_past_what_a_model_takes(generates: bool) -> None:
     model = LayeredModel(tiny.build("gpt2", n_positions=64))  # a 65th token has no position
     found = find_capabilities(model, longest=64, branch=30, generates=generates)
-    assert found == BOTH._replace(continues=generates, packs=not generates)
+    assert found == BOTH._replace(
+        continues=generates, packs=not generates, padding_free=not generates
+    )
 
 
 @pytest.mark.parametrize("family", ["mistral-window", "gemma3", "qwen2-window"])

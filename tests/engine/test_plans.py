@@ -217,7 +217,7 @@ def test_losses_come_early_where_batches_have_them_together(given: list[tuple[fl
     means = [sum(losses[one] for one in batch.examples) / len(batch.examples) for batch in batches]
     in_order = sorted((mean, len(b.examples)) for mean, b in zip(means, batches, strict=True))[::-1]
     each = [mean for mean, count in in_order for _ in range(count)]
-    shares = [(sum(each[:i]) + each[i] / 2) / sum(each) for i in range(len(each))]
+    shares = [sum(each[:i]) / sum(each) + each[i] / sum(each) / 2 for i in range(len(each))]
     assert found == pytest.approx(sum(shares) / len(shares))
     apart = comes_early([Batch((one,)) for one in losses], losses)
     assert 0.5 - 1e-9 <= found <= apart + 1e-9 <= 1 + 2e-9

@@ -26,7 +26,7 @@ from tests.studies import PAGE
 if TYPE_CHECKING:
     from pathlib import Path
 
-BOTH = Capabilities(keeps_prefix=True, shares_context=True, packs=True)
+BOTH = Capabilities(keeps_prefix=True, shares_context=True, packs=True, padding_free=True)
 PREFIX_ONLY = Capabilities(keeps_prefix=True, shares_context=False)
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
 SMALL: dict[str, Any] = {
@@ -184,7 +184,7 @@ def test_a_study_that_kept_no_reasons_is_gone_on_with(tiny_folder: Path, tmp_pat
     first = telltale.search(str(tiny_folder), "capitals", out=folder, **SMALL).document
     with open_records(folder, write=True) as records:
         plan = records.fact("plan")
-        assert plan["capabilities"] == [True, True, False, True]
+        assert plan["capabilities"] == [True, True, False, True, True]
         del plan["absences"]
         records.set_facts({"plan": plan})
     again = telltale.search(str(tiny_folder), "capitals", out=folder, **SMALL).document

@@ -46,7 +46,9 @@ def engine_on(model: LayeredModel) -> SharedEngine:
         model,
         examples(),
         Choosing(Scoring.LOGLIK),
-        capabilities=Capabilities(keeps_prefix=True, shares_context=True, packs=True),
+        capabilities=Capabilities(
+            keeps_prefix=True, shares_context=True, packs=True, padding_free=True
+        ),
         token_prefix=PREFIX,
         store=StateStore(10**9),
     )

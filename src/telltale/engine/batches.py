@@ -2,9 +2,9 @@
 
 In low precision a batch of another shape can give another answer, so batches never depend on which
 paths are measured, on memory or on what was measured before. Examples are dealt into random
-blocks, so that any few blocks are a fair sample; inside a block they are sorted by length, so that
-little is padded; and cut where a batch would hold more tokens than the budget. Examples that begin
-alike for a large part, if there are such, stay together within a block. Knows no torch.
+blocks where any few blocks are to be a fair sample; inside a block, or without blocks, they are
+sorted by length, so that little is padded, or by their text, so that little is read twice; and cut
+where a batch would hold more tokens than the budget. Knows no torch.
 """
 
 from __future__ import annotations
@@ -138,9 +138,10 @@ def comes_early(batches: Iterable[Batch], losses: Mapping[int, float]) -> float:
         return 0.5
     before, area = 0.0, 0.0
     for of_batch in of_batches:
-        area += len(of_batch) * (before + sum(of_batch) / 2)
-        before += sum(of_batch)
-    return area / (total * count)
+        share = sum(of_batch) / total
+        area += len(of_batch) * (before + share / 2)
+        before += share
+    return area / count
 
 
 def _cut(token_budget: int, total: int, fewest: int) -> int:
@@ -188,16 +189,23 @@ def batches_alike(
     """
     dealt = blocks_of(order, block_size=block_size, seed=seed)
     budget = _cut(token_budget, tokens_in(order), fewest)
+    blocks: dict[int, list[int]] = {number: [] for number in sorted(set(dealt.values()))}
+    for example in order:
+        blocks[dealt[example]].append(example)
     batches: list[Batch] = []
-    for number in sorted(set(dealt.values())):
+    for number, block in blocks.items():
         part: list[int] = []
-        most = 0
-        for example in (one for one in order if dealt[one] == number):
-            if part and tokens_in([*part, example]) > most:
+        tokens = most = before = 0
+        for example in block:
+            alone = tokens_in([example])
+            # What it adds to the last one it adds to all of them, or less.
+            added = tokens_in([part[-1], example]) - before if part else alone
+            if part and tokens + added > most:
                 batches.append(Batch(tuple(part), number))
-                part = []
+                part, tokens, added = [], 0, alone
             if not part:
-                most = max(budget, 2 * tokens_in([example]))
+                most = max(budget, 2 * alone)
             part.append(example)
+            tokens, before = tokens + added, alone
         batches.append(Batch(tuple(part), number))
     return tuple(batches)

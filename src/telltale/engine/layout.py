@@ -4,13 +4,16 @@ A row is a tree of tokens: each sees those between it and the root, and itself. 
 Plain: one row for every branch (what must be read of the choices), the context before each;
 attention is simply causal. Shared: one row an example, the context once, then every branch. Packed:
 examples are put into rows of like lengths, and what any in a row begin with alike is there once, be
-it the shots of a subject, a passage asked twice or the first words of two choices.
+it the shots of a subject, a passage asked twice or the first words of two choices. Padding-free:
+all that is read of a batch is one row, in which nothing is there twice and nothing is padded, and
+attention is computed in packed rows, whose tokens are taken from it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +23,7 @@ from telltale.engine.encode import common_start
 from telltale.engine.transfers import sent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 # A token in a row of so many costs as much for what it sees as for all else.
 DEAR_LENGTH = 2048
+# Where attention alone is computed in rows, a token costs beside what it sees as much as if it saw
+# so many more: it is taken from one row and put into another. (Measured on a CPU.)
+GATHERED = 64
 # Contexts are of one group if the shorter has so many tokens, and so large a share of it, alike.
 GROUP_TOKENS, GROUP_SHARE = 16, 0.5
 # Attention on GPUs copies a mask before each use unless its rows begin at multiples of so many.
@@ -87,21 +93,17 @@ class Row:
                 yield stretch
                 start = stretch.columns.stop
 
-    def columns_of(self, text: Tokens, start: int = 0) -> tuple[int, ...] | None:
-        """The columns of a text that is read from the row's first token on, if it is there."""
-        own = self.context[: len(text)]
-        if own != text[: len(own)]:
-            return None
-        here = tuple(range(start, start + len(own)))
-        if len(own) == len(text):
-            return here
-        start += len(own)
-        for branch in self.branches:
-            rest = branch.columns_of(text[len(own) :], start)
-            if rest is not None:
-                return here + rest
-            start += len(branch.tokens)
-        return None
+    def columns(self) -> dict[tuple[int, int], int]:
+        """The column of a token that comes after another column, -1 before the first, by both.
+
+        So any text that is read from the row's first token on is found step by step.
+        """
+        tokens, found = self.tokens, dict[tuple[int, int], int]()
+        for here, seen in self.stretches():
+            before = next((part[-1] for part in reversed(seen) if part), -1)
+            for column in here:
+                found[before, tokens[column]] = before = column
+        return found
 
 
 class Stretch(NamedTuple):
@@ -117,11 +119,13 @@ class Layout:
 
     ``spans`` holds, for each example, one span a choice; a position is row times length and
     column. ``branching`` says that some row forks, so that attention must be masked and positions
-    given.
+    given. ``attends`` are the rows in which attention is computed, where they are not those that
+    are read: then a single one is read, with each text of these.
     """
 
     rows: tuple[Row, ...]
     spans: tuple[tuple[Span, ...], ...]
+    attends: tuple[Row, ...] = ()
 
     @property
     def length(self) -> int:
@@ -154,13 +158,15 @@ class Layout:
     ) -> Tensor:
         """(rows, 1, length, prefix and length): 0 where a token sees, the least number elsewhere.
 
-        Every token sees the prefix and itself, so no row of scores is empty. It is added to the
-        scores as it is: a mask of truth values would be made into this one anew in every layer.
+        The rows are those in which attention is computed. Every token sees the prefix and itself,
+        so no row of scores is empty. It is added to the scores as it is: a mask of truth values
+        would be made into this one anew in every layer.
         """
-        length = self.length
+        rows = self.attends or self.rows
+        length = max(len(row.tokens) for row in rows)
         causal = torch.ones(length, length, dtype=torch.bool).tril()
-        sees = causal.repeat(len(self.rows), 1, 1)
-        for number, row in enumerate(self.rows):
+        sees = causal.repeat(len(rows), 1, 1)
+        for number, row in enumerate(rows):
             for columns, seen in row.stretches():
                 of_stretch = sees[number, columns.start : columns.stop, : columns.start]
                 of_stretch[:] = False
@@ -168,10 +174,32 @@ class Layout:
                     of_stretch[:, before.start : before.stop] = True
         width = prefix_length + length
         aligned = -(-width // MASK_ALIGNMENT) * MASK_ALIGNMENT
-        mask = torch.zeros((len(self.rows), 1, length, aligned), dtype=dtype, device=device)
+        mask = torch.zeros((len(rows), 1, length, aligned), dtype=dtype, device=device)
         own = mask[:, 0, :, prefix_length:width]
         own.masked_fill_(~sent(sees, device), torch.finfo(dtype).min)
         return mask[..., :width]
+
+    def gathered(self) -> tuple[Tensor, Tensor]:
+        """How the rows in which attention is computed are made of the one that is read.
+
+        Returns:
+            For each of their columns which token of that row it is, (rows, length), 0 where it is
+            padding; and for each token a place, row times length and column, where it is one,
+            (tokens,).
+        """
+        (read,) = self.rows
+        after, tokens = read.columns(), len(read.tokens)
+        length = max(len(row.tokens) for row in self.attends)
+        columns = torch.zeros((len(self.attends), length), dtype=torch.long)
+        places = torch.zeros(tokens, dtype=torch.long)
+        for number, row in enumerate(self.attends):
+            token_of = {-1: -1}  # by the row's column; one that comes after has a higher number
+            for (before, token), column in row.columns().items():
+                token_of[column] = after[token_of[before], token]
+            own = torch.tensor([token_of[column] for column in range(len(row.tokens))])
+            columns[number, : len(own)] = own
+            places[own] = number * length + torch.arange(len(own))
+        return columns, places
 
     def reads(self, device: torch.device = CPU) -> Reads:
         """What is read of the choices, on the model's device."""
@@ -202,58 +230,69 @@ def lay_out(
     prefix_length: int,
     shares_context: bool,
     packs: bool = False,
+    padding_free: bool = False,
 ) -> Layout:
-    """Arrange examples whose first ``prefix_length`` tokens are read apart."""
+    """Arrange examples whose first ``prefix_length`` tokens are read apart.
+
+    See `telltale.engine.shared.Capabilities` for the rest.
+    """
+    texts = [_texts(example, prefix_length) for example in examples]
     rows: list[Row] = []
     homes: list[Sequence[int]] = [()] * len(examples)  # each example's rows
     if packs:
-        for members in _packed(examples, prefix_length):
+        cost = partial(_attention_cost, prefix_length) if padding_free else _cost
+        for members in _packed(examples, prefix_length, cost):
             for member in members:
                 homes[member] = (len(rows),)
-            texts = {text for i in members for text in _texts(examples[i], prefix_length)}
-            rows.append(_tree(sorted(texts)))
+            rows.append(_tree({text for i in members for text in texts[i]}))
     else:
-        for number, example in enumerate(examples):
-            context = example.context[prefix_length:]
-            branches = tuple(map(Row, example.branches))
+        for number, of_example in enumerate(texts):
             first = len(rows)
-            if shares_context:
-                rows.append(Row(context, branches))
-            else:
-                rows += [Row(context, (branch,)) for branch in branches]
+            rows += [_tree(of_example)] if shares_context else [Row(text) for text in of_example]
             homes[number] = range(first, len(rows))
+    attends: tuple[Row, ...] = ()
+    if packs and padding_free:
+        whole = _tree({text for of_example in texts for text in of_example})
+        attends = tuple(rows) if whole.forks else ()
+        rows, homes = [whole], [(0,)] * len(examples)
     length = max(len(row.tokens) for row in rows)
+    columns = [row.columns() for row in rows]
     spans = tuple(
         tuple(
-            _span(example.context[prefix_length:], choice, size.tokens, rows, home, length)
+            _span(example.context[prefix_length:], choice, size.tokens, columns, home, length)
             for choice, size in zip(example.choices, example.sizes, strict=True)
         )
         for example, home in zip(examples, homes, strict=True)
     )
-    return Layout(tuple(rows), spans)
+    return Layout(tuple(rows), spans, attends)
 
 
 def _texts(example: EncodedExample, prefix_length: int) -> list[Tokens]:
-    """What is read of an example: its context with each branch."""
+    """What is read of an example: its context with each branch, or, to be gone on with, alone."""
     context = example.context[prefix_length:]
-    return [context + branch for branch in example.branches]
+    return [context + branch for branch in example.branches] or [context]
 
 
-def _tree(texts: Sequence[Tokens]) -> Row:
-    """The row in which each of some texts, in sorted order, is read, none of its beginnings twice.
+def _tree(texts: Iterable[Tokens]) -> Row:
+    """The row in which each of some texts is read, none of its beginnings twice.
 
     At least one text is not empty.
     """
+    return _tree_of(sorted(texts))
+
+
+def _tree_of(texts: Sequence[Tokens]) -> Row:
     common = common_start(texts)
-    rest = [text[len(common) :] for text in texts]
     by_first: dict[int, list[Tokens]] = {}
-    for text in rest:
-        if text:  # else it ends where others go on
-            by_first.setdefault(text[0], []).append(text)
-    return Row(common, tuple(map(_tree, by_first.values())))
+    for text in texts:
+        if len(text) > len(common):  # else it ends where others go on
+            by_first.setdefault(text[len(common)], []).append(text[len(common) :])
+    return Row(common, tuple(map(_tree_of, by_first.values())))
 
 
-def _packed(examples: Sequence[EncodedExample], prefix_length: int) -> list[list[int]]:
+def _packed(
+    examples: Sequence[EncodedExample], prefix_length: int, cost: Callable[[Sequence[int]], float]
+) -> list[list[int]]:
     """Which examples go into each row, by their index.
 
     In one way groups of examples make rows as even as can be, which pads little; in the other each
@@ -269,13 +308,13 @@ def _packed(examples: Sequence[EncodedExample], prefix_length: int) -> list[list
     counts = range(1, len(groups) + 1)
     evened = min(
         (_evened(sizes, count) for count in counts),
-        key=lambda rows: _cost([sum(sizes[group] for group in row) for row in rows]),
+        key=lambda rows: cost([sum(sizes[group] for group in row) for row in rows]),
     )
     ways = [
         [[i for group in row for i in groups[group]] for row in evened],
-        _runs(in_order_of_texts(examples), length),
+        _runs(in_order_of_texts(examples), length, cost),
     ]
-    return min(ways, key=lambda rows: _cost([length(row) for row in rows]))
+    return min(ways, key=lambda rows: cost([length(row) for row in rows]))
 
 
 def _cost(lengths: Sequence[int]) -> float:
@@ -284,7 +323,17 @@ def _cost(lengths: Sequence[int]) -> float:
     return len(lengths) * longest * (1 + longest / DEAR_LENGTH)
 
 
-def _runs(order: Sequence[int], length: Callable[[Sequence[int]], int]) -> list[list[int]]:
+def _attention_cost(prefix_length: int, lengths: Sequence[int]) -> float:
+    """What attention alone costs in rows of these lengths, each of which sees the prefix."""
+    longest = max(lengths)
+    return len(lengths) * (prefix_length + longest) * (longest + GATHERED)
+
+
+def _runs(
+    order: Sequence[int],
+    length: Callable[[Sequence[int]], int],
+    cost: Callable[[Sequence[int]], float],
+) -> list[list[int]]:
     """Of the ways to cut an order into even rows the one that costs least."""
     alone = [length([one]) for one in order]
     # What one adds to a row in which the one before it is the last.
@@ -305,7 +354,7 @@ def _runs(order: Sequence[int], length: Callable[[Sequence[int]], int]) -> list[
         filled(every[bisect_left(every, -count, key=lambda most: -len(filled(most)))])
         for count in range(1, min(len(order), FEW) + 1)
     ]
-    best = min(cuts, key=lambda rows: _cost([size for _, size in rows]))
+    best = min(cuts, key=lambda rows: cost([size for _, size in rows]))
     starts = [start for start, _ in best]
     return [[*order[start:stop]] for start, stop in pairwise([*starts, len(order)])]
 
@@ -413,12 +462,24 @@ def _span(
     context: Tokens,
     choice: Tokens,
     scored: int,
-    rows: Sequence[Row],
+    columns: Sequence[Mapping[tuple[int, int], int]],
     home: Sequence[int],
     length: int,
 ) -> Span:
     """The context's last position predicts the first token, each branch token the next one."""
     text = context + choice[:-1]
-    places = ((number, rows[number].columns_of(text)) for number in home)
-    row, columns = next((row, columns) for row, columns in places if columns is not None)
-    return Span(tuple(row * length + column for column in columns)[-scored:], choice[-scored:])
+    found = ((number, _columns_of(text, columns[number])) for number in home)
+    row, of_text = next((row, one) for row, one in found if len(one) == len(text))
+    return Span(tuple(row * length + column for column in of_text)[-scored:], choice[-scored:])
+
+
+def _columns_of(text: Tokens, columns: Mapping[tuple[int, int], int]) -> list[int]:
+    """The columns of a text, as far as it is in a row. See `Row.columns`."""
+    found: list[int] = []
+    before = -1
+    for token in text:
+        if (before, token) not in columns:
+            break
+        before = columns[before, token]
+        found.append(before)
+    return found

@@ -26,6 +26,7 @@ from telltale.engine.shared import Capabilities, SharedEngine
 from telltale.engine.store import StateStore
 from telltale.errors import UnsupportedModelError
 from telltale.measure import Batch, BatchTooLargeError
+from telltale.models.row_masks import OtherAttentionError
 from telltale.paths import LayerPath
 from telltale.tasks import Scoring
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from telltale.models.layered import LayeredModel
 
 PLAIN = Capabilities(keeps_prefix=False, shares_context=False)
-EVERYTHING = Capabilities(keeps_prefix=True, shares_context=True, continues=True, packs=True)
+EVERYTHING = Capabilities(*(True for _ in Capabilities._fields))
 # Another order of the same sums differs by more than the precision's own step; how much more grows
 # with the depth, so it is measured on the model: this many times what padding alone changes.
 NOISE_FACTOR = 8.0
@@ -61,6 +62,10 @@ WITHOUT = {
     "packs": (
         "read several examples in one row",
         "rows are padded, and what some prompts begin with is read again for each, which is slower",
+    ),
+    "padding_free": (
+        "read a batch as one row",
+        "rows are padded to the longest, which is a little slower",
     ),
     "continues": (
         "go on from keys and values",
@@ -190,7 +195,10 @@ def find_capabilities(
     found = tried
     if len(trials) > 1:  # one example is nothing to pack, two of different lengths go in one row
         trials[1] = trials[1].with_examples(2)
-    return found if lacks("packs", tried := found._replace(packs=True)) else tried
+    if lacks("packs", tried := found._replace(packs=True)):
+        return found
+    found = tried
+    return found if lacks("padding_free", tried := found._replace(padding_free=True)) else tried
 
 
 def _untried(wanted: Capabilities, paid: float, trying: str) -> dict[str, str]:
@@ -204,6 +212,7 @@ def _untried(wanted: Capabilities, paid: float, trying: str) -> dict[str, str]:
     dear = f"{trying} would take longer than it saves"
     reads = dict.fromkeys(Capabilities._fields, FULL_LENGTH_READS)
     reads["packs"] += PACKED_READS
+    reads["padding_free"] += PACKED_READS
     found = {name: dear for name, count in reads.items() if paid < count}
     return found | {
         name: "there is too little to share"
@@ -274,6 +283,8 @@ class _Trial:
             found = self._continued_logits(tried) if continues else self._logliks(tried, self.path)
         except BatchTooLargeError:
             raise
+        except OtherAttentionError as problem:
+            return Absence(name, DIFFERS, str(problem))
         except Exception as problem:  # whatever a model raises, it cannot do this
             return Absence(name, RAISED, line_of(problem))
         largest = max(abs(x) for row in expected for x in row)

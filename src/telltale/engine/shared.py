@@ -4,8 +4,9 @@
   still has its state from an earlier round. The store keeps what saves the next round most.
 - The tokens that all prompts begin with are read once a path, as keys and values.
 - The choices of a question share its context in one row, and questions the beginnings of theirs.
+- Nothing is padded but in attention.
 
-The second and third need capabilities that `telltale.engine.selftest` looks for in a model. What is
+All but the first need capabilities that `telltale.engine.selftest` looks for in a model. What is
 then read of the states, log-likelihoods of choices or generated text, is a reader's business:
 `telltale.engine.choosing` and `telltale.engine.generating`. Text is written on several paths at
 once by `telltale.engine.side_by_side`.
@@ -29,6 +30,7 @@ from telltale.engine.transfers import sent
 from telltale.errors import MeasurementError
 from telltale.measure import BatchTooLargeError, Measurement, Outcome
 from telltale.models.layered import LayerCache, is_out_of_memory
+from telltale.models.row_masks import RowMask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -61,12 +63,14 @@ class Capabilities(NamedTuple):
     ``shares_context``: the choices of a question may follow its context in one row.
     ``continues``: text goes on token by token from keys and values; needed for generation only.
     ``packs``: several examples may lie in one row, and what they begin with alike be there once.
+    ``padding_free``: all of a batch may lie in one row, with attention in rows made of it.
     """
 
     keeps_prefix: bool
     shares_context: bool
     continues: bool = False
     packs: bool = False
+    padding_free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,7 @@ class SharedEngine:
                 prefix_length=len(self.token_prefix),
                 shares_context=self.capabilities.shares_context,
                 packs=self.capabilities.packs,
+                padding_free=self.capabilities.padding_free,
             )
             self._layouts[batch] = layout, layout.reads(self.model.device)
         return self._layouts[batch]
@@ -296,12 +301,13 @@ class SharedEngine:
     def _prepare(self, layout: Layout) -> Prepared:
         device, before = self.model.device, len(self.token_prefix)
         branching = layout.branching
+        mask = layout.attention_mask(before, self.model.dtype, device) if branching else None
+        if mask is not None and layout.attends:
+            mask = RowMask.of(mask, *(sent(one, device) for one in layout.gathered()))
         return self.model.prepare(
             sent(layout.token_ids(), device),
             position_ids=sent(layout.position_ids(before), device) if branching else None,
-            attention_mask=(
-                layout.attention_mask(before, self.model.dtype, device) if branching else None
-            ),
+            attention_mask=mask,
             cache=LayerCache(before) if before or self.reader.needs_key_values else None,
         )
 

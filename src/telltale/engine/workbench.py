@@ -206,6 +206,7 @@ class Workbench:
             keeps_prefix=prefix > 0 and sum(branches) > 1 and (is_masked or is_worth_it),
             shares_context=is_masked or packs,
             packs=packs,
+            padding_free=packs,
         )
         plain = self._padded_tokens()
         shared = tokens_read(
@@ -367,6 +368,7 @@ class Workbench:
             prefix_length=len(self.token_prefix),
             shares_context=self.capabilities.shares_context,
             packs=self.capabilities.packs,
+            padding_free=self.capabilities.padding_free,
         )
         return len(layout.rows) * layout.length
 
@@ -386,12 +388,17 @@ class Workbench:
         return [text for example in self.examples for text in sum(self.task.requests(example), ())]
 
     def batches(self, positions: Sequence[int], block_size: int | None = None) -> tuple[Batch, ...]:
-        """The canonical batches of some of the examples, by default in blocks of the usual size."""
-        deal = self._dealing
-        if block_size is not None:
-            deal["block_size"] = block_size
+        """The canonical batches of some of the examples.
+
+        Where nothing is padded, or much is saved by it, those go together that begin alike.
+
+        Args:
+            positions: the examples.
+            block_size: by default they are dealt into no blocks.
+        """
+        deal = self._dealing | {"block_size": block_size or max(1, len(positions))}
         prefix_length = len(self.token_prefix)
-        if self.capabilities.packs and self._begin_alike:
+        if self.capabilities.padding_free or (self.capabilities.packs and self._begin_alike):
             asked = [self.encoded[position] for position in positions]
             return batches_alike(
                 [positions[index] for index in in_order_of_texts(asked)],

@@ -178,7 +178,10 @@ class Measuring:
             token_prefix=len(bench.token_prefix),
             search_tokens=sum(bench.encoded[i].tokens for i in question.positions[SEARCH]),
             truncated=sum(example.is_cut for example in bench.encoded),
-            batches={role: self._canonical(role) for role in question.positions},
+            batches={
+                role: self._canonical(role, in_blocks=role == SEARCH and not deals)
+                for role in question.positions
+            },
             deals=deals,
         )
         self._records.set_examples(
@@ -403,10 +406,11 @@ class Measuring:
         first = self.question.positions[Role(Part.SEARCH, role.guard)]
         return self._guard_benches[role.guard], first.start
 
-    def _canonical(self, role: Role) -> tuple[Batch, ...]:
+    def _canonical(self, role: Role, *, in_blocks: bool) -> tuple[Batch, ...]:
         bench, start = self._bench_of(role)
         own = [position - start for position in self.question.positions[role]]
-        return tuple(batch.shifted(start) for batch in bench.batches(own))
+        block_size = bench.batch_settings["block_size"] if in_blocks else None
+        return tuple(batch.shifted(start) for batch in bench.batches(own, block_size))
 
 
 def needed_scores(settings: Settings) -> dict[str, LayerScore]:

@@ -42,7 +42,7 @@ class Plan:
         token_prefix: how many tokens every prompt begins with.
         search_tokens: the tokens of the search set.
         truncated: how many prompts lost their beginning.
-        batches: each set's.
+        batches: each set's; in random blocks only the search set's, where it is not dealt anew.
         deals: whether the search set is dealt into batches anew, once it is known how hard each
             example is for the whole model.
         dealt: these batches, the hardest first; empty where there are none yet.
@@ -130,6 +130,13 @@ def plan_from(
         identity: the study's, which says how examples were dealt into blocks.
         dealt: the search set's batches that were dealt anew, if they were.
     """
+    deals = document.get("deals", False)
+    batches = {
+        role_from(name): tuple(Batch(tuple(one)) for one in found)
+        for name, found in document["batches"].items()
+    }
+    if not deals:
+        batches[SEARCH] = _in_blocks(batches[SEARCH], identity["batches"])
     return Plan(
         layers=document["layers"],
         parameters=document["parameters"],
@@ -141,31 +148,17 @@ def plan_from(
         token_prefix=document["token_prefix"],
         search_tokens=document["search_tokens"],
         truncated=document["truncated"],
-        batches=_in_blocks(
-            {role_from(name): found for name, found in document["batches"].items()}, identity
-        ),
-        deals=document.get("deals", False),
+        batches=batches,
+        deals=deals,
         dealt=tuple(Batch(tuple(one)) for one in dealt or ()),
     )
 
 
-def _in_blocks(
-    batches: Mapping[Role, Sequence[Sequence[int]]], identity: Mapping[str, Any]
-) -> dict[Role, tuple[Batch, ...]]:
+def _in_blocks(batches: Sequence[Batch], deal: Mapping[str, int]) -> tuple[Batch, ...]:
     """Batches with their blocks, which a file does not hold, since the deal says them."""
-    deals = {"": identity["batches"]}
-    deals |= {guard["task"]: guard["batches"] for guard in identity.get("guards", ())}
-    starts = {"": 0}  # each task's examples are dealt as if it had no other task's before it
-    for role, of_role in batches.items():
-        starts.setdefault(role.guard, min(map(min, of_role)))
-        starts[role.guard] = min(starts[role.guard], *map(min, of_role))
-    found = {}
-    for role, of_role in batches.items():
-        start, deal = starts[role.guard], deals[role.guard]
-        blocks = blocks_of(
-            [position - start for one in of_role for position in one],
-            block_size=deal["block_size"],
-            seed=deal["seed"],
-        )
-        found[role] = tuple(Batch(tuple(one), blocks[one[0] - start]) for one in of_role)
-    return found
+    blocks = blocks_of(
+        [position for batch in batches for position in batch.examples],
+        block_size=deal["block_size"],
+        seed=deal["seed"],
+    )
+    return tuple(replace(batch, block=blocks[batch.examples[0]]) for batch in batches)

@@ -257,7 +257,7 @@ class _Planning:
         if self.settings.speed not in EXACT:
             return self.bench.batches(positions, block_size=RACE_BLOCK)
         if self._goes_by_blocks:
-            return self.bench.batches(positions)
+            return self.bench.batches(positions, self.bench.batch_settings["block_size"])
         source = random.Random(0)
         return self.bench.batches_by({position: source.random() for position in positions})
 
