@@ -316,7 +316,8 @@ ALIKE = st.builds(
     st.lists(st.integers(0, 2), min_size=3, max_size=40),
     st.lists(BRANCHES, min_size=1, max_size=4),
 )
-LAYOUTS = [(False, False), (True, False), (True, True)]  # whether contexts are shared, and packed
+# Whether contexts are shared, examples packed, and nothing padded.
+LAYOUTS = [(False,) * 3, (True, False, False), (True, True, False), (True,) * 3]
 
 
 @given(
@@ -325,13 +326,32 @@ LAYOUTS = [(False, False), (True, False), (True, True)]  # whether contexts are 
     st.sampled_from(LAYOUTS),
 )
 def test_every_read_sees_exactly_the_context_and_its_own_choice(
-    examples: list[EncodedExample], prefix_length: int, how: tuple[bool, bool]
+    examples: list[EncodedExample], prefix_length: int, how: tuple[bool, bool, bool]
 ) -> None:
     """The mask says what a position sees; that, with the prefix, must spell context and choice."""
-    layout = lay_out(examples, prefix_length=prefix_length, shares_context=how[0], packs=how[1])
+    shares, packs, padding_free = how
+    layout = lay_out(
+        examples,
+        prefix_length=prefix_length,
+        shares_context=shares,
+        packs=packs,
+        padding_free=padding_free,
+    )
     ids = layout.token_ids()
     positions = layout.position_ids(prefix_length)
     mask = layout.attention_mask(prefix_length, torch.float32)
+    if padding_free:
+        assert ids.shape == (1, tokens_in_row(examples, prefix_length))
+    if layout.attends:  # what a token sees in the row in which its attention is computed
+        columns, places = layout.gathered()
+        rows, of_rows = places // columns.shape[1], places % columns.shape[1]
+        assert columns[rows, of_rows].tolist() == list(range(ids.shape[1]))
+        seen = torch.full((1, 1, ids.shape[1], prefix_length + ids.shape[1]), -1.0)
+        seen[0, 0, :, :prefix_length] = mask[rows, 0, of_rows, :prefix_length]
+        for token, (row, column) in enumerate(zip(rows, of_rows, strict=True)):
+            visible = mask[row, 0, column, prefix_length:] == 0
+            seen[0, 0, token, prefix_length + columns[row][visible]] = 0
+        mask = seen
     for one, spans in zip(examples, layout.spans, strict=True):
         for choice, size, span in zip(one.choices, one.sizes, spans, strict=True):
             assert len(span.targets) == size.tokens
