@@ -77,6 +77,37 @@ def test_a_checkpoint_is_verified_past_every_window(family: str, tmp_path: Path)
     assert verified.cache_difference <= 1e-4
 
 
+@pytest.mark.usefixtures("same_process")
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("change", [0.0, 1e-3])
+def test_sums_that_differ_from_process_to_process_are_no_defect_and_hide_none(
+    family: str, change: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by 3e-5 in float32, on a processor whose kernels do so; and a weight that is another."""
+    source = resolve_model(str(tiny.save(tmp_path / "whole", family)))
+    write_checkpoint(source, PATH, tmp_path / "smaller")
+    file = tmp_path / "smaller" / "model.safetensors"
+    weights = load_file(file)
+    next(one for name, one in weights.items() if "mlp" in name).view(-1)[0] += change
+    save_file(weights, file, {"format": "pt"})
+    save, saved = verify_module.save_tensors, []
+
+    def noisy(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        saved.append(tensors["logits"].dtype)
+        if saved[-1] == torch.float32:
+            tensors = tensors | {"logits": tensors["logits"] + 3e-5}
+        save(tensors, path)
+
+    monkeypatch.setattr(verify_module, "save_tensors", noisy)
+    if change:
+        with pytest.raises(TelltaleError, match="its logits differ"):
+            verify_checkpoint(tmp_path / "smaller", source, PATH, "float32", CPU)
+    else:
+        verified = verify_checkpoint(tmp_path / "smaller", source, PATH, "float32", CPU)
+        assert verified.logit_difference <= 1e-5
+    assert saved == [torch.float32, torch.float64]
+
+
 def test_it_loads_where_telltale_was_never_installed(tmp_path: Path) -> None:
     source = resolve_model(str(tiny.save(tmp_path / "whole")))
     write_checkpoint(source, PATH, tmp_path / "smaller")

@@ -336,8 +336,9 @@ if stop:
 collect_states(model, examples, batches, LayerPath.whole(30), folder)
 found = read_states(folder)
 assert found.values.shape == (31, 2000, 4096)
-print(sum(float(found.values[k].sum()) for k in range(31)), file=sys.stderr)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# What is read of the file is counted too from here on, though the system may let go of it.
+assert all(found.values[k].any(axis=-1).all() for k in range(31))
 """
 
 
@@ -358,4 +359,4 @@ def test_2000_examples_of_30_layers_and_width_4096_take_less_than_2_gigabytes(
     done = run(stop=0)
     assert done.returncode == 0, done.stderr
     most = int(done.stdout)
-    assert most < 2.1e9  # torch itself takes more of it on some processors
+    assert most < 1.5e9

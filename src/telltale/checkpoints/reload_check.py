@@ -1,9 +1,10 @@
 """A program that reloads a checkpoint with plain transformers, compares logits and generates.
 
-Run in a fresh process as ``python reload_check.py CHECKPOINT PROBE DEVICE [ADAPTER]``. Imports
-torch, transformers and, for an adapter, peft, and never telltale, as whoever uses the checkpoint
-would. PROBE is a safetensors file with ``tokens`` (1, length) and the ``logits`` expected at its
-last positions. Prints a JSON object.
+Run in a fresh process as ``python reload_check.py CHECKPOINT PROBE DEVICE PRECISION [ADAPTER]``.
+Imports torch, transformers and, for an adapter, peft, and never telltale, as whoever uses the
+checkpoint would. PROBE is a safetensors file with ``tokens`` (1, length) and the ``logits``
+expected at its last positions, PRECISION that in which the model is run, such as float32. Prints a
+JSON object.
 """
 
 import json
@@ -19,13 +20,15 @@ NEW_TOKENS = 8
 
 
 @torch.inference_mode()
-def check(folder: str, probe_file: str, device: str, adapter: str | None = None) -> dict[str, Any]:
+def check(
+    folder: str, probe_file: str, device: str, precision: str, adapter: str | None = None
+) -> dict[str, Any]:
     """Differences of the reloaded model, absolute and in logits."""
     model, loading = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", use_safetensors=True, output_loading_info=True
     )
-    model = model.to(device).eval()
     dtype = str(model.dtype).removeprefix("torch.")
+    model = model.to(device, getattr(torch, precision)).eval()
     if adapter is not None:
         from peft import PeftModel
 
@@ -33,9 +36,10 @@ def check(folder: str, probe_file: str, device: str, adapter: str | None = None)
     AutoTokenizer.from_pretrained(folder)
     probe = load_file(probe_file)
     tokens = probe["tokens"].to(device)
-    expected = probe["logits"].float()
+    read = torch.promote_types(model.dtype, torch.float32)
+    expected = probe["logits"].to(read)
     # Logits of every position would take gigabytes where the vocabulary and the window are large.
-    found = model(tokens, use_cache=False, logits_to_keep=len(expected)).logits[0].float().cpu()
+    found = model(tokens, use_cache=False, logits_to_keep=len(expected)).logits[0].to("cpu", read)
     # Without an end token, so that every step is compared whatever the model says.
     generated = model.generate(
         tokens,
@@ -48,9 +52,9 @@ def check(folder: str, probe_file: str, device: str, adapter: str | None = None)
         return_dict_in_generate=True,
         output_logits=True,
     )
-    with_cache = torch.cat(generated.logits).float().cpu()
+    with_cache = torch.cat(generated.logits).to("cpu", read)
     again = model(generated.sequences, use_cache=False, logits_to_keep=NEW_TOKENS + 1)
-    uncached = again.logits[0, :-1].float().cpu()
+    uncached = again.logits[0, :-1].to("cpu", read)
     return {
         "missing": sorted(loading["missing_keys"]),
         "unexpected": sorted(loading["unexpected_keys"]),
