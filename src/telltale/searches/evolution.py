@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from telltale.errors import InputError
 from telltale.paths import LayerPath
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from telltale.measure import Batch, Measure
 
+Drawn = TypeVar("Drawn")
 MOST_SWITCHES = 3
 TRIES = 20  # for each path that is wanted, until it is given up that there are so many
 
@@ -93,23 +95,11 @@ class Evolution(Search):
             found = self.perplexity([without(layers) for layers in some])
             return min(some, key=lambda layers: found[without(layers)])
 
-        def some_drawn(
-            draw: Callable[[], frozenset[int]], number: int, first: Sequence[frozenset[int]] = ()
-        ) -> list[frozenset[int]]:
-            """Those that are there, and so many others; fewer where there are no more."""
-            drawn = dict.fromkeys(first)
-            for _ in range(TRIES * number):
-                if len(drawn) == len(first) + number:
-                    break
-                drawn[draw()] = None
-            return list(drawn)
-
-        parent = fittest(some_drawn(lambda: frozenset(source.sample(free, count)), self.beginnings))
+        first = drawn(lambda: frozenset(source.sample(free, count)), self.beginnings, set())
+        parent = fittest(first)
         for _ in range(self.generations):
-            current = parent
-            parent = fittest(
-                some_drawn(lambda: switched(current, free, source), self.offspring, [current])  # noqa: B023
-            )
+            mutate = partial(switched, parent, free, source)
+            parent = fittest([parent, *drawn(mutate, self.offspring, {parent})])
         return without(parent)
 
 
@@ -149,40 +139,25 @@ class EvolvedRemoval(Search):
         """Search from ``start``; ``watch`` is told of every round."""
         steps = Steps(self, measure, batches, start, watch)
         free = [layer for layer in start.kept if layer not in self.protected]
-        path: LayerPath | None = start
-        while path is not None and (candidates := self.children([path], start)):
-            path = steps.best_of(candidates)
-            if path is None:
+        path = start
+        while candidates := self.children([path], start):
+            shorter = steps.best_of(candidates)
+            if shorter is None:
                 break
+            path, tried = shorter, {shorter}
             source = random.Random(f"{self.seed} {path.depth}")
-            tried = {path}
+
+            def mutated(gone: frozenset[int], source: random.Random = source) -> LayerPath:
+                layers = switched(gone, free, source)
+                return LayerPath.from_removed((*start.removed, *layers), start.total)
+
             for _ in range(self.generations):
-                young = self._offspring(path, start, free, source, tried)
-                best = steps.best_of(young) if young else None
+                gone = frozenset(start.kept).difference(path.kept)
+                young = drawn(partial(mutated, gone), self.offspring, tried)
+                best = steps.best_of(dict.fromkeys(young, path)) if young else None
                 if best is not None and steps.is_better(best, path):
                     path = best
         return Found(steps.origin, tuple(steps.rounds))
-
-    def _offspring(
-        self,
-        path: LayerPath,
-        start: LayerPath,
-        free: Sequence[int],
-        source: random.Random,
-        tried: set[LayerPath],
-    ) -> dict[LayerPath, LayerPath]:
-        """Paths made from one by mutation, each with that one; they are ``tried`` from now on."""
-        gone = frozenset(start.kept).difference(path.kept)
-        young: dict[LayerPath, LayerPath] = {}
-        for _ in range(TRIES * self.offspring):
-            if len(young) == self.offspring:
-                break
-            layers = switched(gone, free, source)
-            other = LayerPath.from_removed((*start.removed, *layers), start.total)
-            if other not in tried:
-                tried.add(other)
-                young[other] = path
-        return young
 
 
 def _check_numbers(*numbers: int) -> None:
@@ -190,6 +165,19 @@ def _check_numbers(*numbers: int) -> None:
         raise InputError(
             f"an evolution needs numbers of at least 1, got {min(numbers)}; see its fields"
         )
+
+
+def drawn(draw: Callable[[], Drawn], number: int, known: set[Drawn]) -> list[Drawn]:
+    """So many that are drawn and not known, which they are then; fewer where there are no more."""
+    found: list[Drawn] = []
+    for _ in range(TRIES * number):
+        if len(found) == number:
+            break
+        one = draw()
+        if one not in known:
+            known.add(one)
+            found.append(one)
+    return found
 
 
 def switched(gone: frozenset[int], free: Sequence[int], source: random.Random) -> frozenset[int]:
