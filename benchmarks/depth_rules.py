@@ -3,7 +3,9 @@ r"""Which depth of a greedy path truly gains most? Rules that see the search set
 A path is removed layer by layer to a fixed depth. A rule sees every model's scores and values on
 the search set and says which one to take. What that model truly gains over the whole one is known
 in two ways: on the held-out sets of the recorded pairs (`objectives.py`, `recorded.py`), and in
-simulated studies whose truth is known (`simulation.py`). Nothing is measured on a model here.
+simulated studies whose truth is known (`simulation.py`). Nothing is measured on a model here. What
+takes more searches than one (a depth that is cross-fitted, swaps that a second half judges) is
+simulated alone, since no recorded pair has them.
 
     python benchmarks/depth_rules.py --figures benchmarks/figures --studies 2000 --out rules.json
     python benchmarks/depth_rules.py --out rules.json --table
@@ -16,11 +18,22 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from simulation import RIGHT_OR_WRONG, sampled, searched, values_of, worlds
+from simulation import (
+    DEPTH,
+    LAYERS,
+    RIGHT_OR_WRONG,
+    Sample,
+    World,
+    sampled,
+    searched,
+    values_of,
+    worlds,
+)
 
 from telltale.support.files import write_json
 
@@ -93,6 +106,69 @@ RULES: dict[str, Callable[[Seen], int]] = {
 }
 
 
+def cross_fitted(world: World, sample: Sample, objective: str, folds: int) -> tuple[int, ...]:
+    """The depth at which searches by all folds but one gain most on that one, of the whole path.
+
+    A path that ends before a depth stays at its last model there.
+    """
+    count = len(sample.own)
+    fold_of = np.arange(count) % folds  # examples are in no order
+    gains = np.zeros(DEPTH + 1)
+    for fold in range(folds):
+        kept = searched(world, part_of(sample, fold_of != fold), objective, RIGHT_OR_WRONG).kept
+        judge = part_of(sample, fold_of == fold)
+        scores = [RIGHT_OR_WRONG(judge.margins(world, one.removed)).sum() for one in kept]
+        scores += scores[-1:] * (DEPTH + 1 - len(scores))
+        gains += np.array(scores) / count
+    kept = searched(world, sample, objective, RIGHT_OR_WRONG).kept
+    return kept[min(int(np.argmax(np.round(gains, 12))), len(kept) - 1)].removed
+
+
+def swapped(world: World, sample: Sample, objective: str) -> tuple[int, ...]:
+    """BEST, with layers swapped as long as the best swap by one half gains on the other half too.
+
+    The halves take turns.
+    """
+    kept = searched(world, sample, objective, RIGHT_OR_WRONG).kept
+    scores = np.array([RIGHT_OR_WRONG(sample.margins(world, one.removed)) for one in kept])
+    removed = kept[highest(scores)].removed
+    first = np.arange(len(sample.own)) % 2 == 0
+    halves = [part_of(sample, first), part_of(sample, ~first)]
+
+    def value(half: Sample, layers: tuple[int, ...]) -> float:
+        found = values_of(half.margins(world, layers), objective, RIGHT_OR_WRONG)
+        return float(found.mean(dtype=np.float64))
+
+    refused = 0
+    while removed and refused < len(halves):
+        proposes, judges = halves
+        swaps = [
+            tuple(sorted({*removed, come} - {back}))
+            for back in removed
+            for come in set(range(LAYERS)).difference(removed)
+        ]
+        best = max(swaps, key=lambda layers: value(proposes, layers))
+        gains = all(value(half, best) > value(half, removed) for half in halves)
+        removed, refused = (best, 0) if gains else (removed, refused + 1)
+        halves = [judges, proposes]
+    return removed
+
+
+def part_of(sample: Sample, which: NDArray[Any]) -> Sample:
+    """Some of the examples, which are in no clusters."""
+    return Sample(
+        sample.own[which], sample.labels[which], sample.effects[which], sample.lost[which], None
+    )
+
+
+# What takes more searches than one: from what is true and a sample to the layers removed.
+PROCEDURES: dict[str, Callable[[World, Sample, str], tuple[int, ...]]] = {
+    "depth cross-fitted in 2": partial(cross_fitted, folds=2),
+    "depth cross-fitted in 5": partial(cross_fitted, folds=5),
+    "BEST, swaps judged by a second half": swapped,
+}
+
+
 def main() -> None:
     """Compare the rules, or print what is there."""
     parser = argparse.ArgumentParser(
@@ -159,8 +235,9 @@ def on_simulated(studies: int) -> Iterator[dict[str, Any]]:
         for objective in OBJECTIVES:
             for size in SIZES:
                 source = np.random.default_rng([size, len(world.name), len(objective)])
-                depths: dict[str, list[int]] = {rule: [] for rule in RULES}
-                gains: dict[str, list[float]] = {rule: [] for rule in RULES}
+                ways = (*RULES, *PROCEDURES)
+                depths: dict[str, list[int]] = {way: [] for way in ways}
+                gains: dict[str, list[float]] = {way: [] for way in ways}
                 for _ in range(studies):
                     sample = sampled(world, size, source)
                     kept = searched(world, sample, objective, RIGHT_OR_WRONG).kept
@@ -169,20 +246,22 @@ def on_simulated(studies: int) -> Iterator[dict[str, Any]]:
                         np.array([RIGHT_OR_WRONG(one) for one in margins]),
                         np.array([values_of(one, "likelihood", RIGHT_OR_WRONG) for one in margins]),
                     )
-                    for rule, choose in RULES.items():
-                        depth = choose(seen)
-                        depths[rule].append(depth)
-                        gains[rule].append(
-                            world.truth(kept[depth].removed, RIGHT_OR_WRONG)
-                            - world.truth((), RIGHT_OR_WRONG)
+                    taken = {rule: kept[choose(seen)].removed for rule, choose in RULES.items()}
+                    taken |= {
+                        name: find(world, sample, objective) for name, find in PROCEDURES.items()
+                    }
+                    for way, removed in taken.items():
+                        depths[way].append(len(removed))
+                        gains[way].append(
+                            world.truth(removed, RIGHT_OR_WRONG) - world.truth((), RIGHT_OR_WRONG)
                         )
                 yield {
                     "world": world.name,
                     "objective": objective,
                     "examples": size,
                     "studies": studies,
-                    "depths": {rule: float(np.mean(all_)) for rule, all_ in depths.items()},
-                    "gains": {rule: float(np.mean(all_)) for rule, all_ in gains.items()},
+                    "depths": {way: float(np.mean(all_)) for way, all_ in depths.items()},
+                    "gains": {way: float(np.mean(all_)) for way, all_ in gains.items()},
                 }
 
 
@@ -205,10 +284,11 @@ def tables(found: dict[str, Any]) -> Iterator[str]:
     for size in SIZES:
         rows = [one for one in found["simulated"] if one["examples"] == size]
         yield f"\nSimulated, {size} examples; true gain in points (layers removed)\n"
-        yield "| world, objective | " + " | ".join(RULES) + " |"
-        yield "| --- |" + " --- |" * len(RULES)
+        ways = list(rows[0]["gains"])
+        yield "| world, objective | " + " | ".join(ways) + " |"
+        yield "| --- |" + " --- |" * len(ways)
         for one in rows:
-            cells = (f"{100 * one['gains'][r]:+.1f} ({one['depths'][r]:.1f})" for r in RULES)
+            cells = (f"{100 * one['gains'][r]:+.1f} ({one['depths'][r]:.1f})" for r in ways)
             yield f"| {one['world']}, {one['objective']} | " + " | ".join(cells) + " |"
 
 
