@@ -38,6 +38,7 @@ check: $(VENV)/installed-dev  ## Format, lint, types and the import contract; ch
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	MYPYPATH=src:benchmarks $(BIN)/mypy benchmarks/*.py
 	$(BIN)/lint-imports
 
 docs: $(VENV)/installed-dev  ## The documentation as pages: build/docs/index.html.

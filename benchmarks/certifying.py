@@ -252,7 +252,7 @@ def recorded_cases(
         sum(value(objective, *one) for one in zip(models[path]["logliks"], right, strict=True))
         for path in paths
     ]
-    orders = {
+    orders: dict[str, Sequence[float]] = {
         "objective": [-one for one in values[1:kept]],
         "search bound": [
             loses_at_most(pairs(scores[0], of, search["clusters"])) for of in scores[1:kept]

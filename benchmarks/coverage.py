@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20000)
     given = parser.parse_args()
     study = read_study(given.study)
-    outcomes = {removed: of for (role, removed), of in study.outcomes.items() if role == "held-out"}
+    outcomes = {
+        path.removed: of for (role, path), of in study.outcomes.items() if role == "held-out"
+    }
     source = np.random.default_rng(0)
     print(
         "| layers removed | set | answers that differ | gain | its 95% interval holds it "

@@ -167,7 +167,8 @@ def shallower(model: Any, path: LayerPath) -> Any:
     kept = []
     for place, layer in enumerate(path.kept):
         shared = {id(one): one for one in layers[layer].parameters()}
-        own = copy.deepcopy(layers[layer], shared)  # its parameters are taken as copied already
+        # Its parameters are taken as copied already.
+        own: Any = copy.deepcopy(layers[layer], shared)
         for part in own.modules():
             if hasattr(part, "layer_idx"):
                 part.layer_idx = place

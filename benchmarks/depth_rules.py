@@ -57,12 +57,12 @@ class Seen(NamedTuple):
     @property
     def clipped(self) -> NDArray[Any]:
         """The log-likelihood, no example of which is worth less than a tenth's."""
-        return np.maximum(self.likelihood, np.log(CLIPPED))
+        return np.asarray(np.maximum(self.likelihood, np.log(CLIPPED)))
 
     @property
     def probability(self) -> NDArray[Any]:
         """Of the right choice."""
-        return np.exp(self.likelihood)
+        return np.asarray(np.exp(self.likelihood))
 
 
 def highest(values: NDArray[Any]) -> int:

@@ -31,17 +31,22 @@ from speed import Counting
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from telltale.engine import choosing
-from telltale.engine.batches import batches_in_order, canonical_batches, tokens_at_once
+from telltale.engine.batches import (
+    batches_alike,
+    batches_in_order,
+    canonical_batches,
+    tokens_at_once,
+)
 from telltale.engine.choosing import Choosing
 from telltale.engine.encode import ChoiceSize, EncodedExample, common_token_prefix
-from telltale.engine.layout import row_sizes
+from telltale.engine.layout import in_order_of_texts, row_sizes, tokens_in_row
 from telltale.engine.selftest import find_capabilities
 from telltale.engine.shared import Capabilities, SharedEngine
-from telltale.engine.store import StateStore, default_budget_bytes, free_bytes
-from telltale.engine.workbench import GPU_TOKEN_BUDGET
+from telltale.engine.store import StateStore, free_bytes, states_budget
+from telltale.engine.workbench import FEWEST_BATCHES, GPU_TOKEN_BUDGET
 from telltale.measure import outcomes_by_path
 from telltale.models.layered import LayeredModel
-from telltale.objectives import objective_named, values_by
+from telltale.objectives import highest_of, objective_named, values_by
 from telltale.searches.greedy import GreedyRemoval
 from telltale.tasks import Scoring
 
@@ -158,17 +163,20 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
     examples = examples_for(given)
     made = time.perf_counter() - started
     if is_counted:
-        choosing.Fetched = Drawn  # type: ignore[assignment,misc]
-        capabilities = Capabilities(keeps_prefix=True, shares_context=True, packs=True)
+        choosing.Fetched = Drawn  # type: ignore[assignment, attr-defined]
+        capabilities = Capabilities(
+            keeps_prefix=True, shares_context=True, packs=True, padding_free=True
+        )
     else:
         capabilities = find_capabilities(model, longest=given.tokens, branch=LONGEST_CHOICE)
     free = FREE_BYTES if is_counted else free_bytes(device)
     budget = given.budget
     if free is not None and not is_counted:
         budget = min(budget, tokens_at_once(free, model.token_bytes))
-    memory = given.memory or default_budget_bytes(device)
     if is_counted:
         memory = given.memory or FREE_BYTES // 4 * given.width // WIDTH
+    else:
+        memory = states_budget(device, given.memory)
     prefix = common_token_prefix(examples) if capabilities.keeps_prefix else ()
     sizes = {
         number: row_sizes(
@@ -176,7 +184,16 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
         )
         for number, one in enumerate(examples)
     }
-    batches = canonical_batches(sizes, token_budget=budget)
+    if capabilities.padding_free:
+        batches = batches_alike(
+            in_order_of_texts(examples),
+            lambda some: tokens_in_row([examples[number] for number in some], len(prefix)),
+            token_budget=budget,
+            block_size=len(examples),
+            fewest=FEWEST_BATCHES,
+        )
+    else:
+        batches = canonical_batches(sizes, token_budget=budget, block_size=len(examples))
     counting = Counting(
         SharedEngine(
             model,
@@ -194,7 +211,7 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
         tolerance=1.0,
         max_removed=given.rounds,
         value=value,
-        highest=objective.highest,
+        highest=highest_of(objective),
         speed=given.speed,
     )
     ready = time.perf_counter() - started
@@ -208,7 +225,11 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
     outcomes = outcomes_by_path(counting([model.whole], batches))[model.whole]
     hardest_first = sorted(outcomes, key=lambda one: (value(outcomes[one]), one))
     batches = batches_in_order(
-        hardest_first, sizes, token_budget=budget, pads=not capabilities.packs
+        hardest_first,
+        sizes,
+        token_budget=budget,
+        pads=not capabilities.packs,
+        fewest=FEWEST_BATCHES,
     )
     found = search(counting, batches, model.whole, watch)
     seconds = time.perf_counter() - ends[0]

@@ -197,7 +197,7 @@ def told(before: World, after: World, repeat: int, estimator: str) -> Any:
     """The change between states of the same 400 answers, 100 wide."""
     examples, width = 400, 100
     clusters = np.arange(examples)
-    found = []
+    estimates = []
     for number, world in enumerate((before, after)):
         source = np.random.default_rng([repeat, 7])  # the same answers for both
         answers = source.integers(2, size=examples)
@@ -205,8 +205,9 @@ def told(before: World, after: World, repeat: int, estimator: str) -> Any:
         latent = world.centres[answers, 0] + source.standard_normal((examples, 1))
         turn, _ = np.linalg.qr(source.standard_normal((width, 1)))
         states = latent @ turn.T + AMBIENT * source.standard_normal((examples, width))
-        found.append(estimate(states, answers, clusters, estimator=estimator, seed=repeat))
-    return change(*found, clusters)
+        estimates.append(estimate(states, answers, clusters, estimator=estimator, seed=repeat))
+    of_before, of_after = estimates
+    return change(of_before, of_after, clusters)
 
 
 def main() -> None:

@@ -85,8 +85,8 @@ def searched(given: argparse.Namespace) -> dict[str, Any]:
     engine: Any = bench.engine
     kept = [0]
 
-    def watched(paths: Sequence[LayerPath], asked: Sequence[Batch]) -> Iterator[Measurement]:
-        for one in measure(paths, asked):
+    def watched(paths: Sequence[LayerPath], batches: Sequence[Batch]) -> Iterator[Measurement]:
+        for one in measure(paths, batches):
             store = engine.store
             kept[0] = max(kept[0], store.required_bytes + store.offered_bytes)
             yield one

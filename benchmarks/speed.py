@@ -181,11 +181,11 @@ class Counting:
                 of_prefixes[path.kept[:depth]].update(batches)
         tokens: dict[frozenset[Batch], int] = {}
         total = 0
-        for batches in map(frozenset, of_prefixes.values()):
-            if batches not in tokens:
-                examples = [encoded[i] for batch in batches for i in batch.examples]
-                tokens[batches] = tokens_to_read(examples)
-            total += tokens[batches]
+        for read in map(frozenset, of_prefixes.values()):
+            if read not in tokens:
+                examples = [encoded[i] for batch in read for i in batch.examples]
+                tokens[read] = tokens_to_read(examples)
+            total += tokens[read]
         return total
 
 
@@ -200,7 +200,7 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
     """The search of telltale, and what it cost once the model is ready."""
     bench = bench_for(given, given.dtype)
     ready = Clock()
-    batches = bench.batches(range(len(bench.examples)))  # the capabilities are tried for it
+    batches: Sequence[Batch] = bench.batches(range(len(bench.examples)))  # tries the capabilities
     right = {position: one.answer for position, one in enumerate(bench.examples)}
     objective = objective_named(given.objective)
     made_ready = ready.read()["cpu_seconds"]

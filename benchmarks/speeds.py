@@ -37,6 +37,8 @@ from telltale.tasks.split import split_examples
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from telltale.measure import Batch
+
 TASKS = ("arc_easy", "winogrande", "sst2", "commonsense_qa", "boolean_expressions")
 WAYS = ("exact", "fast", "joint:8")
 
@@ -88,7 +90,7 @@ def searched(name: str, way: str, given: argparse.Namespace) -> dict[str, Any]:
     counting = Counting(bench.measure)
     shortlist = None if way in SPEEDS else shortlist_from(way)
     is_raced = shortlist is None and way not in EXACT
-    batches = bench.batches(searches, RACE_BLOCK if is_raced else None)
+    batches: Sequence[Batch] = bench.batches(searches, RACE_BLOCK if is_raced else None)
     clock = Clock()
     scores = [] if shortlist is None else [LAYER_SCORES[shortlist.score]]
     search = GreedyRemoval(
@@ -195,7 +197,8 @@ def difference(before: Sequence[float], after: Sequence[float]) -> str:
 
 def total(side: Iterable[Mapping[str, Any]], what: str) -> float:
     """A figure, summed over tasks."""
-    return sum(run[what] for run in side)
+    found: float = sum(run[what] for run in side)
+    return found
 
 
 def scores(side: Iterable[Mapping[str, Any]], whose: str = "best") -> list[float]:

@@ -148,8 +148,8 @@ def work(given: argparse.Namespace, layers: int) -> int:
         for name, parameter in model.named_parameters()
         if ".layers." in name and parameter.dim() > 1
     )
-    of_layer = in_layers // config.num_hidden_layers
-    head = config.vocab_size * config.hidden_size
+    of_layer: int = in_layers // config.num_hidden_layers
+    head: int = config.vocab_size * config.hidden_size
     return layers * of_layer * tokens + head * positions
 
 

@@ -179,14 +179,16 @@ class Layout:
         own.masked_fill_(~sent(sees, device), torch.finfo(dtype).min)
         return mask[..., :width]
 
-    def gathered(self) -> tuple[Tensor, Tensor]:
+    def gathered(self) -> tuple[Tensor, ...]:
         """How the rows in which attention is computed are made of the one that is read.
 
         Returns:
             For each of their columns which token of that row it is, (rows, length), 0 where it is
             padding; and for each token a place, row times length and column, where it is one,
-            (tokens,).
+            (tokens,). Nothing where they are those that are read.
         """
+        if not self.attends:
+            return ()
         (read,) = self.rows
         after, tokens = read.columns(), len(read.tokens)
         length = max(len(row.tokens) for row in self.attends)

@@ -90,6 +90,14 @@ class Walked:
     key_values: tuple[KeyValue, ...]
 
 
+class _LaidOut(NamedTuple):
+    """A batch as rows, on the model's device; of ``gathered`` see `Layout`."""
+
+    layout: Layout
+    reads: Reads
+    gathered: tuple[Tensor, ...]
+
+
 class _Passing(NamedTuple):
     """The token prefix as it was last read beside a batch, where the store has no room for it."""
 
@@ -159,7 +167,7 @@ class SharedEngine:
         self._round_before: frozenset[LayerPath] = frozenset()
         # What states are worth after this round, those of rows and those of the token prefix.
         self._worths: tuple[dict[LayerPrefix, float], dict[LayerPrefix, float]] = ({}, {})
-        self._layouts: dict[Batch, tuple[Layout, Reads]] = {}
+        self._layouts: dict[Batch, _LaidOut] = {}
         self._passing: _Passing | None = None
         self._token_prefix_bytes = 0  # of its state after a layer, once one is known
         self._ahead = READ_AHEAD.get(model.device.type, 0)
@@ -260,8 +268,8 @@ class SharedEngine:
         examples = tuple(self.examples[position] for position in batch.examples)
         # The context is entered and left around each piece of work, never across a yield.
         with self._memory_errors(batch):
-            layout, reads = self._laid_out(batch, examples)
-            prepared = self._prepare(layout)
+            layout, reads, gathered = self._laid_out(batch, examples)
+            prepared = self._prepare(layout, gathered)
             states = self._walk(batch, plan, prepared)
         begun: deque[Begun] = deque()
         is_walked = False
@@ -281,7 +289,7 @@ class SharedEngine:
                     found = done.outcomes()
                 yield done.path, found, done.layer_tokens
 
-    def _laid_out(self, batch: Batch, examples: Sequence[EncodedExample]) -> tuple[Layout, Reads]:
+    def _laid_out(self, batch: Batch, examples: Sequence[EncodedExample]) -> _LaidOut:
         """A batch as rows, and what is read of it, made once."""
         if batch not in self._layouts:
             layout = lay_out(
@@ -291,19 +299,21 @@ class SharedEngine:
                 packs=self.capabilities.packs,
                 padding_free=self.capabilities.padding_free,
             )
-            self._layouts[batch] = layout, layout.reads(self.model.device)
+            device = self.model.device
+            gathered = tuple(sent(one, device) for one in layout.gathered())
+            self._layouts[batch] = _LaidOut(layout, layout.reads(device), gathered)
         return self._layouts[batch]
 
     def _give_back(self) -> None:
         if len(self.store) and self.model.device.type == "cpu":
             give_back_free_memory()
 
-    def _prepare(self, layout: Layout) -> Prepared:
+    def _prepare(self, layout: Layout, gathered: Sequence[Tensor] = ()) -> Prepared:
         device, before = self.model.device, len(self.token_prefix)
         branching = layout.branching
         mask = layout.attention_mask(before, self.model.dtype, device) if branching else None
-        if mask is not None and layout.attends:
-            mask = RowMask.of(mask, *(sent(one, device) for one in layout.gathered()))
+        if mask is not None and gathered:
+            mask = RowMask.of(mask, *gathered)
         return self.model.prepare(
             sent(layout.token_ids(), device),
             position_ids=sent(layout.position_ids(before), device) if branching else None,
