@@ -30,6 +30,7 @@ from telltale.models.source import resolve_model
 from telltale.objectives import highest_of, objective_named, values_by
 from telltale.searches.greedy import GreedyRemoval
 from telltale.searches.search import EXACT, SPEEDS, shortlist_from
+from telltale.support.arguments import size
 from telltale.support.files import write_json
 from telltale.tasks.loading import load_task
 from telltale.tasks.split import split_examples
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--memory", type=size, help="What states may take that the engine keeps.")
     parser.add_argument("--objective", default="likelihood")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -82,7 +84,12 @@ def searched(name: str, way: str, given: argparse.Namespace) -> dict[str, Any]:
     chosen = [*split.search, *split.held_out]
     examples = [task.examples[index] for index in chosen]
     bench = Workbench(
-        resolve_model(given.model), task, examples, device_name="cpu", dtype_name=given.dtype
+        resolve_model(given.model),
+        task,
+        examples,
+        device_name="cpu",
+        dtype_name=given.dtype,
+        memory=given.memory,
     )
     searches, judges = range(len(split.search)), range(len(split.search), len(examples))
     right = {position: one.answer for position, one in enumerate(examples)}
