@@ -210,7 +210,7 @@ def search(
         memory: how much may be taken by states that are kept because they save work, beside the
             weights and a batch: a number of bytes, or such as ``2GiB`` or ``500MB``; no more than
             three quarters of what is free is taken. By default a quarter of a GPU's free memory; on
-            a CPU an eighth of the machine's, at most 2 GiB. It changes no result.
+            a CPU an eighth of the machine's, at most 4 GiB. It changes no result.
         adapter: the folder of a LoRA adapter of this model, as peft saves it, which is merged into
             its weights.
         revision: a hub branch, tag or commit.

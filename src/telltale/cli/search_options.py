@@ -197,7 +197,7 @@ MemoryOption = Annotated[
         metavar="SIZE",
         help="What kept states may take beside the weights, such as 2GiB or 500MB: more is faster, "
         "and nothing else.  [default: a quarter of a GPU's free memory; an eighth of the "
-        "machine's, at most 2GiB]",
+        "machine's, at most 4GiB]",
         show_default=False,
     ),
 ]

@@ -231,7 +231,7 @@ def _trim() -> Callable[[int], int] | None:
 def states_budget(device: torch.device, asked: int | None = None) -> int:
     """The bytes that kept states may take, with the weights in memory.
 
-    By default a quarter of a GPU's free memory; on a CPU an eighth of the machine's, at most 2 GiB.
+    By default a quarter of a GPU's free memory; on a CPU an eighth of the machine's, at most 4 GiB.
     What is asked for is given, but no more than three quarters of what is free: on a CPU whoever
     takes too much is not refused but killed.
     """
@@ -239,7 +239,7 @@ def states_budget(device: torch.device, asked: int | None = None) -> int:
         return min(asked, free_bytes(device) * 3 // 4)
     if device.type == "cuda":
         return free_bytes(device) // 4
-    return min(2 * 2**30, machine_bytes() // 8)
+    return min(4 * 2**30, machine_bytes() // 8)
 
 
 def free_bytes(device: torch.device) -> int:
