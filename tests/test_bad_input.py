@@ -387,7 +387,7 @@ def test_a_model_that_runs_out_of_memory_at_one_example_is_a_failure_that_keeps_
         nonlocal measured
         for measurement in measure(engine, batch, plan):
             measured += 1
-            if measured > 9:
+            if measured > 15:
                 raise BatchTooLargeError(batch, "cpu")
             yield measurement
 

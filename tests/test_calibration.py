@@ -431,7 +431,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same(
 ) -> None:
     asked: dict[str, Any] = {**ASKED, "scoring": "calibrated", "out": tmp_path}
     with pytest.raises(KeyboardInterrupt):
-        telltale.search(str(model), days, watcher=Stops(14), **asked)
+        telltale.search(str(model), days, watcher=Stops(24), **asked)
     part = read_study(tmp_path)
     assert part.result is None
     assert part.found is not None

@@ -379,6 +379,7 @@ def test_a_search_halves_all_that_is_as_large_as_what_did_not_fit(
             prefix_length=len(engine.token_prefix),
             shares_context=engine.capabilities.shares_context,
             packs=engine.capabilities.packs,
+            padding_free=engine.capabilities.padding_free,
         )
         tokens = len(layout.rows) * layout.length
         is_tried = len(engine.examples) < 160  # the self-test's, whose batches are not the study's

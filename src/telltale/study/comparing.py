@@ -368,9 +368,10 @@ class _Comparing:
             default=0,
         )
         layer_tokens = work.layer_tokens + passes * dense_pass
-        if self.plan.dealt:  # the whole model has said in which order examples come
+        if self.plan.dealt:  # on other batches the whole model has said in which order they come
+            first = set(self.plan.batches[SEARCH]).difference(self.plan.dealt)
             tokens_in = self.study.measuring.bench.tokens_in
-            layer_tokens += self.plan.layers * sum(map(tokens_in, self.plan.batches[SEARCH]))
+            layer_tokens += self.plan.layers * sum(map(tokens_in, first))
         return MethodCost(
             layer_tokens=layer_tokens,
             dense_passes=layer_tokens / dense_pass,
