@@ -139,6 +139,11 @@ class EvolvedRemoval(Search):
         """Search from ``start``; ``watch`` is told of every round."""
         steps = Steps(self, measure, batches, start, watch)
         free = [layer for layer in start.kept if layer not in self.protected]
+
+        def mutated(gone: frozenset[int], source: random.Random) -> LayerPath:
+            layers = switched(gone, free, source)
+            return LayerPath.from_removed((*start.removed, *layers), start.total)
+
         path = start
         while candidates := self.children([path], start):
             shorter = steps.best_of(candidates)
@@ -146,14 +151,9 @@ class EvolvedRemoval(Search):
                 break
             path, tried = shorter, {shorter}
             source = random.Random(f"{self.seed} {path.depth}")
-
-            def mutated(gone: frozenset[int], source: random.Random = source) -> LayerPath:
-                layers = switched(gone, free, source)
-                return LayerPath.from_removed((*start.removed, *layers), start.total)
-
             for _ in range(self.generations):
                 gone = frozenset(start.kept).difference(path.kept)
-                young = drawn(partial(mutated, gone), self.offspring, tried)
+                young = drawn(partial(mutated, gone, source), self.offspring, tried)
                 best = steps.best_of(dict.fromkeys(young, path)) if young else None
                 if best is not None and steps.is_better(best, path):
                     path = best
