@@ -62,7 +62,7 @@ class ModelContract:
         folder, probe = place / "smaller", place / "probe.safetensors"
         write_checkpoint(source, cls.path, folder)
         save_file({"tokens": TOKENS, "logits": driven(whole, cls.path, TOKENS)}, probe)
-        found = reload_check.check(str(folder), str(probe), "cpu", "float32")
+        found = reload_check.check(str(folder), str(probe), "cpu", "auto")
         reloaded = AutoModelForCausalLM.from_pretrained(folder).eval()
         return Written(source, whole, weights, reloaded, found)
 

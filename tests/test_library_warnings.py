@@ -86,7 +86,7 @@ def test_reloading_a_checkpoint_shows_no_warnings_of_libraries(
         logits = AutoModelForCausalLM.from_pretrained(tiny_folder).eval()(tokens).logits[0]
     save_file({"tokens": tokens, "logits": logits}, tmp_path / "probe.safetensors")
     probe = tmp_path / "probe.safetensors"
-    done = in_a_process("-I", reload_check.__file__, tiny_folder, probe, "cpu", "float32")
+    done = in_a_process("-I", reload_check.__file__, tiny_folder, probe, "cpu", "auto")
     assert_quiet(done)
     assert json.loads(done.stdout)["logit_difference"] <= 1e-5
 

@@ -1,10 +1,10 @@
 """A program that reloads a checkpoint with plain transformers, compares logits and generates.
 
-Run in a fresh process as ``python reload_check.py CHECKPOINT PROBE DEVICE PRECISION [ADAPTER]``.
+Run in a fresh process as ``python reload_check.py CHECKPOINT PROBE DEVICE DTYPE [ADAPTER]``.
 Imports torch, transformers and, for an adapter, peft, and never telltale, as whoever uses the
 checkpoint would. PROBE is a safetensors file with ``tokens`` (1, length) and the ``logits``
-expected at its last positions, PRECISION that in which the model is run, such as float32. Prints a
-JSON object.
+expected at its last positions, DTYPE what the model is loaded in: auto, as it is stored, or such as
+float64. Prints a JSON object.
 """
 
 import json
@@ -21,14 +21,13 @@ NEW_TOKENS = 8
 
 @torch.inference_mode()
 def check(
-    folder: str, probe_file: str, device: str, precision: str, adapter: str | None = None
+    folder: str, probe_file: str, device: str, dtype: str, adapter: str | None = None
 ) -> dict[str, Any]:
     """Differences of the reloaded model, absolute and in logits."""
     model, loading = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", use_safetensors=True, output_loading_info=True
+        folder, dtype=dtype, use_safetensors=True, output_loading_info=True
     )
-    dtype = str(model.dtype).removeprefix("torch.")
-    model = model.to(device, getattr(torch, precision)).eval()
+    model = model.to(device).eval()
     if adapter is not None:
         from peft import PeftModel
 
@@ -59,7 +58,7 @@ def check(
         "missing": sorted(loading["missing_keys"]),
         "unexpected": sorted(loading["unexpected_keys"]),
         "layers": model.config.get_text_config().num_hidden_layers,
-        "dtype": dtype,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "logit_difference": (found - expected).abs().max().item(),
         "cache_difference": (with_cache - uncached).abs().max().item(),
         "largest_logit": expected.abs().max().item(),

@@ -70,14 +70,13 @@ def verify_checkpoint(
     probe = checkpoint.parent / "probe.safetensors"
     whole, carried = adapters or (None, None)
 
-    def compared(precision: torch.dtype) -> tuple[int, dict[str, Any]]:
-        tokens = _write_probe(probe, source, path, precision, device, whole)
-        named = str(precision).removeprefix("torch.")
-        return tokens, _reload(checkpoint, probe, device, named, *([carried] if carried else []))
+    def compared(own: torch.dtype, reloaded: str = "auto") -> tuple[int, dict[str, Any]]:
+        tokens = _write_probe(probe, source, path, own, device, whole)
+        return tokens, _reload(checkpoint, probe, device, reloaded, *([carried] if carried else []))
 
     tokens, found = compared(getattr(torch, dtype))
     if dtype == "float32" and found["logit_difference"] > TOLERANCE[dtype]:
-        _, in_double = compared(torch.float64)
+        _, in_double = compared(torch.float64, "float64")
         found["logit_difference"] = in_double["logit_difference"]
     scale = max(1.0, found["largest_logit"])
     problems = [
@@ -144,12 +143,12 @@ def _apply(adapter: Path, model: Any) -> None:
 
 
 def _reload(
-    checkpoint: Path, probe: Path, device: torch.device, precision: str, *adapter: Path
+    checkpoint: Path, probe: Path, device: torch.device, dtype: str, *adapter: Path
 ) -> dict[str, Any]:
     program = Path(__file__).with_name("reload_check.py")
     # -I: neither the working folder nor PYTHONPATH can lend the fresh process anything.
     command = [sys.executable, "-I", str(program)]
-    command += map(str, (checkpoint, probe, device, precision, *adapter))
+    command += map(str, (checkpoint, probe, device, dtype, *adapter))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
