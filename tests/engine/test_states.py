@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,6 @@ from tests.encoded import example
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -306,7 +306,7 @@ def test_a_runner_that_collects_no_states_is_refused_when_asked(tmp_path: Path) 
 # Memory
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -336,9 +336,15 @@ if stop:
 collect_states(model, examples, batches, LayerPath.whole(30), folder)
 found = read_states(folder)
 assert found.values.shape == (31, 2000, 4096)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+def most():  # not ru_maxrss, which a process takes over from the one that started it
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+print(most())
 # What is read of the file is counted too from here on, though the system may let go of it.
 assert all(found.values[k].any(axis=-1).all() for k in range(31))
+print(most())
 """
 
 
@@ -349,6 +355,8 @@ def test_2000_examples_of_30_layers_and_width_4096_take_less_than_2_gigabytes(
     """Half a gigabyte of it is torch itself; killed half way, the rest is read."""
     if shutil.disk_usage(tmp_path).free < 2**31:
         pytest.skip("needs 2 GiB on disk")
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs a system that says how much memory a process had at most")
 
     def run(stop: int) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", MEASURE, str(tmp_path), str(stop)]
@@ -358,5 +366,6 @@ def test_2000_examples_of_30_layers_and_width_4096_take_less_than_2_gigabytes(
     assert len(json.loads((tmp_path / "states.json").read_text())["done"]) == 10
     done = run(stop=0)
     assert done.returncode == 0, done.stderr
-    most = int(done.stdout)
-    assert most < 1.5e9
+    collecting, with_all_read = map(int, done.stdout.split())
+    assert collecting < 1e9
+    assert with_all_read < 2e9
