@@ -20,19 +20,19 @@ demo: $(VENV)/installed  ## A real model, a search, a table and a verified check
 
 # Coverage, which CI asks for, is half as much work again: COVERAGE='--cov --cov-fail-under=95'.
 test: $(VENV)/installed-dev  ## The tests.
-	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist worksteal --durations 20 $(COVERAGE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist worksteal --durations 20 $(COVERAGE)
 
 test-slow: $(VENV)/installed-dev  ## The tests on real models, and those that kill a study again and again.
 	$(BIN)/python -m pytest -m slow
 
 test-lowest: .venv-lowest/installed  ## The engine and the contract, with the lowest releases declared.
-	.venv-lowest/bin/python -m pytest -m 'not slow' --numprocesses 2 --dist worksteal $(CONTRACT)
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -m 'not slow' --numprocesses 2 --dist worksteal $(CONTRACT)
 
 # Made anew each time: what is newest changes. A release of tomorrow may break it.
 test-newest:  ## The same with the newest releases of all but torch.
 	rm -rf .venv-newest
 	$(MAKE) .venv-newest/installed
-	.venv-newest/bin/python -m pytest -m 'not slow' --numprocesses 2 --dist worksteal $(CONTRACT)
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -m 'not slow' --numprocesses 2 --dist worksteal $(CONTRACT)
 
 check: $(VENV)/installed-dev  ## Format, lint, types and the import contract; changes nothing.
 	$(BIN)/ruff format --check

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import sqlite3
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -23,6 +25,27 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 SHARED_TASKS = Path(__file__).parents[2] / "shared" / "tasks"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """SQLite leaves it to the system when what was written reaches the disk.
+
+    Else studies wait for that more than for all else. It matters where the power fails, which no
+    test tries; those that kill a process keep what the system holds, and do so in processes of
+    their own, where this is not set.
+    """
+    connect = sqlite3.connect
+
+    def without_waiting(*given: Any, **named: Any) -> sqlite3.Connection:
+        connection = connect(*given, **named)
+        with suppress(sqlite3.Error):  # of a damaged file, which is told when it is read
+            connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", without_waiting)
+        yield
 
 
 @pytest.fixture(autouse=True)
