@@ -6,7 +6,7 @@ likelihood; telltale's own code chooses and concludes. What counts is what a use
 true gain of BEST where a gain is shown on the held-out part and nothing where none is (*shown*),
 and the layers that are certified to be left out.
 
-    python benchmarks/labels.py --studies 1000 --out benchmarks/figures/labels.json
+    python benchmarks/labels.py --studies 200 --out benchmarks/figures/labels.json
     python benchmarks/labels.py --out benchmarks/figures/labels.json --table
 
 Said before anything was simulated: the share that has the highest mean of *shown* over all worlds
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="Print the file; simulate nothing.")
     given = parser.parse_args()

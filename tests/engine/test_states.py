@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +25,13 @@ from telltale.errors import InputError, MeasurementError
 from telltale.measure import Batch, BatchTooLargeError
 from telltale.models.layered import LayeredModel
 from telltale.models.source import resolve_model
+from telltale.timing.worker import OnProcessor
 from tests import tiny
 from tests.encoded import example
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -315,6 +316,7 @@ from telltale.engine.encode import EncodedExample
 from telltale.engine.states import collect_states, read_states
 from telltale.measure import Batch
 from telltale.models.layered import LayeredModel
+from telltale.timing.worker import OnProcessor
 
 torch.set_num_threads(1)
 config = LlamaConfig(vocab_size=64, hidden_size=4096, intermediate_size=8, num_hidden_layers=30,
@@ -336,15 +338,11 @@ if stop:
 collect_states(model, examples, batches, LayerPath.whole(30), folder)
 found = read_states(folder)
 assert found.values.shape == (31, 2000, 4096)
-
-def most():  # not ru_maxrss, which a process takes over from the one that started it
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
-
-print(most())
+# Not ru_maxrss, which a process takes over from the one that started it.
+print(OnProcessor().peak())
 # What is read of the file is counted too from here on, though the system may let go of it.
 assert all(found.values[k].any(axis=-1).all() for k in range(31))
-print(most())
+print(OnProcessor().peak())
 """
 
 
@@ -355,7 +353,7 @@ def test_2000_examples_of_30_layers_and_width_4096_take_less_than_2_gigabytes(
     """Half a gigabyte of it is torch itself; killed half way, the rest is read."""
     if shutil.disk_usage(tmp_path).free < 2**31:
         pytest.skip("needs 2 GiB on disk")
-    if not Path("/proc/self/status").exists():
+    if OnProcessor().peak() is None:
         pytest.skip("needs a system that says how much memory a process had at most")
 
     def run(stop: int) -> subprocess.CompletedProcess[str]:
